@@ -1,0 +1,229 @@
+"""What every backbone and every tower promises; importing this loads no torch."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from extract.weight_sources import GivenFolder, WeightSource
+from extract.weights import hash_files
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    from extract.cards import Card
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One tokenised text.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_tokens,), int64
+        Token ids with special tokens, cut to the network's limit; the closing token is kept.
+    full_length : int
+        Number of tokens before cutting.
+    """
+
+    ids: np.ndarray
+    full_length: int
+
+
+class TextTower(ABC):
+    """A loaded text network. It owns its weights; dropping the last reference frees them.
+
+    Attributes
+    ----------
+    readouts : tuple of str
+        Keys of what :meth:`forward` returns.
+    bucketed : bool
+        Whether texts of like length may share a batch; False for networks that pad to full length.
+    """
+
+    readouts: tuple[str, ...]
+    bucketed: bool
+
+    @abstractmethod
+    def tokenise(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return one :class:`Tokens` per text, in order. Safe to call from several threads."""
+
+    @abstractmethod
+    def forward(self, batch: Sequence[Tokens]) -> dict[str, np.ndarray]:
+        """Embed tokenised texts.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_texts, width), float32
+            Rows in the order of `batch`. On CPU in fp32, with one number of threads, a row depends on its own
+            text alone, to the last bit.
+        """
+
+
+class ImageTower(ABC):
+    """A loaded image network. It owns its weights; dropping the last reference frees them.
+
+    Attributes
+    ----------
+    readouts : tuple of str
+        Keys of what :meth:`forward` returns.
+    """
+
+    readouts: tuple[str, ...]
+
+    @abstractmethod
+    def preprocess(self, image: Image) -> np.ndarray:
+        """Return the input array of an RGB image. Safe to call from several threads.
+
+        Returns
+        -------
+        ndarray of shape (3, height, width), float32
+        """
+
+    @abstractmethod
+    def forward(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """Embed preprocessed images.
+
+        Parameters
+        ----------
+        batch : ndarray of shape (n_images, 3, height, width), float32
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_images, width), float32
+            Rows in the order of `batch`. On CPU in fp32, with one number of threads, a row depends on its own
+            image alone, to the last bit.
+        """
+
+
+class Backbone(ABC):
+    """A named network whose weights load when a tower is opened, never before.
+
+    Parameters
+    ----------
+    card : Card
+    source : WeightSource
+        Where the weights are. A :class:`GivenFolder` is checked against the card.
+    """
+
+    def __init__(self, card: Card, source: WeightSource) -> None:
+        self.card = card
+        self._source = source
+
+    @property
+    def file_name(self) -> str:
+        """Stem of the store's file, safe on every file system: ``hf:ORG/NAME`` becomes ``hf--ORG--NAME``."""
+        return (
+            re.sub(r"[^A-Za-z0-9._-]", "_", re.sub(r"[:/]+", "--", self.card.name)).lstrip(".") or "backbone"
+        )
+
+    def check_available(self, *, download: bool = True) -> None:
+        """Find the weights, fetching them if `download` allows it, and check them against the card.
+
+        Raises
+        ------
+        WeightsMissingError
+            If they are not on this machine and cannot be fetched.
+        ValueError
+            If a folder of weights does not hold what the card says.
+        """
+        self._source.folder(download=download)
+        _ = self._folder
+
+    @property
+    def revision(self) -> str | None:
+        """Commit or version of the weights in use; None for a plain folder."""
+        return self._source.revision()
+
+    def weights_sha256(self) -> str:
+        """Return the SHA-256 (hex) over the weight, tokenizer and configuration files that are loaded."""
+        return self._weights_sha256
+
+    @abstractmethod
+    def preprocessing(self, modality: str) -> dict[str, Any]:
+        """Return everything that changes what the network sees or what is read out, as plain JSON values."""
+
+    @abstractmethod
+    def open_tower(
+        self,
+        modality: str,
+        *,
+        readouts: Sequence[str] = ("pooled",),
+        device: str = "cpu",
+        precision: str = "fp32",
+    ) -> TextTower | ImageTower:
+        """Load one tower, and nothing of the other, in eval mode and without gradients.
+
+        Parameters
+        ----------
+        modality : str
+            One of the card's modalities.
+        readouts : sequence of str
+            Which vectors to take; names from the card.
+        device : str
+            Resolved: "cpu", "cuda" or "cuda:N".
+        precision : {"fp32", "fp16", "bf16"}
+            Resolved. Vectors come back as float32 whatever it is.
+
+        Raises
+        ------
+        ValueError
+            If the modality or a readout is not on the card, or weights that the readout needs are missing.
+        """
+
+    @abstractmethod
+    def _files(self, folder: Path) -> list[Path]:
+        """Return the files of `folder` that loading reads."""
+
+    @abstractmethod
+    def _mismatches(self, folder: Path) -> list[str]:
+        """Return where the weights in `folder` contradict the card, one line with both values each."""
+
+    @cached_property
+    def _folder(self) -> Path:
+        folder = self._source.folder()
+        if isinstance(self._source, GivenFolder):
+            mismatches = self._mismatches(folder)
+            if mismatches:
+                raise ValueError(
+                    f"Weights in '{folder}' are not those of backbone '{self.card.name}': "
+                    f"{'; '.join(mismatches)}. "
+                    f"Pass the weights that the card names ({self.card.source}), or the folder itself "
+                    "as --backbone."
+                )
+        return folder
+
+    @cached_property
+    def _weights_sha256(self) -> str:
+        return hash_files(self._folder, self._files(self._folder))
+
+    def _check_request(self, modality: str, readouts: Sequence[str]) -> None:
+        if modality not in self.card.modalities:
+            raise ValueError(
+                f"Backbone '{self.card.name}' has no {modality} tower; it embeds "
+                f"{' and '.join(self.card.modalities)}."
+            )
+        allowed = self.card.readouts[modality]
+        unknown = [readout for readout in readouts if readout not in allowed]
+        if unknown or not readouts:
+            found = ", ".join(f"'{readout}'" for readout in unknown) or "none"
+            raise ValueError(
+                f"Readouts of the {modality} tower of '{self.card.name}': found {found}, allowed are "
+                f"{', '.join(allowed)}."
+            )
+
+
+def folder_source(name: str) -> str:
+    """Return the `source` of a card that is read from files: a repository names itself."""
+    return name if name.startswith("hf:") else f"folder:{name}"
+
+
+def mismatch(what: str, expected: object, found: object) -> list[str]:
+    """Return one line for `_mismatches` if the values differ, else none."""
+    return [] if expected == found else [f"{what} is {found!r}, the card says {expected!r}"]

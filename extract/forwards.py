@@ -1,0 +1,84 @@
+"""Forwards: send batches through a tower; out of memory halves the batch, remembers, and goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Vectors = dict[str, np.ndarray]
+
+
+class BackoffForward:
+    """A forward pass that survives running out of memory.
+
+    Parameters
+    ----------
+    forward : callable
+        Takes a sequence of inputs, returns readout -> array of shape (n, d).
+
+    Attributes
+    ----------
+    largest : int or None
+        Rows that fit, once memory has run out; later batches are cut to it at once.
+    """
+
+    def __init__(self, forward: Callable[[Sequence[Any]], Vectors]) -> None:
+        self._forward = forward
+        self.largest: int | None = None
+
+    def __call__(self, batch: Sequence[Any]) -> tuple[Vectors, np.ndarray]:
+        """Return the vectors of the rows that fit, and which rows those are.
+
+        Returns
+        -------
+        vectors : dict of str to ndarray of shape (n_fitting, d), float32
+        fits : ndarray of shape (n,), bool
+            False for a row that does not fit even alone.
+        """
+        parts: list[Vectors] = []
+        fits = np.ones(len(batch), dtype=bool)
+        start = 0
+        while start < len(batch):
+            size = min(self.largest or len(batch), len(batch) - start)
+            try:
+                parts.append(self._forward(batch[start : start + size]))
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                _free_device_memory()
+                if size == 1:
+                    fits[start] = False
+                    start += 1
+                else:
+                    self.largest = size // 2
+                continue
+            start += size
+        return _join(parts), fits
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` is the device or the host running out of memory."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+def _free_device_memory() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _join(parts: Sequence[Vectors]) -> Vectors:
+    if not parts:
+        return {}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,299 @@
+"""Manifests: find out how a data set is laid out, and read the list of its samples.
+
+Four layouts, each a function that returns a `DataSet`: the guid layout of the course data set, a table
+(CSV, TSV, JSONL, Parquet), MVSA, and a folder of images by class.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from extract.images import SUFFIXES
+from extract.samples import (
+    IMAGE,
+    TEXT,
+    DataError,
+    DataSet,
+    Sample,
+    merge_repeats,
+    note_repairs,
+    repair_id,
+    repair_label,
+)
+from extract.texts import DEFAULT_ENCODINGS, TextEncodingError, decode_text
+
+LABELLED_LIST = "train.txt"
+UNLABELLED_LIST = "test_without_label.txt"
+MVSA_LIST = "labelResultAll.txt"
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+def read_data_set(
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    encodings: Sequence[str] = DEFAULT_ENCODINGS,
+) -> DataSet:
+    """Read the manifest of a data set; pictures and text files themselves are not opened yet.
+
+    Parameters
+    ----------
+    path : Path
+        A folder (guid layout, MVSA layout, one table, or images by class) or a manifest file.
+    columns : Mapping of str to str, optional
+        For tables: our column name -> the table's column name, e.g. ``{"id": "guid", "label": "tag"}``.
+    encodings : sequence of str
+        Encodings to try for manifest files after UTF-8.
+
+    Returns
+    -------
+    DataSet
+
+    Raises
+    ------
+    FileNotFoundError
+        If `path` does not exist.
+    DataError
+        If no layout fits or the manifest has faults; every fault of one check is named.
+    """
+    from extract.tables import read_table
+
+    if not path.exists():
+        raise FileNotFoundError(
+            f"Data path '{path}' does not exist. Pass --data a folder or a manifest file ({', '.join(TABLE_SUFFIXES)})."
+        )
+    if path.is_dir():
+        return _read_folder(path, columns=columns, encodings=encodings)
+    if not path.is_file():
+        raise DataError(f"Data path '{path}' is neither a folder nor a regular file.")
+    if path.name in (LABELLED_LIST, UNLABELLED_LIST):
+        return read_guid_layout(path.parent, encodings=encodings)
+    if path.name == MVSA_LIST:
+        return read_mvsa(path.parent, encodings=encodings)
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return read_table(path, columns=columns, encodings=encodings)
+    raise DataError(
+        f"Data file '{path}' has the ending {path.suffix!r}; allowed are {', '.join(TABLE_SUFFIXES)}, "
+        f"'{LABELLED_LIST}', '{UNLABELLED_LIST}' and '{MVSA_LIST}'."
+    )
+
+
+def _read_folder(folder: Path, *, columns: Mapping[str, str] | None, encodings: Sequence[str]) -> DataSet:
+    from extract.tables import read_table
+
+    if (folder / LABELLED_LIST).is_file() or (folder / UNLABELLED_LIST).is_file():
+        return read_guid_layout(folder, encodings=encodings)
+    if (folder / MVSA_LIST).is_file():
+        return read_mvsa(folder, encodings=encodings)
+    tables = sorted(p for p in folder.iterdir() if p.suffix.lower() in TABLE_SUFFIXES and p.is_file())
+    if len(tables) == 1:
+        return read_table(tables[0], columns=columns, encodings=encodings)
+    if len(tables) > 1:
+        names = ", ".join(f"'{p.name}'" for p in tables[:5])
+        raise DataError(f"Folder '{folder}' holds {len(tables)} tables ({names}); name one with --data.")
+    if any(_images_under(folder)):
+        return read_image_folder(folder)
+    raise DataError(
+        f"Folder '{folder}' is not a data set: it has no {LABELLED_LIST} or {UNLABELLED_LIST} (guid layout), no "
+        f"{MVSA_LIST} (MVSA), no table ({', '.join(TABLE_SUFFIXES)}) and no images in class folders. "
+        "Pass --data with the right path."
+    )
+
+
+# --- guid layout ------------------------------------------------------------------------------------
+
+
+def read_guid_layout(folder: Path, *, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> DataSet:
+    """Read ``train.txt`` and ``test_without_label.txt`` (header ``guid,tag``) and look up ``data/<guid>.*``.
+
+    Only listed guids count; other files in ``data/`` are ignored and counted in the notes.
+    """
+    notes: dict[str, str] = {}
+    repaired: list[tuple[str, str]] = []
+    files = _files_by_stem(folder / "data")
+    rows: list[tuple[str, Sample]] = []
+    used: set[Path] = set()
+    for name in (LABELLED_LIST, UNLABELLED_LIST):
+        if not (folder / name).is_file():
+            continue
+        for line, raw_id, raw_tag in _guid_rows(folder / name, encodings):
+            place = f"{name} line {line}"
+            guid = _repaired(raw_id, place, repaired)
+            found = files.get(guid) or files.get(raw_id.strip()) or {}
+            image_path = next((found[suffix] for suffix in SUFFIXES if suffix in found), None)
+            used.update(found.values())
+            sample = Sample(
+                id=guid,
+                text_path=found.get(".txt"),
+                image_path=image_path,
+                image_name=image_path.relative_to(folder).as_posix() if image_path else "",
+                label=repair_label(raw_tag),
+            )
+            rows.append((place, sample))
+    samples = merge_repeats(rows, notes)
+    note_repairs(repaired, notes)
+    _note_ignored(files, used, notes)
+    return DataSet(folder, "guid", _not_empty(samples, folder), _present(samples, both_if_none=True), notes)
+
+
+def _guid_rows(path: Path, encodings: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+    """Yield (line number, raw guid, raw tag) of a ``guid,tag`` list."""
+    reader = csv.reader(io.StringIO(_manifest_text(path, encodings)))
+    header = [cell.strip().lower() for cell in next(reader, [])]
+    if header != ["guid", "tag"]:
+        raise DataError(f"'{path}' starts with {','.join(header)!r}; its first line must be 'guid,tag'.")
+    faults = []
+    rows = []
+    for row in reader:
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != 2 or not row[0].strip():
+            faults.append(f"line {reader.line_num}: {','.join(row)[:60]!r}")
+            continue
+        rows.append((reader.line_num, row[0], row[1]))
+    if faults:
+        raise DataError(
+            f"'{path}' has {len(faults)} line(s) that are not 'guid,tag': " + "; ".join(faults[:5]) + ". Mend or remove them."
+        )
+    yield from rows
+
+
+def _manifest_text(path: Path, encodings: Sequence[str]) -> str:
+    data = path.read_bytes()
+    if not data.strip():
+        raise DataError(f"'{path}' is empty; it must list the samples of the data set.")
+    try:
+        return decode_text(data, encodings)[0]
+    except TextEncodingError as error:
+        raise DataError(f"'{path}' cannot be read as text: {error}") from error
+
+
+def _repaired(raw: str, place: str, repaired: list[tuple[str, str]]) -> str:
+    try:
+        guid = repair_id(raw)
+    except DataError as error:
+        raise DataError(f"{place}: {error}. Mend the id in the manifest.") from error
+    if guid != raw:
+        repaired.append((raw, guid))
+    return guid
+
+
+def _files_by_stem(folder: Path) -> dict[str, dict[str, Path]]:
+    """Map stem -> {suffix: path} of the regular files of `folder`.
+
+    Looking ids up in this listing, instead of building paths from them, means that no id can name a file
+    outside the folder. A link is followed only if it stays under the data set's folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"Folder '{folder}' does not exist; the guid layout keeps '<guid>.txt' and '<guid>.jpg' there.")
+    root = folder.parent.resolve()
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise DataError(
+                f"'{path}' is a link to '{path.resolve()}', outside the data set. Copy the file into the data set instead."
+            )
+        if path.is_file():
+            found.setdefault(path.stem, {}).setdefault(path.suffix.lower(), path)
+    return found
+
+
+def _note_ignored(files: Mapping[str, Mapping[str, Path]], used: set[Path], notes: dict[str, str]) -> None:
+    ignored = [path.name for by_suffix in files.values() for path in by_suffix.values() if path not in used]
+    if ignored:
+        shown = ", ".join(repr(name) for name in ignored[:3]) + (", ..." if len(ignored) > 3 else "")
+        notes["files ignored"] = f"{len(ignored)} not in any list: {shown}"
+
+
+def _not_empty(samples: tuple[Sample, ...], path: Path) -> tuple[Sample, ...]:
+    if not samples:
+        raise DataError(f"Data set '{path}' lists no samples.")
+    return samples
+
+
+def _present(samples: Sequence[Sample], *, both_if_none: bool = False) -> tuple[str, ...]:
+    """Return the modalities that at least one sample has."""
+    text = any(s.text is not None or s.text_path is not None for s in samples)
+    image = any(s.image_path is not None for s in samples)
+    if not text and not image and both_if_none:
+        return (TEXT, IMAGE)
+    return tuple(name for name, present in ((TEXT, text), (IMAGE, image)) if present)
+
+
+# --- MVSA -------------------------------------------------------------------------------------------
+
+
+def read_mvsa(folder: Path, *, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> DataSet:
+    """Read ``labelResultAll.txt``: ``ID<tab>text,image`` with one annotator (Single) or three (Multiple).
+
+    The two labels are joined by the rule of the papers that use the set (Xu and Mao 2017): equal labels
+    stand; neutral gives way to the other; positive against negative is dropped. Of three annotators the
+    majority counts per modality, and a sample without a majority is dropped.
+    """
+    notes: dict[str, str] = {}
+    lines = _manifest_text(folder / MVSA_LIST, encodings).splitlines()
+    files = _files_by_stem(folder / "data")
+    rows: list[tuple[str, Sample]] = []
+    used: set[Path] = set()
+    repaired: list[tuple[str, str]] = []
+    dropped = 0
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        place = f"{MVSA_LIST} line {number}"
+        raw_id, *annotations = line.split("\t")
+        guid = _repaired(raw_id, place, repaired)
+        label = _mvsa_label(annotations, place)
+        found = files.get(guid, {})
+        used.update(found.values())
+        if label is None:
+            dropped += 1
+            continue
+        image_path = next((found[suffix] for suffix in SUFFIXES if suffix in found), None)
+        name = image_path.relative_to(folder).as_posix() if image_path else ""
+        rows.append((place, Sample(guid, None, found.get(".txt"), image_path, name, label)))
+    samples = merge_repeats(rows, notes)
+    note_repairs(repaired, notes)
+    if dropped:
+        notes["samples dropped"] = f"{dropped} with contradicting or no majority labels (the published rule)"
+    _note_ignored(files, used, notes)
+    return DataSet(folder, "mvsa", _not_empty(samples, folder), _present(samples, both_if_none=True), notes)
+
+
+def _mvsa_label(annotations: Sequence[str], place: str) -> str | None:
+    pairs = [[word.strip().lower() for word in annotation.split(",")] for annotation in annotations if annotation.strip()]
+    allowed = {"positive", "neutral", "negative"}
+    if not pairs or any(len(pair) != 2 or not set(pair) <= allowed for pair in pairs):
+        raise DataError(f"{place} has the labels {list(annotations)!r}; expected 'text,image' of {sorted(allowed)}.")
+    text, image = (_majority([pair[i] for pair in pairs]) for i in (0, 1))
+    if text is None or image is None or {text, image} == {"positive", "negative"}:
+        return None
+    return image if text == "neutral" else text
+
+
+def _majority(votes: Sequence[str]) -> str | None:
+    best = max(set(votes), key=votes.count)
+    return best if votes.count(best) * 2 > len(votes) else None
+
+
+# --- images by class --------------------------------------------------------------------------------
+
+
+def read_image_folder(folder: Path) -> DataSet:
+    """Read ``<class>/<image>``, optionally under ``train/``, ``val/`` and ``test/``; the id is the relative path."""
+    rows: list[tuple[str, Sample]] = []
+    for path in _images_under(folder):
+        parts = path.relative_to(folder).parts
+        split = parts[0] if len(parts) > 2 and parts[0] in ("train", "val", "test") else ""
+        name = path.relative_to(folder).as_posix()
+        rows.append((name, Sample(repair_id(name), None, None, path, name, parts[-2], split)))
+    return DataSet(folder, "image-folder", _not_empty(merge_repeats(rows, {}), folder), (IMAGE,), {})
+
+
+def _images_under(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and path.parent != folder and path.is_file() and not path.is_symlink():
+            yield path

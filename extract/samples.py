@@ -1,0 +1,170 @@
+"""The sample: one text+image pair with a stable id, and the data set as a list of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TEXT = "text"
+IMAGE = "image"
+
+#: Tags that mean "no label" in a manifest (the course data set writes ``null``).
+UNLABELLED = frozenset({"", "null", "none", "nan"})
+
+_FLOAT_LIKE = re.compile(r"^(\d+)\.0+$")
+_MAX_ID_BYTES = 1024
+
+
+class DataError(ValueError):
+    """The data set cannot be read as it stands; the text names every fault found and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of the manifest.
+
+    Attributes
+    ----------
+    id : str
+        The guid, repaired (``"123.0"`` and ``" 123"`` are ``"123"``).
+    text : str or None
+        The text itself, when the manifest holds it.
+    text_path, image_path : Path or None
+        Files of the sample. They may be missing on disk: that is a status, not an error.
+    image_name : str
+        The image path as the manifest spells it, relative to the data set, for reports. Empty: none.
+    label : str or None
+        Class name; None for an unlabelled sample.
+    split : str
+        ``""``, ``"train"``, ``"val"`` or ``"test"``.
+    group : str or None
+        Samples of one group never straddle folds.
+    """
+
+    id: str
+    text: str | None = None
+    text_path: Path | None = None
+    image_path: Path | None = None
+    image_name: str = ""
+    label: str | None = None
+    split: str = ""
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Samples in manifest order, with what was noticed while reading them.
+
+    Attributes
+    ----------
+    root : Path
+        Folder that image names are relative to.
+    layout : str
+        ``"guid"``, ``"table"``, ``"mvsa"`` or ``"image-folder"``.
+    samples : tuple of Sample
+    modalities : tuple of str
+        ``"text"`` and/or ``"image"``: what the data set has.
+    notes : Mapping of str to str
+        Oddities, one line each (ids repaired, files ignored, repeated rows), for the summary.
+    """
+
+    root: Path
+    layout: str
+    samples: tuple[Sample, ...]
+    modalities: tuple[str, ...]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in alphabetical order; label code i is the i-th."""
+        return tuple(sorted({s.label for s in self.samples if s.label is not None}))
+
+    def head(self, n_samples: int | None) -> DataSet:
+        """Return the first `n_samples` samples (all of them for None)."""
+        if n_samples is None or n_samples >= len(self.samples):
+            return self
+        return DataSet(self.root, self.layout, self.samples[:n_samples], self.modalities, self.notes)
+
+
+def repair_id(raw: str) -> str:
+    """Return the id that `raw` means: stripped, and without the ``.0`` that spreadsheets add.
+
+    Raises
+    ------
+    DataError
+        If the id is empty, longer than 1,024 bytes of UTF-8, or holds control characters.
+    """
+    text = raw.strip()
+    match = _FLOAT_LIKE.match(text)
+    if match:
+        text = match.group(1)
+    try:
+        n_bytes = len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise DataError(f"id {raw!r} is not valid Unicode ({error.reason})") from error
+    if not text:
+        raise DataError("an empty id")
+    if n_bytes > _MAX_ID_BYTES:
+        raise DataError(f"an id of {n_bytes:,} bytes ({text[:20]!r}...); at most {_MAX_ID_BYTES:,} are allowed")
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise DataError(f"id {raw!r} holds control characters")
+    return text
+
+
+def repair_label(raw: str | None) -> str | None:
+    """Return the class name that `raw` means, None for the spellings of "no label"."""
+    if raw is None:
+        return None
+    text = raw.strip()
+    return None if text.lower() in UNLABELLED else text
+
+
+def merge_repeats(rows: list[tuple[str, Sample]], notes: dict[str, str]) -> tuple[Sample, ...]:
+    """Keep one sample per id, in order of first appearance.
+
+    Parameters
+    ----------
+    rows : list of (place, Sample)
+        `place` names the file and line, for messages.
+    notes : dict
+        Gets a line when rows were merged.
+
+    Raises
+    ------
+    DataError
+        If one id is listed with different contents: choosing one quietly would hide a leak.
+    """
+    first: dict[str, tuple[str, Sample]] = {}
+    conflicts: list[str] = []
+    repeats: list[str] = []
+    for place, sample in rows:
+        known = first.setdefault(sample.id, (place, sample))
+        if known[1] is sample:
+            continue
+        if known[1] == sample:
+            repeats.append(sample.id)
+        else:
+            conflicts.append(f"'{sample.id}' ({known[0]} and {place})")
+    if conflicts:
+        raise DataError(
+            f"{len(conflicts)} id(s) are listed more than once with different contents: "
+            + ", ".join(conflicts[:5])
+            + ". Every id may have one row; remove or rename the others."
+        )
+    if repeats:
+        notes["repeated rows"] = f"{len(repeats)} identical, counted once: {_some(repeats)}"
+    return tuple(sample for _, sample in first.values())
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:5])
+    return shown + (", ..." if len(names) > 5 else "")
+
+
+def note_repairs(repaired: list[tuple[str, str]], notes: dict[str, str]) -> None:
+    """Add the line about repaired ids to `notes`, if there were any."""
+    if repaired:
+        shown = ", ".join(f"{old!r} -> {new!r}" for old, new in repaired[:5])
+        notes["repaired ids"] = f"{len(repaired)}: {shown}" + (", ..." if len(repaired) > 5 else "")

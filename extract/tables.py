@@ -1,0 +1,202 @@
+"""Tables as manifests: CSV, TSV, JSONL and Parquet with columns id, text or text_path, image, label, split, group."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from extract.samples import (
+    IMAGE,
+    TEXT,
+    DataError,
+    DataSet,
+    Sample,
+    merge_repeats,
+    note_repairs,
+    repair_id,
+    repair_label,
+)
+from extract.texts import DEFAULT_ENCODINGS, TextEncodingError, decode_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("id", "text", "text_path", "image", "label", "split", "group")
+SPLITS = ("train", "val", "test")
+_SPLIT_NAMES = {"": "", "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+                "dev": "val", "test": "test"}  # fmt: skip
+
+
+def read_table(
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    encodings: Sequence[str] = DEFAULT_ENCODINGS,
+) -> DataSet:
+    """Read a table of samples; image and text paths are relative to the table and must stay under its folder.
+
+    Parameters
+    ----------
+    path : Path
+        ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
+    columns : Mapping of str to str, optional
+        Our column name -> the table's.
+    encodings : sequence of str
+        Encodings to try after UTF-8.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be parsed, columns are missing, or rows have faults (all are named together).
+    """
+    frame = rename_columns(load_frame(path, encodings), columns or {}, path)
+    if "text" not in frame and "text_path" not in frame and "image" not in frame:
+        raise DataError(
+            f"Table '{path}' has the columns {', '.join(map(repr, frame.columns))}; it needs 'text', 'text_path' or 'image'. "
+            "Rename with --columns text=YOUR_COLUMN."
+        )
+    notes: dict[str, str] = {}
+    repaired: list[tuple[str, str]] = []
+    faults: list[str] = []
+    rows: list[tuple[str, Sample]] = []
+    for number, record in enumerate(frame.to_dict("records"), start=1):
+        try:
+            sample = _sample(record, path.parent)
+        except DataError as error:
+            faults.append(f"row {number}: {error}")
+            continue
+        if sample.id != record["id"]:
+            repaired.append((record["id"], sample.id))
+        rows.append((f"row {number}", sample))
+    if faults:
+        raise DataError(f"Table '{path}' has {len(faults)} faulty row(s): " + "; ".join(faults[:5]) + ".")
+    samples = merge_repeats(rows, notes)
+    if not samples:
+        raise DataError(f"Table '{path}' has no rows.")
+    note_repairs(repaired, notes)
+    has_text = "text" in frame or "text_path" in frame
+    modalities = tuple(m for m, present in ((TEXT, has_text), (IMAGE, "image" in frame)) if present)
+    return DataSet(path.parent, "table", samples, modalities, notes)
+
+
+def load_frame(path: Path, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> pd.DataFrame:
+    """Return the table as a frame of strings; an empty cell is ``""``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    DataError
+        If the file is empty or cannot be parsed.
+    """
+    import pandas as pd
+
+    if not path.is_file():
+        raise FileNotFoundError(f"Table '{path}' does not exist or is not a file.")
+    if path.suffix.lower() == ".parquet":
+        return _load_parquet(path)
+    data = path.read_bytes()
+    if not data.strip():
+        raise DataError(f"Table '{path}' is empty; it needs a header line and rows.")
+    try:
+        text, _ = decode_text(data, encodings)
+    except TextEncodingError as error:
+        raise DataError(f"Table '{path}' cannot be read as text: {error}") from error
+    if path.suffix.lower() == ".jsonl":
+        return _load_jsonl(text, path)
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        return pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skipinitialspace=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        raise DataError(f"Table '{path}' cannot be parsed: {error}") from error
+
+
+def _load_jsonl(text: str, path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    records = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"Table '{path}' line {number} is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise DataError(f"Table '{path}' line {number} is not a JSON object: {line[:60]!r}")
+        records.append({key: _as_text(value) for key, value in record.items()})
+    return pd.DataFrame(records).fillna("")
+
+
+def _load_parquet(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path)
+    except ImportError as error:
+        raise DataError(f"Reading '{path}' needs pyarrow: pip install 'embedonce[parquet]'.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"Table '{path}' is not a readable Parquet file: {error}") from error
+    return frame.map(_as_text)
+
+
+def _as_text(value: object) -> str:
+    if value is None or value != value:  # NaN is the only value that differs from itself
+        return ""
+    return value if isinstance(value, str) else str(value)
+
+
+def rename_columns(frame: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.DataFrame:
+    """Apply ``--columns`` and check that there is an id column.
+
+    Raises
+    ------
+    DataError
+        If `columns` names something unknown on either side, or there is no ``id`` column.
+    """
+    faults = []
+    for ours, theirs in columns.items():
+        if ours not in COLUMNS:
+            faults.append(f"{ours!r} is not one of our columns ({', '.join(COLUMNS)})")
+        if theirs not in frame.columns:
+            near = difflib.get_close_matches(theirs, [str(c) for c in frame.columns], n=5)
+            faults.append(f"the table has no column {theirs!r}" + (f" (near: {', '.join(near)})" if near else ""))
+    if faults:
+        raise DataError(f"--columns does not fit table '{path}': " + "; ".join(faults) + ".")
+    frame = frame.rename(columns={theirs: ours for ours, theirs in columns.items()})
+    if "id" not in frame.columns:
+        raise DataError(
+            f"Table '{path}' has the columns {', '.join(map(repr, frame.columns))} and none is 'id'. "
+            "Rename with --columns id=YOUR_COLUMN."
+        )
+    return frame
+
+
+def _sample(record: Mapping[str, str], root: Path) -> Sample:
+    image_name = record.get("image", "").strip()
+    text_name = record.get("text_path", "").strip()
+    split = record.get("split", "").strip().lower()
+    if split not in _SPLIT_NAMES:
+        raise DataError(f"split {split!r} is not one of {', '.join(SPLITS)} or empty")
+    return Sample(
+        id=repair_id(record["id"]),
+        text=record.get("text"),
+        text_path=_inside(root, text_name) if text_name else None,
+        image_path=_inside(root, image_name) if image_name else None,
+        image_name=image_name,
+        label=repair_label(record.get("label")),
+        split=_SPLIT_NAMES[split],
+        group=record.get("group", "").strip() or None,
+    )
+
+
+def _inside(root: Path, name: str) -> Path:
+    """Return ``root / name``, refusing a path that leaves the data set."""
+    path = root / name
+    if "\0" in name or Path(name).is_absolute() or not path.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"path {name!r} leads outside the folder of the table")
+    return path

@@ -1,0 +1,188 @@
+"""Texts: bytes to characters without guessing silently, and the named cleaning recipes."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+
+DEFAULT_ENCODINGS = ("utf-8", "gb18030", "cp1252")
+EMPTY_MARK = "[EMPTY]"
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+class TextEncodingError(ValueError):
+    """The bytes are in none of the allowed encodings."""
+
+
+def decode_text(data: bytes, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> tuple[str, str]:
+    """Decode `data` strictly: a byte-order mark wins, then UTF-8, then the best of `encodings`.
+
+    Where several of the configured encodings decode the bytes, charset-normalizer ranks them by how messy
+    the result looks; it cannot rank a few words, so ties go to the encoding that does not eat ASCII
+    letters as the second half of a character (``tr\\xe8s`` is French, not ``tr`` + a rare hanzi), then to
+    the order of `encodings`. Nothing is ever decoded with ``errors="replace"`` or ``"ignore"``.
+
+    Returns
+    -------
+    text : str
+    encoding : str
+        Name of the encoding that was used.
+
+    Raises
+    ------
+    TextEncodingError
+        If no allowed encoding decodes the bytes, or they decode to text with NUL characters (UTF-16
+        without a byte-order mark looks so).
+    """
+    for mark, name in _BOMS:
+        if data.startswith(mark):
+            return _strict(data, name), name
+    candidates = []
+    for name in dict.fromkeys(("utf-8", *(normal_encoding(e) for e in encodings))):
+        try:
+            candidates.append((data.decode(name), name))
+        except UnicodeDecodeError:
+            continue
+        if name == "utf-8":  # strict UTF-8 that decodes is UTF-8: chance agreement is negligible
+            break
+    if not candidates:
+        raise TextEncodingError(
+            f"the bytes are not valid in any of {', '.join(encodings)}; add the right one with --encodings"
+        )
+    text, name = candidates[0] if len(candidates) == 1 else _least_messy(data, candidates)
+    if "\0" in text:
+        raise TextEncodingError("the text holds NUL characters; it looks like UTF-16 without a byte-order mark")
+    return text, name
+
+
+def _strict(data: bytes, name: str) -> str:
+    try:
+        return data.decode(name)
+    except UnicodeDecodeError as error:
+        raise TextEncodingError(f"the byte-order mark says {name}, but byte {error.start} is not") from error
+
+
+def normal_encoding(name: str) -> str:
+    """Return Python's own name of an encoding.
+
+    Raises
+    ------
+    ValueError
+        If there is no such encoding.
+    """
+    try:
+        return codecs.lookup(name.strip()).name
+    except LookupError as error:
+        raise ValueError(
+            f"encoding {name!r} is not known; use names such as utf-8, gb18030, cp1252, latin-1"
+        ) from error
+
+
+def _least_messy(data: bytes, candidates: list[tuple[str, str]]) -> tuple[str, str]:
+    from charset_normalizer import from_bytes
+
+    names = [name for _, name in candidates]
+    ranked = from_bytes(data, cp_isolation=names, enable_fallback=False)
+    chaos = {normal_encoding(match.encoding): match.chaos for match in ranked}
+
+    def messiness(candidate: tuple[str, str]) -> tuple[float, int]:
+        text, name = candidate
+        return round(chaos.get(name, 1.0), 1), _swallowed_letters(text, name)
+
+    return min(candidates, key=messiness)
+
+
+def _swallowed_letters(text: str, encoding: str) -> int:
+    """Count characters of more than one byte whose last byte is an ASCII letter or sign."""
+    count = 0
+    for character in text:
+        if character.isascii():
+            continue
+        encoded = character.encode(encoding)
+        count += len(encoded) > 1 and encoded[-1] < 0x80
+    return count
+
+
+# --- cleaning ---------------------------------------------------------------------------------------
+
+_URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
+_MENTION = re.compile(r"(?<!\w)@\w+")
+_HASH = re.compile(r"#(?=\w)")
+_SPACE = re.compile(r"\s+")
+_FOLD = re.compile(r"(\w)\1{3,}")
+_SIGNS = re.compile(r"([!?.])\1{3,}")
+
+
+def _clean_none(text: str) -> str:
+    return text
+
+
+def _clean_basic(text: str) -> str:
+    """Drop URLs and @mentions, keep ``#word`` as the word, and collapse white space."""
+    text = _URL.sub(" ", text)
+    text = _MENTION.sub(" ", text)
+    text = _HASH.sub("", text)
+    return _SPACE.sub(" ", text).strip()
+
+
+def _clean_sentiment(text: str) -> str:
+    """Clean as ``basic``, keep ! ? ... and quotes, emoji to words, fold ``sooooo`` to ``sooo``.
+
+    An empty result becomes ``[EMPTY]``, as in the report that this recipe comes from.
+    """
+    text = "".join(_emoji_to_words(character) for character in text)
+    text = _SIGNS.sub(r"\1\1\1", _FOLD.sub(r"\1\1\1", _clean_basic(text)))
+    return text or EMPTY_MARK
+
+
+def _emoji_to_words(character: str) -> str:
+    if character in "\u200d\ufe0e\ufe0f":  # joiner and variation selectors carry no word
+        return ""
+    if unicodedata.category(character) != "So":
+        return character
+    name = unicodedata.name(character, "")
+    return f" {name.lower()} " if name else character
+
+
+_RECIPES: dict[str, tuple[int, Callable[[str], str]]] = {
+    "none": (1, _clean_none),
+    "basic": (1, _clean_basic),
+    "sentiment": (1, _clean_sentiment),
+}
+RECIPES = tuple(_RECIPES)
+
+
+def clean_text(text: str, recipe: str) -> str:
+    """Apply a named cleaning recipe.
+
+    Parameters
+    ----------
+    text : str
+    recipe : {"none", "basic", "sentiment"}
+
+    Raises
+    ------
+    ValueError
+        If the recipe is unknown.
+    """
+    return _recipe(recipe)[1](text)
+
+
+def recipe_version(recipe: str) -> int:
+    """Return the version number of a recipe; it enters the fingerprint, so a changed recipe is a new space."""
+    return _recipe(recipe)[0]
+
+
+def _recipe(name: str) -> tuple[int, Callable[[str], str]]:
+    if name not in _RECIPES:
+        raise ValueError(f"cleaning recipe {name!r} is not known; allowed are {', '.join(_RECIPES)}")
+    return _RECIPES[name]

@@ -1,0 +1,231 @@
+"""Weights on disk: which files hold them, reading them without running code, and their precision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("fp32", "fp16", "bf16")
+
+#: Weight files of a transformers folder, in the order in which from_pretrained prefers them.
+_TRANSFORMERS_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_STATE_DICT_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+class WeightsMissingError(FileNotFoundError):
+    """Weights, or files that belong to them, are not on this machine."""
+
+
+class UnsafeWeightsError(ValueError):
+    """A weight file is a pickle that needs more than plain tensors to be read."""
+
+
+def transformers_weight_files(folder: Path) -> tuple[Path, ...]:
+    """Return the weight files that transformers loads from `folder`.
+
+    Raises
+    ------
+    WeightsMissingError
+        If there is none, or a shard that an index names is missing.
+    """
+    for name in _TRANSFORMERS_FILES:
+        if not (folder / name).is_file():
+            continue
+        if not name.endswith(".index.json"):
+            return (folder / name,)
+        shards = sorted(set(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values()))
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+        if missing:
+            raise WeightsMissingError(
+                f"Folder '{folder}' lacks {len(missing)} of the {len(shards)} weight files that "
+                f"'{name}' names, "
+                f"first '{missing[0]}'. Copy the whole folder again."
+            )
+        return tuple(folder / shard for shard in shards)
+    raise WeightsMissingError(
+        f"Folder '{folder}' holds no weights: expected one of {', '.join(_TRANSFORMERS_FILES)}; "
+        f"{_listing(folder)}."
+    )
+
+
+def state_dict_file(folder: Path) -> Path:
+    """Return the one file of `folder` that holds a state dict; .safetensors is preferred over .pth and .pt.
+
+    Raises
+    ------
+    WeightsMissingError
+        If there is none.
+    ValueError
+        If there are several of the preferred kind, so that choosing would be guessing.
+    """
+    for suffix in _STATE_DICT_SUFFIXES:
+        found = sorted(folder.glob(f"*{suffix}"))
+        if len(found) > 1:
+            names = ", ".join(f"'{path.name}'" for path in found[:5])
+            raise ValueError(
+                f"Folder '{folder}' holds {len(found)} weight files: {names}. Keep the one to use there."
+            )
+        if found:
+            return found[0]
+    raise WeightsMissingError(
+        f"Folder '{folder}' holds no weights: expected one {', '.join(_STATE_DICT_SUFFIXES)} file; "
+        f"{_listing(folder)}."
+    )
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict to CPU memory without running any code from the file.
+
+    Parameters
+    ----------
+    path : Path
+        A .safetensors file, or a file written by ``torch.save``.
+
+    Returns
+    -------
+    dict of str to Tensor
+
+    Raises
+    ------
+    UnsafeWeightsError
+        If the pickle holds anything but tensors and plain containers.
+    ValueError
+        If the file is damaged or holds something other than named tensors.
+    """
+    import torch
+
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"Weight file '{path}' is damaged ({error}). Copy it again.") from error
+    state = _unpickle_tensors(path)
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(
+            f"Weight file '{path}' does not hold a state dict (names -> tensors). Save model.state_dict()."
+        )
+    return state
+
+
+def refuse_unsafe(paths: Iterable[Path]) -> None:
+    """Raise UnsafeWeightsError if one of `paths` is a pickle that ``weights_only=True`` does not read."""
+    for path in paths:
+        if path.suffix != ".safetensors":
+            _unpickle_tensors(path)
+
+
+def hash_files(folder: Path, paths: Iterable[Path]) -> str:
+    """Return the SHA-256 (hex) over names and contents of `paths`, which lie in `folder`."""
+    from cache import file_sha256
+
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that describes weights.
+
+    Raises
+    ------
+    WeightsMissingError
+        If the file is not there.
+    ValueError
+        If it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsMissingError(
+            f"File '{path.name}' is missing in the weights folder '{path.parent}'; {_listing(path.parent)}. "
+            "Copy the whole folder of the model."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"File '{path}' is not valid JSON ({error}). Copy it again.") from error
+
+
+def resolve_device(device: str) -> str:
+    """Return the device that "auto" stands for: "cuda" if there is one, else "cpu".
+
+    Raises
+    ------
+    ValueError
+        If `device` is not "auto", "cpu", "cuda" or "cuda:N", or this machine lacks it.
+    """
+    import torch
+
+    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return "cuda" if n_devices else "cpu"
+    kind, _, index = device.partition(":")
+    if device == "cpu":
+        return device
+    if kind != "cuda" or (device != "cuda" and not index.isdigit()):
+        raise ValueError(f"Device '{device}' is not known; allowed are auto, cpu, cuda and cuda:N.")
+    if int(index or 0) >= n_devices:
+        raise ValueError(
+            f"Device '{device}' is not on this machine ({n_devices} CUDA devices). Pass --device cpu."
+        )
+    return device
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """Return the precision that "auto" stands for on a resolved `device`: fp32 on CPU, fp16 on CUDA.
+
+    Raises
+    ------
+    ValueError
+        If `precision` is not "auto", "fp32", "fp16" or "bf16".
+    """
+    if precision == "auto":
+        return "fp16" if device.startswith("cuda") else "fp32"
+    if precision not in PRECISIONS:
+        raise ValueError(f"Precision '{precision}' is not known; allowed are auto, {', '.join(PRECISIONS)}.")
+    return precision
+
+
+def torch_dtype(precision: str) -> torch.dtype:
+    """Return the torch dtype of a resolved precision."""
+    import torch
+
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+
+
+def _unpickle_tensors(path: Path) -> object:
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UnsafeWeightsError(
+            f"Weight file '{path}' is a pickle that holds more than tensors, or is damaged, and reading "
+            "it could run "
+            "code. Allowed are .safetensors files and state dicts. Convert it where you trust it: "
+            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(f"Weight file '{path}' is damaged ({error}). Copy it again.") from error
+
+
+def _listing(folder: Path) -> str:
+    if not folder.is_dir():
+        return "there is no such folder"
+    names = sorted(path.name for path in folder.iterdir())
+    return f"it holds {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if names else "it is empty"

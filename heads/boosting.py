@@ -1,0 +1,192 @@
+"""Gradient-boosted trees (LightGBM) on principal directions of each block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.blocks import block_slices
+from heads.columns import ColumnScale, LinearMap
+from heads.estimator import Head, TrainedState
+from heads.parameter_rules import Rule, number, whole
+from heads.projection import block_directions
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
+
+
+class LightGBMHead(Head):
+    """LightGBM on standardised, PCA-reduced columns.
+
+    Parameters
+    ----------
+    n_estimators : int, default 100
+        Boosting rounds; each grows one tree per class.
+    learning_rate : float, default 0.1
+    num_leaves : int, default 15
+    min_child_samples : int, default 20
+        Smallest number of rows in a leaf.
+    feature_fraction : float, default 0.3
+        Share of the columns that each tree may use.
+    reg_lambda : float, default 1.0
+        L2 penalty on leaf values.
+    max_bin : int, default 63
+    pca : int or None, default 64
+        Principal directions per block (capped by the rows and the width). None leaves the columns as they
+        are, which on 1,536 of them is 10 to 100 times slower.
+    class_weight : None, "balanced" or mapping of label to weight, default "balanced"
+    blocks : mapping of str to int, or None
+        Name and width of each block: each gets principal directions of its own.
+    n_jobs : int, default 2
+        Threads. A fixed number, because LightGBM's own default oversubscribes small machines.
+    random_state : int, RandomState or None
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    booster_ : lightgbm.Booster
+    projection_ : LinearMap or None
+        From raw rows to the columns the trees see. None when ``pca`` is None: trees need no scaling.
+    n_features_in_ : int
+
+    Notes
+    -----
+    Trees split one column at a time, and the columns of an embedding mean little alone; principal directions
+    carry more per column and make a fit 10 to 100 times cheaper.
+    """
+
+    _rules: ClassVar[Mapping[str, Rule]] = {
+        "n_estimators": whole(1),
+        "learning_rate": number(0, open_low=True),
+        "num_leaves": whole(2),
+        "min_child_samples": whole(1),
+        "feature_fraction": number(0, 1, open_low=True, open_high=False),
+        "reg_lambda": number(0),
+        "max_bin": whole(2),
+        "pca": whole(1, or_none=True),
+        "n_jobs": whole(1),
+    }
+
+    def __init__(
+        self,
+        n_estimators: int = 100,
+        learning_rate: float = 0.1,
+        *,
+        num_leaves: int = 15,
+        min_child_samples: int = 20,
+        feature_fraction: float = 0.3,
+        reg_lambda: float = 1.0,
+        max_bin: int = 63,
+        pca: int | None = 64,
+        class_weight: str | Mapping[object, float] | None = "balanced",
+        blocks: Mapping[str, int] | None = None,
+        n_jobs: int = 2,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        self.n_estimators = n_estimators
+        self.learning_rate = learning_rate
+        self.num_leaves = num_leaves
+        self.min_child_samples = min_child_samples
+        self.feature_fraction = feature_fraction
+        self.reg_lambda = reg_lambda
+        self.max_bin = max_bin
+        self.pca = pca
+        self.class_weight = class_weight
+        self.blocks = blocks
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    @property
+    def n_parameters(self) -> int:
+        """Leaf values and split thresholds of all trees, plus the entries of the principal directions."""
+        leaves = [tree["num_leaves"] for tree in self.booster_.dump_model()["tree_info"]]
+        directions = 0 if self.projection_ is None else int(np.count_nonzero(self.projection_.matrix))
+        return int(sum(2 * n - 1 for n in leaves)) + directions
+
+    def trained_state(self) -> TrainedState:
+        """Return the projection and the booster's text."""
+        arrays = {}
+        if self.projection_ is not None:
+            arrays = {"projection": self.projection_.matrix, "projection_bias": self.projection_.bias}
+        return TrainedState(arrays, text=self.booster_.model_to_string())
+
+    def _restore_state(self, state: TrainedState) -> None:
+        if state.text is None:
+            raise ValueError("A LightGBM head needs the booster's text, but the saved state has none.")
+        self.projection_ = None
+        if "projection" in state.arrays:
+            self.projection_ = LinearMap(state.arrays["projection"], state.arrays["projection_bias"])
+        self.booster_ = _booster_from_text(state.text)
+
+    def _fit_rows(
+        self,
+        X: NDArray[Any],
+        codes: NDArray[np.intp],
+        weights: NDArray[np.float64],
+        *,
+        has_sample_weight: bool,  # noqa: ARG002 - weights hold everything needed here
+    ) -> None:
+        import lightgbm
+
+        self.projection_ = self._projection(X, weights)
+        row_weights = self._weigh(codes, weights)
+        data = lightgbm.Dataset(
+            self._columns(X),
+            label=codes,
+            weight=row_weights / row_weights.mean(),
+            params=self._dataset_settings(),
+            free_raw_data=True,
+        )
+        booster = lightgbm.train(self._settings(), data, num_boost_round=self.n_estimators)
+        # The booster read back from text is what a model file holds, and it lets go of the training data.
+        self.booster_ = _booster_from_text(booster.model_to_string())
+
+    def _probabilities(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(self.booster_.predict(self._columns(X), num_threads=self.n_jobs), dtype=np.float64)
+
+    def _projection(self, X: NDArray[Any], weights: NDArray[np.float64]) -> LinearMap | None:
+        """Fit standardising and PCA on the training rows, folded into one map."""
+        if self.pca is None:
+            return None
+        scale = ColumnScale.of(X, weights)
+        slices = block_slices(self.blocks, X.shape[1])
+        directions = block_directions(scale.apply(X), slices.values(), self.pca)
+        return scale.fold(directions, np.zeros(directions.shape[1]))
+
+    def _columns(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return the columns the trees see."""
+        return X if self.projection_ is None else self.projection_.apply(X)
+
+    def _dataset_settings(self) -> dict[str, Any]:
+        """Settings that LightGBM fixes when the data are binned."""
+        return {
+            "max_bin": self.max_bin,
+            "feature_pre_filter": False,
+            "num_threads": self.n_jobs,
+            "verbosity": -1,
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        """Translate the arguments into LightGBM's names."""
+        return self._dataset_settings() | {
+            "objective": "multiclass",
+            "num_class": len(self.classes_),
+            "learning_rate": self.learning_rate,
+            "num_leaves": self.num_leaves,
+            "min_data_in_leaf": self.min_child_samples,
+            "feature_fraction": self.feature_fraction,
+            "lambda_l2": self.reg_lambda,
+            "seed": self._seed(),
+            "deterministic": True,
+            "force_col_wise": True,
+        }
+
+
+def _booster_from_text(text: str) -> Booster:
+    """Read a booster from its text form."""
+    import lightgbm
+
+    return lightgbm.Booster(model_str=text)

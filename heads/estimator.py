@@ -1,0 +1,192 @@
+"""What all heads share: checking input, encoding labels, weighing rows, and the model-file face."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
+
+from heads.blocks import block_slices
+from heads.class_weights import row_weights
+from heads.parameter_rules import Rule, check_parameters
+
+
+@dataclass(frozen=True)
+class TrainedState:
+    """Everything a fitted head needs to predict, apart from its constructor arguments.
+
+    Attributes
+    ----------
+    arrays : mapping of str to ndarray
+        Numbers, stored in a safetensors file.
+    text : str or None
+        A model in text form (LightGBM), stored beside it.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    text: str | None = field(default=None, repr=False)
+
+
+class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
+    """Base of the heads: public methods check and convert, the private ones of a subclass compute.
+
+    A subclass has a constructor that only stores its arguments, the class variable ``_rules``, and the
+    abstract members. Subclasses have at least the arguments ``blocks``, ``class_weight`` and
+    ``random_state``.
+    """
+
+    _rules: ClassVar[Mapping[str, Rule]]
+
+    blocks: Mapping[str, int] | None
+    class_weight: str | Mapping[object, float] | None
+    random_state: int | np.random.RandomState | None
+    n_features_in_: int
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train on rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), float32
+            Training rows; anything that ``numpy.asarray`` takes, such as an HDF5 dataset. float64 is used as
+            it is.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), optional
+            Not negative. Rows of weight 0 are left out entirely.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a constructor argument is out of range, `X` holds NaN or infinity, `blocks` do not add up to
+            n_features, there are fewer than two classes, or all rows of a class have weight 0.
+        """
+        check_parameters(type(self).__name__, self.get_params(deep=False), self._rules)
+        rows, labels = validate_data(self, X, y, dtype=[np.float32, np.float64], order="C")
+        check_classification_targets(labels)
+        block_slices(self.blocks, self.n_features_in_)
+        weights = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        self._check_classes(codes, weights)
+        used = weights > 0
+        if not used.all():
+            rows, codes, weights = rows[used], codes[used], weights[used]
+        self._fit_rows(rows, codes, weights, has_sample_weight=sample_weight is not None)
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Estimate class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+            Columns in the order of ``classes_``; each row sums to one and depends on its own features only.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            If `X` has another number of columns than in ``fit``, or holds NaN or infinity.
+        """
+        check_is_fitted(self, "classes_")
+        rows = validate_data(self, X, dtype=[np.float32, np.float64], order="C", reset=False)
+        return self._probabilities(rows)
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the most probable label of each row, an ndarray of shape (n_samples,)."""
+        probabilities = self.predict_proba(X)
+        labels: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
+        return labels
+
+    @property
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """How many numbers were trained (for tables)."""
+
+    @abstractmethod
+    def trained_state(self) -> TrainedState:
+        """Return what ``restore`` needs to make an equal head."""
+
+    @abstractmethod
+    def _restore_state(self, state: TrainedState) -> None:
+        """Set the fitted attributes of a subclass."""
+
+    @abstractmethod
+    def _fit_rows(
+        self,
+        X: NDArray[Any],
+        codes: NDArray[np.intp],
+        weights: NDArray[np.float64],
+        *,
+        has_sample_weight: bool,
+    ) -> None:
+        """Train on checked rows; `codes` are positions in ``classes_``, `weights` are positive."""
+
+    @abstractmethod
+    def _probabilities(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """Compute probabilities of checked rows."""
+
+    def restore(self, state: TrainedState, *, classes: NDArray[Any], n_features: int) -> Self:
+        """Make this head predict like the fitted one that `state` came from.
+
+        Parameters
+        ----------
+        state : TrainedState
+            From ``trained_state`` of a head with the same constructor arguments.
+        classes : ndarray of shape (n_classes,)
+        n_features : int
+
+        Returns
+        -------
+        self
+        """
+        self.classes_ = classes
+        self.n_features_in_ = n_features
+        self._restore_state(state)
+        return self
+
+    def _weigh(self, codes: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Multiply sample weights by class weights."""
+        return row_weights(
+            codes, self.classes_.tolist(), class_weight=self.class_weight, sample_weight=weights
+        )
+
+    def _seed(self) -> int:
+        """Turn ``random_state`` into one number that seeds everything in this fit."""
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _check_classes(self, codes: NDArray[np.intp], weights: NDArray[np.float64]) -> None:
+        """Refuse labels that leave nothing to learn."""
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least two classes, but found 1 class: every training row is "
+                f"{self.classes_.tolist()[0]!r}. Check the labels and the fold."
+            )
+        mass = np.bincount(codes, weights=weights, minlength=len(self.classes_))
+        empty = [repr(label) for label in self.classes_[mass <= 0].tolist()]
+        if empty:
+            raise ValueError(
+                f"sample_weight is 0 for every row of class {', '.join(empty)}. Give each class a row with a "
+                "positive weight, or leave the class out."
+            )

@@ -1,0 +1,301 @@
+"""Fitted pipelines on disk: safetensors, JSON and LightGBM text; no pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from imblearn.pipeline import Pipeline
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as arrays_from_bytes
+from safetensors.numpy import save as arrays_to_bytes
+from sklearn.utils.validation import check_is_fitted
+
+from heads.blocks import BlockImputer
+from heads.durable_files import write_durably
+from heads.estimator import Head, TrainedState
+from heads.names import HEADS
+from heads.presets import head_class
+
+FORMAT = "embedonce-model"
+FORMAT_VERSION = 1
+
+_CARD = "model.json"
+_ARRAYS = "arrays.safetensors"
+_BOOSTER = "booster.txt"
+_LARGEST_CARD = 16 * 1024 * 1024  # bytes
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that was read from disk, ready to predict.
+
+    Attributes
+    ----------
+    head : str
+        One of ``heads.HEADS``.
+    classes : tuple of str
+        Name of each column of ``predict_proba``.
+    blocks : dict of str to int, or None
+        Name and width of each block that X must have, in column order.
+    n_features : int
+        Columns that X must have.
+    parameters : dict of str to object
+        Constructor arguments of the head.
+    extra : dict of str to object
+        What was given to ``save_model`` as `extra`.
+    """
+
+    head: str
+    classes: tuple[str, ...]
+    blocks: dict[str, int] | None
+    n_features: int
+    parameters: dict[str, object]
+    extra: dict[str, object]
+    _imputer: BlockImputer = field(repr=False)
+    _estimator: Head = field(repr=False)
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Estimate class probabilities, bit-equal to those of the pipeline that was saved.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), float32
+            A row whose block is invalid has NaN in that whole block.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+
+        Raises
+        ------
+        ValueError
+            If `X` has another number of columns, a block is partly NaN, or a value is infinite.
+        """
+        return self._estimator.predict_proba(self._imputer.transform(X))
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers the head has."""
+        return self._estimator.n_parameters
+
+
+def save_model(
+    pipeline: Pipeline, folder: Path, *, classes: Sequence[str], extra: Mapping[str, object] | None = None
+) -> None:
+    """Write a fitted pipeline of ``make_pipeline`` to a folder.
+
+    Parameters
+    ----------
+    pipeline : imblearn.pipeline.Pipeline
+        Fitted, from ``make_pipeline``.
+    folder : Path
+        Made when it is not there; a model in it is replaced.
+    classes : sequence of str
+        Name of each column of ``predict_proba``, in order.
+    extra : mapping, optional
+        JSON-able facts to keep beside the model, such as the spaces it needs.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If the pipeline is not fitted.
+    ValueError
+        If it is not a pipeline of ``make_pipeline``, `classes` has another length than the fitted classes, or
+        `extra` or a parameter cannot be written as JSON.
+
+    Notes
+    -----
+    Each file is written under a temporary name, fsynced and renamed; ``model.json``, which holds the hashes
+    of the others, comes last. A crash between two renames therefore leaves a folder that ``load_model``
+    refuses.
+    """
+    folder = Path(folder)
+    imputer, head = _steps(pipeline)
+    check_is_fitted(head, "classes_")
+    if len(classes) != len(head.classes_):
+        raise ValueError(
+            f"classes names {len(classes)} class(es) ({', '.join(repr(name) for name in classes)}), but the "
+            f"model was trained on {len(head.classes_)}: {head.classes_.tolist()}. Name each column of "
+            "predict_proba."
+        )
+    state = head.trained_state()
+    arrays = {f"head.{name}": np.ascontiguousarray(value) for name, value in state.arrays.items()}
+    files = {_ARRAYS: arrays_to_bytes(arrays | {"impute.means": imputer.means_})}
+    if state.text is not None:
+        files[_BOOSTER] = state.text.encode()
+    card = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "head": _name_of(head),
+        "parameters": head.get_params(deep=False),
+        "labels": head.classes_.tolist(),
+        "classes": list(classes),
+        "n_features": head.n_features_in_,
+        "blocks": None if imputer.blocks is None else dict(imputer.blocks),
+        "dead_blocks": imputer.dead_blocks_,
+        "extra": dict(extra or {}),
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    card_bytes = _sealed(card)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        write_durably(folder / name, data)
+    write_durably(folder / _CARD, card_bytes)
+    if _BOOSTER not in files:
+        (folder / _BOOSTER).unlink(missing_ok=True)  # left by a model of another kind
+
+
+def load_model(folder: Path) -> LoadedModel:
+    """Read a model that ``save_model`` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    LoadedModel
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or one of its files is not there.
+    ValueError
+        If a file was altered, the format is newer than this version, or a file does not hold what it should.
+
+    Notes
+    -----
+    Every file is hashed before it is parsed, and nothing in it is executed. The hashes guard against damage
+    and mix-ups; they are no signature, so a model from a stranger is still parsed by LightGBM's own reader.
+    """
+    folder = Path(folder)
+    card = _read_card(folder)
+    contents = {name: _read_checked(folder, name, digest) for name, digest in card["files"].items()}
+    try:
+        return _assemble(card, contents)
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"The model in '{folder}' cannot be put together ({type(error).__name__}: {error}). Its files "
+            "belong to another version or were not written by save_model; train and save the model again."
+        ) from error
+
+
+def _assemble(card: Mapping[str, Any], contents: Mapping[str, bytes]) -> LoadedModel:
+    """Turn checked contents into a model."""
+    arrays = arrays_from_bytes(contents[_ARRAYS])
+    imputer = BlockImputer(blocks=card["blocks"])
+    imputer.means_ = arrays["impute.means"]
+    imputer.dead_blocks_ = list(card["dead_blocks"])
+    imputer.n_features_in_ = card["n_features"]
+    head = head_class(card["head"])(**card["parameters"])
+    state = TrainedState(
+        {name.removeprefix("head."): value for name, value in arrays.items() if name.startswith("head.")},
+        text=contents[_BOOSTER].decode() if _BOOSTER in contents else None,
+    )
+    head.restore(state, classes=np.asarray(card["labels"]), n_features=card["n_features"])
+    return LoadedModel(
+        head=card["head"],
+        classes=tuple(card["classes"]),
+        blocks=card["blocks"],
+        n_features=card["n_features"],
+        parameters=card["parameters"],
+        extra=card["extra"],
+        _imputer=imputer,
+        _estimator=head,
+    )
+
+
+def _steps(pipeline: Pipeline) -> tuple[BlockImputer, Head]:
+    """Return the steps that matter for predicting."""
+    steps = getattr(pipeline, "named_steps", {})
+    imputer, head = steps.get("impute"), steps.get("head")
+    if (
+        not isinstance(imputer, BlockImputer)
+        or not isinstance(head, Head)
+        or len(steps) > 2 + ("resample" in steps)
+    ):
+        raise ValueError(
+            f"Only pipelines of heads.make_pipeline can be saved (steps 'impute', 'resample', 'head'), but "
+            f"found {type(pipeline).__name__} with steps {list(steps)}."
+        )
+    return imputer, head
+
+
+def _name_of(head: Head) -> str:
+    """Return the name of a head's class."""
+    return next(name for name in HEADS if type(head) is head_class(name))
+
+
+def _sealed(card: Mapping[str, object]) -> bytes:
+    """Write the card as JSON that holds its own hash."""
+    try:
+        digest = _card_hash(card)
+        return (json.dumps({**card, "sha256": digest}, indent=1, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The model's parameters and extra must be JSON-able, but are not ({error}). Use numbers, "
+            "strings, lists and mappings (random_state must be a number or None)."
+        ) from error
+
+
+def _card_hash(card: Mapping[str, object]) -> str:
+    """Hash a card in one canonical spelling, in which file layout and key order do not matter."""
+    canonical = json.dumps(card, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    """Read and check ``model.json``."""
+    path = folder / _CARD
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no model in '{folder}': '{path}' is missing. Pass the folder save_model wrote."
+        )
+    if path.stat().st_size > _LARGEST_CARD:
+        raise ValueError(
+            f"'{path}' has {path.stat().st_size} bytes, more than the {_LARGEST_CARD} a model card may have."
+        )
+    try:
+        card = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"'{path}' is not JSON ({error}); train and save the model again.") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise ValueError(f"'{path}' is not an {FORMAT} card; pass the folder save_model wrote.")
+    version = card.get("version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"The model in '{folder}' has format version {version!r}, but this installation reads version "
+            f"{FORMAT_VERSION}. Update embedonce, or train and save the model again."
+        )
+    digest = card.pop("sha256", None)
+    if (
+        digest != _card_hash(card)
+        or _ARRAYS not in card["files"]
+        or not set(card["files"]) <= {_ARRAYS, _BOOSTER}
+    ):
+        raise ValueError(f"'{path}' was altered after it was written; train and save the model again.")
+    return card
+
+
+def _read_checked(folder: Path, name: str, digest: str) -> bytes:
+    """Read a file once and compare its hash before anything looks inside."""
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"The model in '{folder}' is incomplete: '{path}' is missing. Save the model again."
+        )
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise ValueError(
+            f"'{path}' was altered or belongs to another model: its sha256 is {found[:12]}..., but {_CARD} "
+            f"says {digest[:12]}.... Copy the whole folder again, or train and save the model again."
+        )
+    return data

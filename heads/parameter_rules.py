@@ -1,0 +1,71 @@
+"""Rules for constructor arguments, checked together in ``fit``.
+
+scikit-learn asks that constructors store arguments untouched, so a wrong one is found in ``fit``. All wrong
+arguments are then named in one message.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+
+from heads.names import unknown_name
+
+Rule = Callable[[object], str | None]
+"""Takes a value; returns None when it is fine, else what is allowed instead."""
+
+
+def whole(low: int, *, or_none: bool = False) -> Rule:
+    """Allow whole numbers of at least `low` (and None, when asked)."""
+    allowed = f"a whole number of at least {low}" + (" or None" if or_none else "")
+
+    def rule(value: object) -> str | None:
+        if value is None and or_none:
+            return None
+        is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+        return None if is_whole and int(value) >= low else allowed  # type: ignore[call-overload]
+
+    return rule
+
+
+def number(low: float, high: float = math.inf, *, open_low: bool = False, open_high: bool = True) -> Rule:
+    """Allow finite real numbers between `low` and `high`; each end is part of the range unless it is open."""
+    left, right = ("(" if open_low else "["), (")" if open_high else "]")
+    allowed = f"a number in {left}{low:g}, {high:g}{right}"
+
+    def rule(value: object) -> str | None:
+        if not isinstance(value, Real) or isinstance(value, bool):
+            return allowed
+        x = float(value)
+        above = x > low if open_low else x >= low
+        below = x < high if open_high else x <= high
+        return None if above and below else allowed
+
+    return rule
+
+
+def one_of(names: Sequence[str]) -> Rule:
+    """Allow one of the given names."""
+
+    def rule(value: object) -> str | None:
+        return None if isinstance(value, str) and value in names else unknown_name("name", value, names)
+
+    return rule
+
+
+def check_parameters(owner: str, values: Mapping[str, object], rules: Mapping[str, Rule]) -> None:
+    """Check every argument that has a rule.
+
+    Raises
+    ------
+    ValueError
+        If any value breaks its rule; the message names all of them.
+    """
+    faults = []
+    for name, rule in rules.items():
+        allowed = rule(values[name])
+        if allowed is not None:
+            faults.append(f"{name}={values[name]!r} (allowed: {allowed})")
+    if faults:
+        raise ValueError(f"{owner} got {len(faults)} wrong parameter(s): {'; '.join(faults)}.")

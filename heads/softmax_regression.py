@@ -1,0 +1,159 @@
+"""Multinomial logistic regression by preconditioned L-BFGS."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cholesky, solve_triangular
+from scipy.optimize import OptimizeResult, minimize
+from sklearn.exceptions import ConvergenceWarning
+
+_RIDGE_SHARE = 1e-5  # of the mean diagonal: keeps the float32 factorisation positive definite at any C
+
+
+@dataclass(frozen=True)
+class SoftmaxFit:
+    """Coefficients for standardised rows.
+
+    Attributes
+    ----------
+    matrix : ndarray of shape (n_features, n_classes)
+    bias : ndarray of shape (n_classes,)
+    n_iter : int
+    """
+
+    matrix: NDArray[Any]
+    bias: NDArray[Any]
+    n_iter: int
+
+
+def fit_softmax(
+    X: NDArray[Any],
+    codes: NDArray[np.intp],
+    *,
+    weights: NDArray[np.float64],
+    n_classes: int,
+    C: float,
+    max_iter: int,
+    tol: float,
+) -> SoftmaxFit:
+    """Minimise the weighted cross-entropy plus ``||W||^2 / 2C``, as scikit-learn's LogisticRegression does.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32 or float64
+        Standardised rows. The work is done in this dtype.
+    codes : ndarray of shape (n_samples,), integer in [0, n_classes)
+    weights : ndarray of shape (n_samples,), float64
+    n_classes : int
+    C : float
+        Inverse strength of the L2 penalty on everything but the bias, against the SUM of the losses.
+    max_iter : int
+    tol : float
+        Stops when no entry of the gradient (of the weighted mean loss) is larger.
+
+    Returns
+    -------
+    SoftmaxFit
+
+    Notes
+    -----
+    The curvature at the start is ``(I - 11'/K) / K`` times the weighted Gram matrix, so L-BFGS runs in the
+    variable ``U = L' W`` with ``L L'`` the Cholesky factor of ``Gram / K + penalty``. Columns of embeddings
+    are strongly correlated, and this takes 3 to 6 times fewer passes over the data than plain L-BFGS to the
+    same gradient; the minimum is the same.
+
+    References
+    ----------
+    D. Böhning, "Multinomial logistic regression algorithm", Ann. Inst. Statist. Math. 44 (1992), for the
+    bound on the curvature that this preconditioner follows.
+    """
+    objective = _Objective(X, codes, weights=weights, n_classes=n_classes, C=C)
+
+    def stop(intermediate_result: OptimizeResult) -> None:  # noqa: ARG001 - scipy looks at the name
+        if objective.steepest <= tol:
+            raise StopIteration
+
+    result = minimize(
+        objective,
+        np.zeros((X.shape[1] + 1) * n_classes),
+        jac=True,
+        method="L-BFGS-B",
+        callback=stop,
+        # gtol is measured in U by scipy, so our own rule stands in its place.
+        options={"maxiter": max_iter, "gtol": 0.0, "ftol": 64 * np.finfo(np.float64).eps, "maxls": 50},
+    )
+    # Stopping for another reason means that float32 can tell no further progress from rounding: good enough.
+    if result.nit >= max_iter and objective.steepest > tol:
+        warnings.warn(
+            f"LogisticHead stopped at max_iter={max_iter} iterations with a gradient of "
+            f"{objective.steepest:.1e}, above tol={tol:g}. The solution may be off; use a smaller C, a "
+            "larger tol or a larger max_iter.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    matrix, bias = objective.unpack(result.x)
+    return SoftmaxFit(matrix, bias, max(int(result.nit), 1))
+
+
+class _Objective:
+    """Loss and gradient as a function of the preconditioned variable."""
+
+    def __init__(
+        self,
+        X: NDArray[Any],
+        codes: NDArray[np.intp],
+        *,
+        weights: NDArray[np.float64],
+        n_classes: int,
+        C: float,
+    ) -> None:
+        total = float(weights.sum())
+        self.X = X
+        self.rows = np.arange(len(X))
+        self.codes = codes
+        self.share = weights / total
+        self.penalty = 1.0 / (C * total)
+        self.n_classes = n_classes
+        self.steepest = np.inf
+        self.factor = self._factorise()
+
+    def _factorise(self) -> NDArray[Any]:
+        """Return the lower Cholesky factor of the approximate curvature."""
+        weighted = self.X * np.sqrt(self.share).astype(self.X.dtype)[:, None]
+        curvature = weighted.T @ weighted
+        curvature /= self.n_classes
+        ridge = self.penalty + _RIDGE_SHARE * float(np.trace(curvature)) / len(curvature)
+        curvature.flat[:: len(curvature) + 1] += ridge
+        factor: NDArray[Any] = cholesky(curvature, lower=True, overwrite_a=True, check_finite=False)
+        return factor
+
+    def unpack(self, flat: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Turn scipy's flat vector into (matrix, bias)."""
+        table = flat.reshape(-1, self.n_classes).astype(self.X.dtype)
+        matrix = solve_triangular(self.factor, table[:-1], lower=True, trans=1, check_finite=False)
+        return matrix, table[-1]
+
+    def __call__(self, flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Return the loss and its gradient."""
+        matrix, bias = self.unpack(flat)
+        logits = self.X @ matrix + bias
+        logits -= logits.max(axis=1, keepdims=True)
+        exp = np.exp(logits)
+        total = exp.sum(axis=1, keepdims=True)
+        losses = np.log(total[:, 0]) - logits[self.rows, self.codes]
+        penalty = 0.5 * self.penalty * float(np.sum(matrix.astype(np.float64) ** 2))
+        residual = exp / total
+        residual[self.rows, self.codes] -= 1.0
+        residual *= self.share.astype(self.X.dtype)[:, None]
+        # (K, n) @ (n, d) is the faster order for a row-major X.
+        gradient = (residual.T @ self.X).T + np.asarray(self.penalty, self.X.dtype) * matrix
+        bias_gradient = residual.sum(axis=0)
+        self.steepest = float(max(np.abs(gradient).max(), np.abs(bias_gradient).max()))
+        inner = solve_triangular(self.factor, gradient, lower=True, check_finite=False)
+        flat_gradient = np.vstack([inner, bias_gradient]).astype(np.float64).ravel()
+        return float(self.share @ losses.astype(np.float64)) + penalty, flat_gradient

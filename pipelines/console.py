@@ -1,0 +1,117 @@
+"""What commands print: progress on stderr, tables on stdout, durations and sizes in words."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+
+def say(text: str = "") -> None:
+    """Print a line of result to stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def tell(text: str) -> None:
+    """Print a line about the work to stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def duration(seconds: float) -> str:
+    """Return ``"12.3 s"``, ``"4 min 05 s"`` or ``"2 h 10 min"``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(n_bytes: int) -> str:
+    """Return a size in kB, MB or GB (powers of ten)."""
+    value = float(n_bytes)
+    for unit in ("bytes", "kB", "MB"):
+        if value < 1000:
+            return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} GB"
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
+    """Return an aligned text table; columns whose cells are all numbers stand right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(header)]
+    right = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)]
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(list(header)), line(["-" * w for w in widths]), *map(line, cells)])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "").rstrip("%"))
+    except ValueError:
+        return text in ("", "-")
+    return True
+
+
+class Progress:
+    """A progress line with rate and time left; on a terminal it redraws, in a log it speaks rarely.
+
+    Parameters
+    ----------
+    label : str
+    unit : str
+        What is counted, e.g. ``"texts"``.
+    stream : text stream, optional
+        Default: stderr.
+    """
+
+    _quiet_seconds = 2.0
+    _log_every = 15.0
+
+    def __init__(self, label: str, unit: str, *, stream: TextIO | None = None) -> None:
+        self._label, self._unit = label, unit
+        self._stream = stream or sys.stderr
+        self._began = self._last = time.monotonic()
+        self._first_done: int | None = None
+        self._shown = False
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` are done; nothing is shown in the first two seconds."""
+        now = time.monotonic()
+        if self._first_done is None:
+            # Rows that were already there when this run began say nothing about its speed.
+            self._first_done = done
+        interval = 0.2 if self._stream.isatty() else self._log_every
+        since = now - self._last if self._shown else now - self._began - self._quiet_seconds + interval
+        if since < interval:
+            return
+        self._last = now
+        self._write(self._line(done, total, now - self._began, note))
+
+    def close(self) -> None:
+        """End the progress line."""
+        if self._shown and self._stream.isatty():
+            self._stream.write("\n")
+            self._stream.flush()
+
+    def _line(self, done: int, total: int, elapsed: float, note: str) -> str:
+        rate = (done - (self._first_done or 0)) / elapsed if elapsed > 0 else 0.0
+        left = f", {duration((total - done) / rate)} left" if rate > 0 else ""
+        percent = 100 * done / total if total else 100.0
+        text = f"{self._label}: {done:,}/{total:,} {self._unit} ({percent:.0f} %), {rate:.1f}/s{left}"
+        return f"{text} [{note}]" if note else text
+
+    def _write(self, text: str) -> None:
+        self._shown = True
+        if self._stream.isatty():
+            self._stream.write("\r\x1b[2K" + text)
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()

@@ -1,0 +1,245 @@
+"""Matrices: turn stores into one array X with named blocks, labels, groups and folds' material."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache import FeatureStore, SpaceError, Split, align
+from pipelines.errors import UsageError
+from tuning import connected_groups
+
+FEATURES_FOLDER = Path("features")
+
+
+@dataclass(frozen=True)
+class SpaceRef:
+    """Where one block comes from.
+
+    Attributes
+    ----------
+    path : str
+        The store's file, as given.
+    space : str
+        E.g. ``"text.pooled"``.
+    block : str
+        Name of the block in X.
+    width : int
+    backbone : str
+    space_fingerprint, store_fingerprint : str
+    clean, precision : str
+        Settings that predicting from raw inputs needs again.
+    """
+
+    path: str
+    space: str
+    block: str
+    width: int
+    backbone: str
+    space_fingerprint: str
+    store_fingerprint: str
+    clean: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Features of all rows of the aligned stores.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32
+        Blocks side by side. A row whose embedding is missing holds NaN in that whole block.
+    blocks : dict of str to int
+        Block name -> width, in column order.
+    ids : tuple of str
+    labels : ndarray of shape (n_samples,), int32
+        Codes into `class_names`; -1 for unlabelled rows.
+    class_names : tuple of str
+    splits : ndarray of shape (n_samples,), uint8
+    groups : ndarray of shape (n_samples,), int32
+        Rows that share a group number, a text or a picture have the same number.
+    texts : tuple of str or None
+    images : tuple of str or None
+        Image paths, relative to the data set.
+    spaces : tuple of SpaceRef
+    notes : tuple of str
+        Rows that only some stores hold, and the like.
+    """
+
+    X: np.ndarray
+    blocks: dict[str, int]
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    splits: np.ndarray
+    groups: np.ndarray
+    texts: tuple[str, ...] | None
+    images: tuple[str, ...] | None
+    spaces: tuple[SpaceRef, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def training(self) -> np.ndarray:
+        """Positions of labelled rows that are not in the test split."""
+        return np.flatnonzero((self.labels >= 0) & (self.splits != Split.TEST))
+
+    @property
+    def test(self) -> np.ndarray:
+        """Positions of labelled rows of the test split: scored once, never fitted on."""
+        return np.flatnonzero((self.labels >= 0) & (self.splits == Split.TEST))
+
+    @property
+    def unlabelled(self) -> np.ndarray:
+        """Positions of rows without a label."""
+        return np.flatnonzero(self.labels < 0)
+
+    def columns(self, blocks: Sequence[str]) -> np.ndarray:
+        """Return X with only the named blocks."""
+        starts = dict(zip(self.blocks, np.cumsum([0, *self.blocks.values()]), strict=False))
+        return np.concatenate([self.X[:, starts[b] : starts[b] + self.blocks[b]] for b in blocks], axis=1)
+
+
+def default_features(folder: Path = FEATURES_FOLDER) -> list[str]:
+    """Return the stores of `folder` when there is one way to use them.
+
+    There is one way when every modality comes from exactly one store: a single store, or a text store and an
+    image store.
+
+    Raises
+    ------
+    UsageError
+        If there are no stores, or the choice is not clear; the choices are listed.
+    """
+    paths = sorted(folder.glob("*.h5")) if folder.is_dir() else []
+    if not paths:
+        raise UsageError(
+            f"No --features given and no store in '{folder}/'. Make one with extract-features --backbone NAME, or name a file."
+        )
+    offers: dict[str, list[str]] = {}
+    for path in paths:
+        with FeatureStore.open(path, verify=False) as store:
+            for modality in sorted({name.split(".")[0] for name in store.spaces}):
+                offers.setdefault(modality, []).append(str(path))
+    if all(len(stores) == 1 for stores in offers.values()):
+        return [str(path) for path in paths]
+    choices = "; ".join(f"{modality}: {', '.join(stores)}" for modality, stores in offers.items())
+    raise UsageError(f"Several stores in '{folder}/' offer the same modality ({choices}). Choose with --features FILE[:SPACE].")
+
+
+def split_spec(spec: str) -> tuple[Path, str | None]:
+    """Split ``FILE[:SPACE]``; a colon inside an existing file's name belongs to the file."""
+    if Path(spec).exists() or ":" not in spec:
+        return Path(spec), None
+    file, _, space = spec.rpartition(":")
+    return Path(file), space or None
+
+
+def read_matrix(specs: Sequence[str]) -> Matrix:
+    """Open, verify, align and join stores.
+
+    Parameters
+    ----------
+    specs : sequence of str
+        ``FILE[:SPACE]``; without SPACE the store's only space of each modality.
+
+    Raises
+    ------
+    StoreError
+        If a store cannot be trusted or the stores disagree.
+    UsageError
+        If a space is named twice, or is ambiguous.
+    """
+    with ExitStack() as stack:
+        opened: dict[str, FeatureStore] = {}
+        wanted: list[tuple[str, str]] = []
+        for spec in specs:
+            path, space = split_spec(spec)
+            key = str(path)
+            if key not in opened:
+                opened[key] = stack.enter_context(FeatureStore.open(path))
+            wanted += [(key, name) for name in _spaces(opened[key], space, key)]
+        _refuse_repeats(wanted)
+        return _join(opened, wanted)
+
+
+def _spaces(store: FeatureStore, asked: str | None, path: str) -> list[str]:
+    if asked is not None:
+        return [store.select(asked).name]
+    modalities = list(dict.fromkeys(name.split(".")[0] for name in store.spaces))
+    try:
+        return [store.select(modality).name for modality in modalities]
+    except SpaceError as error:
+        raise UsageError(f"{error} Name one with --features {path}:SPACE.") from error
+
+
+def _refuse_repeats(wanted: Sequence[tuple[str, str]]) -> None:
+    for pair in wanted:
+        if wanted.count(pair) > 1:
+            raise UsageError(f"Space '{pair[1]}' of '{pair[0]}' is named twice in --features.")
+
+
+def _join(opened: dict[str, FeatureStore], wanted: Sequence[tuple[str, str]]) -> Matrix:
+    paths = list(opened)
+    aligned = align([opened[path] for path in paths])
+    names = [space for _, space in wanted]
+    columns, blocks, spaces = [], {}, []
+    for path, space in wanted:
+        store = opened[path]
+        x, valid = aligned.take(paths.index(path), space)
+        x = np.array(x, dtype=np.float32)
+        x[~valid] = np.nan
+        block = space if names.count(space) == 1 else f"{space}@{Path(path).stem}"
+        columns.append(x)
+        blocks[block] = x.shape[1]
+        spaces.append(_reference(store, path, space, block, x.shape[1]))
+    texts, images, image_hashes = _raw_columns(aligned)
+    declared = [int(g) if g >= 0 else None for g in aligned.groups]
+    return Matrix(
+        X=np.concatenate(columns, axis=1),
+        blocks=blocks,
+        ids=tuple(aligned.ids),
+        labels=np.asarray(aligned.labels),
+        class_names=tuple(aligned.class_names),
+        splits=np.asarray(aligned.splits),
+        groups=connected_groups(declared, [t or None for t in texts or ()], image_hashes or (), n=len(aligned.ids)),
+        texts=texts,
+        images=images,
+        spaces=tuple(spaces),
+        notes=tuple(
+            f"{count:,} rows of '{path}' are not in every store and are left out" for path, count in aligned.dropped.items() if count
+        ),
+    )
+
+
+def _reference(store: FeatureStore, path: str, space: str, block: str, width: int) -> SpaceRef:
+    meta: dict[str, Any] = dict(store.meta)
+    return SpaceRef(
+        path=path,
+        space=space,
+        block=block,
+        width=width,
+        backbone=meta["identity"].get("backbone", ""),
+        space_fingerprint=store.select(space).fingerprint,
+        store_fingerprint=store.fingerprint,
+        clean=meta.get("clean", {}).get("recipe", ""),
+        precision=meta.get("precision", ""),
+    )
+
+
+def _raw_columns(aligned: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None, list[bytes | None] | None]:
+    """Return texts, image paths and image hashes in aligned order, from the first store that has each."""
+    texts = images = hashes = None
+    for store, rows in zip(aligned.stores, aligned.rows, strict=True):
+        if texts is None and store.texts is not None:
+            texts = tuple(store.texts[row] for row in rows)
+        if images is None and store.image_paths is not None:
+            images = tuple(store.image_paths[row] for row in rows)
+        if hashes is None and store.image_sha256 is not None:
+            hashes = [h.tobytes() if h.any() else None for h in np.asarray(store.image_sha256)[rows]]
+    return texts, images, hashes

@@ -1,0 +1,95 @@
+"""Metrics: what ``metrics.json`` says, computed from stored out-of-fold predictions only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tuning import (
+    SCORES,
+    SearchResult,
+    bbc_cv,
+    cv_summary,
+    majority_scores,
+    paired_difference,
+    per_class,
+)
+
+if TYPE_CHECKING:
+    from pipelines.matrices import Matrix
+
+#: Scores shown in tables, in this order; ``metrics.json`` has all of `tuning.SCORES`.
+SHOWN = ("macro_f1", "weighted_f1", "accuracy")
+
+
+def metrics_of_run(
+    found: SearchResult, y: np.ndarray, class_names: Sequence[str], *, test: dict[str, Any] | None, random_state: int
+) -> dict[str, Any]:
+    """Return the contents of ``metrics.json`` but for the seconds.
+
+    Parameters
+    ----------
+    found : SearchResult
+    y : ndarray of shape (n_samples,), integer
+        Class codes of the rows that were cross-validated.
+    class_names : sequence of str
+    test : dict or None
+        Scores on the test split.
+    random_state : int
+        Of the bootstrap.
+    """
+    n_classes = len(class_names)
+    best = found.trials[found.best]
+    arguments: dict[str, Any] = {"n_classes": n_classes, "random_state": random_state}
+    default = None if found.default is None else found.trials[found.default]
+    return {
+        "classes": list(class_names),
+        "n": len(y),
+        "metric": found.metric,
+        "cv": cv_summary(best.oof, y, found.folds, **arguments),
+        "corrected": bbc_cv(found.predictions, y, metric=found.metric, **arguments),
+        "default": None if default is None else cv_summary(default.oof, y, found.folds, **arguments),
+        "majority": majority_scores(y, n_classes),
+        "per_class": class_scores(best.oof.argmax(axis=1), y, class_names),
+        "test": test,
+        "winner": {**best.configuration.as_dict(), "number": best.number},
+        "runner_up": _runner_up(found, y, n_classes, random_state),
+        "n_trials": len(found.trials),
+        "n_failed": len(found.failures),
+    }
+
+
+def class_scores(predictions: np.ndarray, y: np.ndarray, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return class name -> precision, recall, f1 and support."""
+    scores = per_class(y, predictions, len(class_names))
+    return {
+        name: {key: values[code].item() for key, values in scores.items()} for code, name in enumerate(class_names)
+    }
+
+
+def _runner_up(found: SearchResult, y: np.ndarray, n_classes: int, random_state: int) -> dict[str, Any] | None:
+    """Compare the winner with the best other configuration, row by row."""
+    others = [i for i in range(len(found.trials)) if i != found.best]
+    if not others:
+        return None
+    second = found.trials[max(others, key=lambda i: found.trials[i].score)]
+    compared = paired_difference(
+        found.trials[found.best].oof, second.oof, y, n_classes=n_classes, metric=found.metric, random_state=random_state
+    )
+    return {**second.configuration.as_dict(), "number": second.number, "score": second.score, **compared}
+
+
+def test_scores(pipeline: Any, matrix: Matrix) -> dict[str, Any] | None:
+    """Score a fitted pipeline once on the test split; None without one."""
+    rows = matrix.test
+    if not len(rows):
+        return None
+    names = matrix.class_names
+    probabilities = np.zeros((len(rows), len(names)), dtype=np.float32)
+    probabilities[:, pipeline.classes_] = pipeline.predict_proba(matrix.X[rows])
+    y = matrix.labels[rows]
+    whole = [(np.empty(0, dtype=np.int64), np.arange(len(rows)))]
+    scores: dict[str, Any] = dict(cv_summary(probabilities, y, whole, n_classes=len(names), random_state=0))
+    return {"n": len(rows), **{name: scores[name] for name in SCORES}, "per_class": class_scores(probabilities.argmax(axis=1), y, names)}

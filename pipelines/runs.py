@@ -1,0 +1,258 @@
+"""Runs: a folder with settings, scores, model, predictions and report, which appears whole or not at all.
+
+While a run works, everything lies in ``<name>.work/`` beside it: finished trials (so that an interrupted run
+goes on), then the finished files, which one rename makes visible.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache import canonical_json, sha256_hex
+from cache.durable import write_file
+from pipelines.errors import RunError
+from tuning import Configuration, Trial
+
+CONFIG = "config.json"
+METRICS = "metrics.json"
+TRIALS = "trials.csv"
+OUT_OF_FOLD = "oof.csv"
+PREDICTIONS = "predictions.csv"
+MODEL = "model"
+REPORT = "report.html"
+
+
+class RunFolder:
+    """A run while it works.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the runs.
+    name : str or None
+        Name of the run; None makes one from the settings, so that the same command finds the same run.
+    config : Mapping
+        Every setting, JSON-able.
+
+    Raises
+    ------
+    RunError
+        If a run of this name exists or has begun with other settings; the first difference is named.
+    """
+
+    def __init__(self, out: Path, name: str | None, config: Mapping[str, Any]) -> None:
+        self.config = dict(config)
+        self.path = out / (name or f"{config['command']}-{sha256_hex(canonical_json(self.identity))[:10]}")
+        self.work = self.path.with_name(f"{self.path.name}.work")
+        for folder in (self.path, self.work):
+            if (folder / CONFIG).is_file():
+                self._refuse_other(folder)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Settings that change the result: not the versions, nor where files lie."""
+        return _identity(self.config)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the finished run is there."""
+        return (self.path / METRICS).is_file()
+
+    def begin(self) -> None:
+        """Make the work folder and note the settings in it."""
+        if self.path.exists() and not self.is_done:
+            raise RunError(f"'{self.path}' exists and is not a run (it has no {METRICS}). Choose another --out or --study.")
+        (self.work / "trials").mkdir(parents=True, exist_ok=True)
+        write_file(self.work / CONFIG, _json(self.config))
+
+    @property
+    def memory(self) -> TrialFolder:
+        """Finished trials of this run."""
+        return TrialFolder(self.work / "trials")
+
+    @property
+    def result(self) -> Path:
+        """Where finished files are put before they are made visible."""
+        folder = self.work / "result"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def publish(self) -> Path:
+        """Make the finished run visible and remove the work folder."""
+        write_file(self.result / CONFIG, _json(self.config))
+        self.result.replace(self.path)
+        shutil.rmtree(self.work)
+        return self.path
+
+    def _refuse_other(self, folder: Path) -> None:
+        from cache import first_difference
+
+        recorded = read_json(folder / CONFIG)
+        difference = first_difference(_identity(recorded), self.identity)
+        if difference is not None:
+            field, old, new = difference
+            raise RunError(
+                f"Run '{folder}' was made with {field} = {old!r}, but {new!r} was asked for. Choose another --study or --out, "
+                "or remove that folder."
+            )
+
+
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in config.items() if key not in ("versions", "timeout", "storage")}
+    kept["spaces"] = [
+        {k: v for k, v in space.items() if k not in ("path",)} for space in config.get("spaces", [])
+    ]
+    return json.loads(canonical_json(kept))
+
+
+class TrialFolder:
+    """Finished trials on disk, one file each: the `tuning.TrialMemory` of a run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, key: str) -> Trial | None:
+        """Return the stored trial, or None. A file that was cut short or changed does not count."""
+        path = self._folder / f"{key}.trial"
+        if not path.is_file():
+            return None
+        digest, _, body = path.read_bytes().partition(b"\n")
+        if hashlib.sha256(body).hexdigest().encode() != digest:
+            path.unlink()
+            return None
+        return _decode_trial(body)
+
+    def put(self, trial: Trial) -> None:
+        """Store a trial durably."""
+        body = _encode_trial(trial)
+        digest = hashlib.sha256(body).hexdigest().encode()
+        write_file(self._folder / f"{trial.configuration.key}.trial", digest + b"\n" + body)
+
+
+def _encode_trial(trial: Trial) -> bytes:
+    facts = {
+        "number": trial.number,
+        "configuration": trial.configuration.as_dict(),
+        "score": trial.score,
+        "fold_scores": trial.fold_scores,
+        "seconds": trial.seconds,
+        "rung": trial.rung,
+    }
+    buffer = io.BytesIO()
+    np.save(buffer, trial.oof, allow_pickle=False)
+    return json.dumps(facts).encode("utf-8") + b"\n" + buffer.getvalue()
+
+
+def _decode_trial(body: bytes) -> Trial:
+    line, _, array = body.partition(b"\n")
+    facts = json.loads(line)
+    return Trial(
+        number=facts["number"],
+        configuration=Configuration(**facts["configuration"]),
+        score=facts["score"],
+        fold_scores=facts["fold_scores"],
+        seconds=facts["seconds"],
+        oof=np.load(io.BytesIO(array), allow_pickle=False),
+        rung=facts["rung"],
+    )
+
+
+# --- files of a run ---------------------------------------------------------------------------------
+
+
+def _json(values: Any) -> bytes:
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write values as indented JSON, durably."""
+    write_file(path, _json(values))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write a CSV file durably (UTF-8, ``\\n`` line ends)."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_file(path, buffer.getvalue().encode("utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a run folder.
+
+    Raises
+    ------
+    RunError
+        If the file is missing or is not a JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"'{path}' is missing: '{path.parent}' is not a finished run folder. Pass --run the folder that tune or train printed.") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"'{path}' cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise RunError(f"'{path}' does not hold a JSON object.")
+    return values
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a CSV file of a run folder as one dict per row.
+
+    Raises
+    ------
+    RunError
+        If the file is missing.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise RunError(f"'{path}' is missing from the run folder.") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"'{path}' cannot be read: {error}") from error
+
+
+def write_trials(path: Path, trials: Sequence[Trial], failures: Sequence[tuple[Configuration, str]]) -> None:
+    """Write ``trials.csv``: one row per configuration, failures last with their reason."""
+    rows: list[list[object]] = [
+        [t.number, "complete", t.configuration.head, t.configuration.resampler, f"{t.score:.6f}", t.rung, f"{t.seconds:.3f}",
+         " ".join(f"{s:.6f}" for s in t.fold_scores), json.dumps(dict(t.configuration.parameters), sort_keys=True), ""]
+        for t in trials
+    ]  # fmt: skip
+    for configuration, reason in failures:
+        parameters = json.dumps(dict(configuration.parameters), sort_keys=True)
+        rows.append(["", "failed", configuration.head, configuration.resampler, "", "", "", "", parameters, reason])
+    header = ["number", "state", "head", "resampler", "score", "rung", "seconds", "fold_scores", "parameters", "reason"]
+    write_csv(path, header, rows)
+
+
+def write_out_of_fold(
+    path: Path,
+    ids: Sequence[str],
+    fold_of: np.ndarray,
+    labels: Sequence[str],
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+) -> None:
+    """Write ``oof.csv``: id, fold, label and one probability per class."""
+    rows = [
+        [guid, int(fold), label, *(f"{p:.6g}" for p in row)]
+        for guid, fold, label, row in zip(ids, fold_of, labels, probabilities, strict=True)
+    ]
+    write_csv(path, ["id", "fold", "label", *(f"p_{name}" for name in class_names)], rows)
+
+
+def write_predictions(path: Path, ids: Sequence[str], tags: Sequence[str]) -> None:
+    """Write ``predictions.csv``: ``guid,tag``."""
+    write_csv(path, ["guid", "tag"], list(zip(ids, tags, strict=True)))

@@ -1,0 +1,336 @@
+"""``embedonce tune`` and ``embedonce train``: matrices in, a finished run folder out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heads import HEADS, RESAMPLERS, make_pipeline, save_model
+from pipelines.console import duration, say, table, tell
+from pipelines.errors import RunError, UsageError
+from pipelines.matrices import Matrix, default_features, read_matrix
+from pipelines.metrics import SHOWN, metrics_of_run, test_scores
+from pipelines.report import write_report
+from pipelines.runs import (
+    METRICS,
+    MODEL,
+    OUT_OF_FOLD,
+    PREDICTIONS,
+    REPORT,
+    TRIALS,
+    RunFolder,
+    read_json,
+    write_json,
+    write_out_of_fold,
+    write_predictions,
+    write_trials,
+)
+from tuning import Configuration, SearchResult, Trial, default_configuration, make_folds, score_name
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """Settings of ``embedonce tune`` and ``train``, as on the command line.
+
+    For ``train`` there is one head, `trials` is 1, and `resampler` and `parameters` may differ from the
+    head's defaults.
+    """
+
+    features: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ("mlp", "logreg", "lightgbm")
+    trials: int = 200
+    metric: str = "macro-f1"
+    folds: int = 5
+    seed: int = 0
+    timeout: float | None = None
+    study: str | None = None
+    storage: str | None = None
+    out: Path = Path("runs")
+    resampler: str = "none"
+    parameters: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        faults = []
+        unknown = [head for head in self.heads if head not in HEADS]
+        if unknown or not self.heads:
+            faults.append(f"heads {', '.join(map(repr, unknown)) or '(none)'} are not known; allowed are {', '.join(HEADS)}")
+        if self.trials < 1:
+            faults.append(f"trials {self.trials} must be at least 1")
+        if self.folds < 2:
+            faults.append(f"folds {self.folds} must be at least 2")
+        if self.seed < 0:
+            faults.append(f"seed {self.seed} must not be negative")
+        if self.timeout is not None and self.timeout <= 0:
+            faults.append(f"timeout {self.timeout} must be a positive number of seconds")
+        if self.resampler not in RESAMPLERS:
+            faults.append(f"resampler {self.resampler!r} is not known; allowed are {', '.join(RESAMPLERS)}")
+        if self.storage is not None and self.study is None:
+            faults.append("a storage needs a name for the study: add --study NAME")
+        if self.study is not None and (Path(self.study).name != self.study or self.study in ("", ".", "..")):
+            faults.append(f"study {self.study!r} must be a plain name: it becomes a folder in --out")
+        try:
+            score_name(self.metric)
+        except ValueError as error:
+            faults.append(str(error))
+        if faults:
+            raise UsageError("; ".join(faults))
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run, new or found.
+
+    Attributes
+    ----------
+    path : Path
+    metrics : dict
+        As in ``metrics.json``.
+    nothing_to_do : bool
+        The run was there already.
+    """
+
+    path: Path
+    metrics: dict[str, Any]
+    nothing_to_do: bool
+
+
+def tune(settings: TuneSettings) -> RunResult:
+    """Search for the best head with cross-validation and write the run folder."""
+    return _run("tune", settings)
+
+
+def train(settings: TuneSettings) -> RunResult:
+    """Cross-validate and fit one configuration and write the run folder."""
+    return _run("train", settings)
+
+
+def _run(command: str, settings: TuneSettings) -> RunResult:
+    began = time.perf_counter()
+    specs = settings.features or tuple(default_features())
+    matrix = read_matrix(specs)
+    for note in matrix.notes:
+        tell(f"note: {note}")
+    run = RunFolder(settings.out, settings.study, run_config(command, settings, matrix))
+    if run.is_done:
+        return RunResult(run.path, read_json(run.path / METRICS), nothing_to_do=True)
+    check_trainable(matrix, settings.folds)
+    run.begin()
+    found = _search(command, settings, matrix, run)
+    _write_run(run, found, matrix, settings, began)
+    path = run.publish()
+    return RunResult(path, read_json(path / METRICS), nothing_to_do=False)
+
+
+def run_config(command: str, settings: TuneSettings, matrix: Matrix) -> dict[str, Any]:
+    """Return everything that ``config.json`` records."""
+    from extract import library_versions
+
+    values = asdict(settings)
+    del values["out"]
+    values.update(
+        command=command,
+        features=[f"{ref.path}:{ref.space}" for ref in matrix.spaces],
+        heads=list(settings.heads),
+        parameters=dict(settings.parameters or {}),
+        spaces=[asdict(ref) for ref in matrix.spaces],
+        class_names=list(matrix.class_names),
+        versions=library_versions(),
+    )
+    # The spelling of the specs does not change the result; their spaces are recorded beside.
+    del values["features"]
+    return values
+
+
+def check_trainable(matrix: Matrix, n_folds: int) -> None:
+    """Refuse a data set on which no head can be cross-validated.
+
+    Raises
+    ------
+    RunError
+        With the class counts.
+    """
+    labels = matrix.labels[matrix.training]
+    counts = {name: int((labels == code).sum()) for code, name in enumerate(matrix.class_names)}
+    present = {name: count for name, count in counts.items() if count}
+    shown = ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
+    if len(present) < 2:
+        raise RunError(f"The data set has labelled rows of {len(present)} class(es) ({shown}); at least 2 are needed to train.")
+    few = {name: count for name, count in counts.items() if count < n_folds}
+    if few:
+        names = ", ".join(f"'{name}' has {count}" for name, count in few.items())
+        raise RunError(f"Every class needs at least {n_folds} labelled rows for {n_folds} folds, but {names} ({shown}). Lower --folds or label more.")
+
+
+def matrix_folds(matrix: Matrix, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return folds over the training rows of a matrix; rows of one group stay together."""
+    rows = matrix.training
+    return make_folds(matrix.labels[rows], n_folds=n_folds, groups=matrix.groups[rows], random_state=seed)
+
+
+def _search(command: str, settings: TuneSettings, matrix: Matrix, run: RunFolder) -> SearchResult:
+    from tuning import evaluate, open_study, search
+
+    rows = matrix.training
+    folds = matrix_folds(matrix, settings.folds, settings.seed)
+    task = {
+        "blocks": matrix.blocks,
+        "n_classes": len(matrix.class_names),
+        "metric": settings.metric,
+        "random_state": settings.seed,
+    }
+    if command == "train":
+        configuration = single_configuration(settings)
+        trial = evaluate(configuration, matrix.X[rows], matrix.labels[rows], folds, **task)  # type: ignore[arg-type]
+        return SearchResult([trial], [], 0, 0, folds, score_name(settings.metric), len(matrix.class_names))
+    study = open_study(settings.study, settings.storage, random_state=settings.seed) if settings.storage else None
+    printer = TrialPrinter(settings.trials, settings.metric)
+    return search(
+        matrix.X[rows],
+        matrix.labels[rows],
+        heads=settings.heads,
+        n_trials=settings.trials,
+        folds=folds,
+        timeout=settings.timeout,
+        study=study,
+        recall=run.memory,
+        on_trial=printer,
+        **task,  # type: ignore[arg-type]
+    )
+
+
+def single_configuration(settings: TuneSettings) -> Configuration:
+    """Return the one configuration of ``train``: the head's defaults, changed by resampler and parameters."""
+    if len(settings.heads) != 1:
+        raise UsageError(f"train takes one head, got {', '.join(settings.heads)}")
+    start = default_configuration(settings.heads[0])
+    unknown = [name for name in settings.parameters or {} if name not in start.parameters]
+    if unknown:
+        raise UsageError(
+            f"Parameter(s) {', '.join(map(repr, unknown))} of head '{start.head}' are not known; allowed are "
+            f"{', '.join(start.parameters)}."
+        )
+    return Configuration(start.head, settings.resampler, {**start.parameters, **(settings.parameters or {})})
+
+
+class TrialPrinter:
+    """Tells every few seconds how far the search is and what is best."""
+
+    def __init__(self, n_trials: int, metric: str) -> None:
+        self._n_trials, self._metric = n_trials, metric
+        self._began = self._last = time.monotonic()
+        self._count = 0
+
+    def __call__(self, trial: Trial, best: Trial) -> None:
+        self._count += 1
+        now = time.monotonic()
+        if now - self._last < 2 and self._count < self._n_trials:
+            return
+        self._last = now
+        left = (now - self._began) / self._count * (self._n_trials - self._count)
+        tell(
+            f"trial {self._count}/{self._n_trials}: {trial.configuration.head} {trial.score:.4f}; best {self._metric} "
+            f"{best.score:.4f} ({best.configuration.head}, resampler {best.configuration.resampler}); {duration(left)} left"
+        )
+
+
+def _write_run(run: RunFolder, found: SearchResult, matrix: Matrix, settings: TuneSettings, began: float) -> None:
+    rows, names = matrix.training, matrix.class_names
+    best = found.trials[found.best]
+    folder = run.result
+    pipeline = fit_final(best.configuration, matrix, settings.seed)
+    fold_of = np.empty(len(rows), dtype=np.int64)
+    for number, (_, valid) in enumerate(found.folds):
+        fold_of[valid] = number
+    write_trials(folder / TRIALS, found.trials, found.failures)
+    write_out_of_fold(
+        folder / OUT_OF_FOLD, [matrix.ids[i] for i in rows], fold_of, [names[c] for c in matrix.labels[rows]], best.oof, names
+    )
+    save_model(pipeline, folder / MODEL, classes=[names[c] for c in pipeline.classes_], extra={"spaces": run.config["spaces"]})
+    tags = predict_tags(pipeline, matrix.X[matrix.unlabelled], names)
+    write_predictions(folder / PREDICTIONS, [matrix.ids[i] for i in matrix.unlabelled], tags)
+    test = test_scores(pipeline, matrix)
+    metrics = metrics_of_run(found, matrix.labels[rows], names, test=test, random_state=settings.seed)
+    metrics["n_parameters"] = int(pipeline.named_steps["head"].n_parameters)
+    metrics["seconds"] = round(time.perf_counter() - began, 3)
+    write_json(folder / METRICS, metrics)
+    write_json(folder / "config.json", run.config)
+    write_report(folder, folder / REPORT, title=run.path.name)
+
+
+def fit_final(configuration: Configuration, matrix: Matrix, seed: int) -> Any:
+    """Fit a configuration on all labelled rows outside the test split."""
+    pipeline = make_pipeline(
+        configuration.head,
+        blocks=matrix.blocks,
+        resampler=configuration.resampler,
+        parameters=dict(configuration.parameters),
+        random_state=seed,
+    )
+    rows = matrix.training
+    return pipeline.fit(matrix.X[rows], matrix.labels[rows])
+
+
+def predict_tags(pipeline: Any, X: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """Return the most probable class name of every row."""
+    if not len(X):
+        return []
+    codes = pipeline.classes_[pipeline.predict_proba(X).argmax(axis=1)]
+    return [class_names[code] for code in codes]
+
+
+def print_run(result: RunResult, *, as_json: bool) -> None:
+    """Print the scores of a run and what to do next."""
+    metrics = result.metrics
+    if as_json:
+        say(json.dumps({"run": str(result.path), **metrics}, indent=2, ensure_ascii=False))
+        return
+    if result.nothing_to_do:
+        tell(f"Nothing to do: run '{result.path}' was made with these settings and stores.")
+    say(table(score_rows(metrics), ["score", "cross-validated", "95 % interval", "corrected", "default", "majority"]))
+    say()
+    rows = [
+        [name, c["support"], f"{c['precision']:.3f}", f"{c['recall']:.3f}", f"{c['f1']:.3f}"]
+        for name, c in metrics["per_class"].items()
+    ]
+    say(table(rows, ["class", "rows", "precision", "recall", "F1"]))
+    if metrics["test"]:
+        shown = ", ".join(f"{name} {metrics['test'][name]['mean']:.3f}" for name in SHOWN)
+        say(f"test split ({metrics['test']['n']:,} rows, scored once): {shown}")
+    say(verdict(metrics))
+    if not result.nothing_to_do:
+        tell(f"{metrics['n']:,} labelled rows, {metrics['n_trials']} trial(s) in {duration(metrics['seconds'])}.")
+    tell(f"Next: open {result.path / REPORT}, or embedonce predict --run {result.path}")
+    say(str(result.path))
+
+
+def score_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
+    """Return the rows of the score table."""
+    rows = []
+    for name in SHOWN:
+        cv, corrected = metrics["cv"][name], metrics["corrected"][name]
+        low, high = cv["ci95"]
+        rows.append([
+            name, f"{cv['mean']:.3f}", f"{low:.3f} to {high:.3f}", f"{corrected['mean']:.3f}",
+            f"{metrics['default'][name]['mean']:.3f}" if metrics["default"] else "-", f"{metrics['majority'][name]:.3f}",
+        ])  # fmt: skip
+    return rows
+
+
+def verdict(metrics: Mapping[str, Any]) -> str:
+    """Say in one line what won and whether it differs from the runner-up."""
+    winner = f"winner: {metrics['winner']['head']} (resampler {metrics['winner']['resampler']})"
+    other = metrics["runner_up"]
+    if other is None:
+        return winner
+    low, high = other["ci95"]
+    clear = "differs from" if low > 0 or high < 0 else "cannot be told from"
+    return (
+        f"{winner}; it {clear} the runner-up {other['head']} (difference {other['difference']:+.3f}, 95 % interval "
+        f"{low:+.3f} to {high:+.3f}, p = {other['p_value']:.2f})"
+    )

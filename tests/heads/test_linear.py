@@ -1,0 +1,77 @@
+"""LogisticHead against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from heads import LogisticHead
+
+
+@pytest.mark.parametrize("C", [1e-3, 1e-2, 1.0, 100.0])
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_logistic_equals_scikit_learn(C, class_weight, hard):
+    """In float64 and to a tight tolerance the solution is that of scikit-learn on standardised columns."""
+    X, y = hard
+    X = X.astype(np.float64)
+    ours = LogisticHead(C=C, class_weight=class_weight, tol=1e-9, max_iter=2000).fit(X, y)
+    scaler = StandardScaler().fit(X)
+    theirs = LogisticRegression(C=C, class_weight=class_weight, tol=1e-9, max_iter=10_000)
+    theirs.fit(scaler.transform(X), y)
+    assert_allclose(ours.predict_proba(X), theirs.predict_proba(scaler.transform(X)), atol=1e-5)
+
+
+def test_logistic_float32_close_to_float64(hard):
+    """Work in float32 changes probabilities by less than anyone can see."""
+    X, y = hard
+    exact = LogisticHead(tol=1e-7).fit(X.astype(np.float64), y).predict_proba(X)
+    assert_allclose(LogisticHead().fit(X, y).predict_proba(X), exact, atol=2e-3)
+
+
+def test_logistic_more_columns_than_rows():
+    """With more columns than rows, and repeated columns, the penalty still picks one solution."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(40, 60)).astype(np.float32)
+    y = np.arange(40) % 2
+    X[y == 1, :5] += 2
+    X = np.hstack([X, X])
+    head = LogisticHead().fit(X, y)
+    assert (head.predict(X) == y).mean() > 0.95
+    assert_allclose(head.coef_[:, :60], head.coef_[:, 60:], atol=1e-4)
+
+
+def test_logistic_repeated_rows_equal_weights(hard):
+    """A row of weight 3 is the same as three rows."""
+    X, y = hard
+    weight = np.random.default_rng(0).integers(1, 4, len(y))
+    weighted = LogisticHead().fit(X.astype(np.float64), y, sample_weight=weight)
+    repeated = LogisticHead().fit(np.repeat(X.astype(np.float64), weight, axis=0), np.repeat(y, weight))
+    assert_allclose(weighted.coef_, repeated.coef_, atol=1e-9)
+
+
+def test_logistic_rows_do_not_influence_each_other(hard):
+    """A row's probabilities are the same alone and among others, up to float64 rounding."""
+    X, y = hard
+    head = LogisticHead().fit(X, y)
+    alone = np.vstack([head.predict_proba(X[i : i + 1]) for i in range(20)])
+    assert_allclose(alone, head.predict_proba(X)[:20], rtol=1e-12)
+
+
+def test_logistic_warns_when_stopped_early(hard):
+    """Running out of iterations is a warning that says what to change."""
+    X, y = hard
+    with pytest.warns(ConvergenceWarning, match=r"stopped at max_iter=1 .*use a smaller C"):
+        head = LogisticHead(C=10.0, max_iter=1, tol=1e-8).fit(X, y)
+    assert head.n_iter_ == 1
+
+
+def test_logistic_ignores_random_state(hard):
+    """The solution is unique: the seed changes nothing."""
+    X, y = hard
+    assert_array_equal(
+        LogisticHead(random_state=0).fit(X, y).coef_, LogisticHead(random_state=1).fit(X, y).coef_
+    )

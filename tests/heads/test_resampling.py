@@ -1,0 +1,186 @@
+"""Resamplers, and that nothing they make reaches rows it should not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from imblearn.over_sampling import SMOTE
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.metrics import f1_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+import heads
+from heads import LogisticHead, MLPHead, make_pipeline, make_resampler
+
+ACTIVE = [name for name in heads.RESAMPLERS if name != "none"]
+FAST = {
+    "mlp": {"hidden": 32, "max_epochs": 8, "learning_rate": 3e-3},
+    "logreg": {},
+    "lightgbm": {"n_estimators": 15},
+}
+
+# Predictions that do not depend on the labels have an expected macro-F1 of at most 1/3 at 6 : 1 : 3 (reached
+# when classes are predicted at their own shares; 0.25 when only the largest is). On 600 rows one shuffle
+# spreads by 0.02 around that.
+CHANCE_LOW, CHANCE_HIGH = 0.25 - 4 * 0.02, 1 / 3 + 4 * 0.02
+
+
+@pytest.fixture(scope="module")
+def permuted() -> tuple[np.ndarray, np.ndarray]:
+    """600 rows of 40 columns at 6 : 1 : 3 whose labels mean nothing."""
+    random = np.random.default_rng(5)
+    y = np.repeat([0, 1, 2], [360, 60, 180])
+    random.shuffle(y)
+    return random.normal(size=(600, 40)).astype(np.float32), y
+
+
+def _macro_f1(pipeline, X, y) -> float:
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    return f1_score(y, cross_val_predict(pipeline, X, y, cv=folds), average="macro")
+
+
+@pytest.mark.parametrize("resampler", heads.RESAMPLERS)
+@pytest.mark.parametrize("head", heads.HEADS)
+def test_pipeline_permuted_labels_score_chance(head, resampler, permuted):
+    """No pipeline scores above chance on labels that mean nothing, as it would if synthetic rows leaked."""
+    X, y = permuted
+    pipeline = make_pipeline(head, resampler=resampler, parameters=FAST[head], random_state=0)
+    assert CHANCE_LOW < _macro_f1(pipeline, X, y) < CHANCE_HIGH
+
+
+def test_chance_bound_notices_a_leak(permuted):
+    """The bound above has teeth: resampling before the split breaks it by far."""
+    X, y = make_resampler("random-over", random_state=0).fit_resample(*permuted)
+    assert _macro_f1(make_pipeline("lightgbm", parameters=FAST["lightgbm"]), X, y) > CHANCE_HIGH + 0.1
+
+
+@pytest.mark.parametrize("name", ["random-over", "smote"])
+def test_resampler_evens_out_classes_and_keeps_rows(name, hard):
+    """Classes become equally large, and the original rows stay in front, unchanged."""
+    X, y = hard
+    rows, labels = make_resampler(name, random_state=0).fit_resample(X, y)
+    assert np.bincount(labels).tolist() == [180, 180, 180]
+    assert rows.dtype == np.float32
+    assert_array_equal(rows[: len(X)], X)
+    assert_array_equal(labels[: len(y)], y)
+
+
+def test_resampler_inverse_frequency_draws_classes_evenly(hard):
+    """Classes times the largest class are drawn, about as many of each class, and only original rows."""
+    X, y = hard
+    sampler = make_resampler("inverse-frequency", random_state=0)
+    rows, labels = sampler.fit_resample(X, y)
+    assert len(rows) == 3 * 180
+    # Each class is drawn 180 times in expectation; 5 standard deviations of the binomial are 55.
+    assert np.abs(np.bincount(labels) - 180).max() < 55
+    assert_array_equal(rows, X[sampler.sample_indices_])
+    assert_array_equal(labels, y[sampler.sample_indices_])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_resampler_inverse_frequency_misses_no_class(seed):
+    """Even of a handful of rows every class is drawn."""
+    y = np.array(["a", "b", "c", "d", "e"])
+    _, labels = make_resampler("inverse-frequency", random_state=seed).fit_resample(np.eye(5), y)
+    assert sorted(set(labels)) == sorted(y)
+
+
+def test_resampler_smote_equals_imblearn_when_rows_suffice(hard):
+    """With six rows or more in every class this is plain SMOTE."""
+    ours = make_resampler("smote", random_state=4).fit_resample(*hard)
+    theirs = SMOTE(k_neighbors=5, random_state=4).fit_resample(*hard)
+    assert_array_equal(ours[0], theirs[0])
+
+
+@pytest.mark.parametrize("n_rare", [2, 3, 5])
+def test_resampler_smote_shrinks_its_neighbourhood(n_rare, hard):
+    """A class of two to five rows is enlarged too; its new rows lie between its own."""
+    X, y = hard
+    rare = np.flatnonzero(y == 1)[:n_rare]
+    kept = np.sort(np.concatenate([np.flatnonzero(y != 1), rare]))
+    rows, labels = make_resampler("smote", random_state=0).fit_resample(X[kept], y[kept])
+    assert np.bincount(labels).tolist() == [180, 180, 180]
+    low, high = X[rare].min(axis=0), X[rare].max(axis=0)
+    made = rows[labels == 1]
+    assert ((made >= low - 1e-5) & (made <= high + 1e-5)).all()
+
+
+def test_resampler_smote_refuses_single_rows(hard):
+    """A class of one row is named, with what to do."""
+    X, y = hard
+    alone = np.flatnonzero(y == 1)[0]
+    kept = np.sort(np.append(np.flatnonzero(y != 1), alone))
+    message = r"class 1 has 1 training row\. Use resampler='random-over'"
+    with pytest.raises(ValueError, match=message):
+        make_resampler("smote", random_state=0).fit_resample(X[kept], y[kept])
+
+
+def test_resampler_balanced_labels_pass_through():
+    """Classes that are equally large already are left alone by SMOTE."""
+    X, y = np.random.default_rng(0).normal(size=(12, 2)), np.arange(12) % 3
+    rows, _ = make_resampler("smote", random_state=0).fit_resample(X, y)
+    assert_array_equal(rows, X)
+
+
+def test_resampler_unknown_name_suggests():
+    """A near miss is answered with what was meant; "none" is no sampler."""
+    assert make_resampler("none", random_state=0) is None
+    with pytest.raises(ValueError, match=r"unknown resampler 'smoote'.*did you mean 'smote'"):
+        make_resampler("smoote", random_state=0)
+
+
+@pytest.mark.parametrize("resampler", ACTIVE)
+def test_pipeline_resamples_in_fit_only(resampler, hard):
+    """The head is trained on the resampled training rows; rows to predict are neither added nor changed."""
+    X, y = hard
+    train, rest = slice(0, 200), slice(200, 300)
+    pipeline = make_pipeline("logreg", resampler=resampler, random_state=7).fit(X[train], y[train])
+    sampler = make_resampler(resampler, random_state=7)
+    by_hand = LogisticHead(random_state=7).fit(*sampler.fit_resample(X[train], y[train]))
+    assert_array_equal(pipeline["head"].coef_, by_hand.coef_)
+    assert pipeline.predict_proba(X[rest]).shape == (100, 3)
+    assert_array_equal(pipeline.predict_proba(X[rest]), by_hand.predict_proba(X[rest]))
+
+
+@pytest.mark.parametrize("resampler", heads.RESAMPLERS)
+def test_mlp_stops_on_original_rows_only(resampler, hard):
+    """The rows MLPHead stops on are original, all different, and none of them is learnt from."""
+    X, y = hard
+    head = MLPHead(resampler=resampler, class_weight=None)
+    head.classes_, codes = np.unique(y, return_inverse=True)
+    rows, held_out = head._prepare(X, codes, np.ones(len(y)), device=torch.device("cpu"), seed=0)
+    original = {row.tobytes(): label for row, label in zip(head.scale_.apply(X), y, strict=True)}
+    stopped_on = [row.tobytes() for row in held_out.X.numpy()]
+    assert len(set(stopped_on)) == len(stopped_on) == 27 + 4 + 14  # 15 % of 180, 30 and 90, rounded
+    assert [original[row] for row in stopped_on] == held_out.codes.tolist()
+    assert not set(stopped_on) & {row.tobytes() for row in rows.X.numpy()}
+    assert len(rows.X) == {"none": 255}.get(resampler, 3 * 153)
+
+
+@pytest.mark.parametrize("resampler", heads.RESAMPLERS)
+def test_mlp_stops_on_the_loss_it_trains(resampler, hard):
+    """Held-out classes weigh as much as they do among the rows that are learnt from, resampled or not."""
+    X, y = hard
+    head = MLPHead(resampler=resampler, class_weight={1: 2.0})
+    head.classes_, codes = np.unique(y, return_inverse=True)
+    rows, held_out = head._prepare(X, codes, np.ones(len(y)), device=torch.device("cpu"), seed=0)
+    shares = [np.bincount(part.codes, weights=part.weights) / len(part.codes) for part in (rows, held_out)]
+    assert_allclose(shares[0], shares[1], rtol=1e-5)
+
+
+def test_mlp_scales_by_the_rows_it_learns_from(hard):
+    """Held-out rows take no part in the column means."""
+    X, y = hard
+    head = MLPHead()
+    head.classes_, codes = np.unique(y, return_inverse=True)
+    rows, _ = head._prepare(X, codes, np.ones(len(y)), device=torch.device("cpu"), seed=0)
+    assert_allclose(rows.X.numpy().mean(axis=0), 0, atol=1e-5)
+    assert_allclose(rows.X.numpy().std(axis=0), 1, atol=1e-5)
+
+
+def test_mlp_refuses_weights_with_resampling(hard):
+    """Sample weights and resampling do not go together, and the message says so."""
+    X, y = hard
+    with pytest.raises(ValueError, match="sample_weight cannot be combined with resampler='smote'"):
+        MLPHead(resampler="smote").fit(X, y, sample_weight=np.ones(len(y)))

@@ -1,0 +1,248 @@
+"""The search repeats itself, goes on after an interruption, survives failures and finds nothing in noise."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import heads
+from tuning import (
+    bbc_cv,
+    default_configuration,
+    ledger,
+    make_folds,
+    open_study,
+    search,
+    trials,
+)
+
+
+class InMemory:
+    """A memory that forgets with the process, and counts what it answered."""
+
+    def __init__(self):
+        self.kept, self.recalled = {}, 0
+
+    def get(self, key):
+        """Look up."""
+        self.recalled += key in self.kept
+        return self.kept.get(key)
+
+    def put(self, trial):
+        """Store."""
+        assert trial.configuration.key not in self.kept
+        self.kept[trial.configuration.key] = trial
+
+
+def run(data, *, n_trials=8, names=("logreg",), n_folds=2, **options):
+    """A small search with the fastest head."""
+    X, y = data
+    return search(
+        X,
+        y,
+        heads=names,
+        n_trials=n_trials,
+        folds=make_folds(y, n_folds=n_folds),
+        n_classes=3,
+        **options,
+    )
+
+
+def facts(result):
+    """Everything about a result except how long it took."""
+    return (
+        [(t.number, t.configuration, t.score, t.fold_scores, t.oof.tobytes()) for t in result.trials],
+        result.failures,
+        result.best,
+        result.default,
+    )
+
+
+def stop_after(n):
+    """Make a callback that interrupts at the n-th scored trial, as Ctrl-C would."""
+    calls = []
+
+    def on_trial(trial, best):
+        calls.append(trial)
+        if len(calls) == n:
+            raise KeyboardInterrupt("stopped by the test")
+
+    return on_trial
+
+
+def test_search_tries_the_defaults_first_and_keeps_the_best(labelled):
+    """Defaults come in the order of the heads, best is the first of the highest scores."""
+    seen = []
+    result = run(
+        labelled,
+        names=("logreg", "lightgbm"),
+        n_trials=5,
+        on_trial=lambda trial, best: seen.append((trial, best)),
+    )
+    assert [t.configuration for t in result.trials[:2]] == [
+        default_configuration("logreg"),
+        default_configuration("lightgbm"),
+    ]
+    assert result.default == 0
+    scores = [t.score for t in result.trials]
+    assert result.best == scores.index(max(scores))
+    assert [trial for trial, _ in seen] == result.trials
+    assert [best.score for _, best in seen] == list(np.maximum.accumulate(scores))
+    assert (result.metric, result.n_classes, len(result.folds)) == ("macro_f1", 3, 2)
+    assert np.array_equal(result.predictions[2], result.trials[2].oof.argmax(axis=1))
+
+
+def test_search_repeats_itself_with_the_same_seed(labelled):
+    """Same seed, same configurations, probabilities and winner; another seed asks others."""
+    first, again, other = (run(labelled, random_state=seed, n_trials=14) for seed in (4, 4, 5))
+    assert facts(first) == facts(again)
+    assert [t.configuration for t in first.trials] != [t.configuration for t in other.trials]
+
+
+@pytest.mark.parametrize("storage", [None, "study.journal"])
+def test_search_continues_after_an_interruption(labelled, tmp_path, storage):
+    """Interrupted and started again, it gives the uninterrupted result and computes nothing twice."""
+    whole = run(labelled)
+    memory = InMemory()
+
+    def study():
+        return open_study("s", str(tmp_path / storage)) if storage else None
+
+    with pytest.raises(KeyboardInterrupt, match="stopped by the test"):
+        run(labelled, study=study(), recall=memory, on_trial=stop_after(5))
+    assert len(memory.kept) == 5
+    continued = run(labelled, study=study(), recall=memory)
+    assert facts(continued) == facts(whole)
+    assert memory.recalled == 5  # InMemory.put refuses a second computation
+
+
+def test_search_asks_again_what_was_interrupted_while_running(labelled, tmp_path, monkeypatch):
+    """A configuration that was cut short is evaluated by the next search of the stored study."""
+    path = str(tmp_path / "study.journal")
+    evaluated = []
+
+    def cut_short(configuration, *arguments, **options):
+        if len(evaluated) == 1:
+            raise KeyboardInterrupt("stopped by the test")
+        evaluated.append(configuration)
+        return trials.evaluate(configuration, *arguments, **options)
+
+    monkeypatch.setattr(ledger, "evaluate", cut_short)
+    with pytest.raises(KeyboardInterrupt, match="stopped by the test"):
+        run(labelled, n_trials=4, study=open_study("s", path))
+    monkeypatch.undo()
+    result = run(labelled, n_trials=4, study=open_study("s", path))
+    asked = [t.configuration for t in run(labelled, n_trials=4).trials]
+    assert [t.configuration for t in result.trials[:2]] == asked[:2]
+    assert len(result.trials) == 4
+
+
+def test_search_refuses_a_memory_of_other_data(labelled, make_data):
+    """Stored probabilities that do not give the stored scores on these rows belong to another search."""
+    memory = InMemory()
+    run(labelled, n_trials=2, recall=memory)
+    X, y = labelled
+    with pytest.raises(ValueError, match=r"is not of this search.*another memory"):
+        run((X, np.roll(y, 1)), n_trials=2, recall=memory)
+    with pytest.raises(ValueError, match=r"probabilities have shape \(150, 3\).*what 100 rows"):
+        run(make_data(100), n_trials=2, recall=memory)
+
+
+def test_search_refuses_a_study_of_another_task(labelled, make_data):
+    """Scores of other heads, metric, labels or folds do not mix in one study."""
+    study = open_study("mine")
+    run(labelled, n_trials=2, study=study)
+    with pytest.raises(ValueError, match="Study 'mine' holds metric 'macro_f1', not 'accuracy'"):
+        run(labelled, n_trials=3, study=study, metric="accuracy")
+    with pytest.raises(ValueError, match=r"heads \['logreg'\], not .*labels and folds"):
+        run(make_data(100), n_trials=3, study=study, names=("mlp",))
+    foreign = open_study("foreign")
+    foreign.tell(foreign.ask(), 0.5)
+    with pytest.raises(ValueError, match="Study 'foreign' holds trials of another program"):
+        run(labelled, study=foreign)
+
+
+def test_search_has_nothing_to_do_in_a_finished_study(labelled):
+    """Asked for no more than the study has, it returns the same result from memory alone."""
+    study, memory = open_study(), InMemory()
+    first = run(labelled, n_trials=4, study=study, recall=memory)
+    again = run(labelled, n_trials=4, study=study, recall=memory)
+    assert facts(again) == facts(first)
+    assert memory.recalled == len(study.trials) == 4
+
+
+def test_search_records_configurations_that_fail(make_data):
+    """SMOTE cannot work with one row of a class: recorded with its reason, and the search goes on."""
+    X, y = make_data(120)
+    y[y == 1] = 0
+    y[:2] = 1
+    study = open_study()
+    study.enqueue_trial({"head": "logreg", "logreg.C": 0.01, "logreg.balance": "smote"})
+    result = run((X, y), names=("logreg",), n_trials=3, study=study)
+    ((configuration, reason),) = result.failures
+    assert (configuration.resampler, configuration.parameters["C"]) == ("smote", 0.01)
+    assert "class" in reason
+    assert [trial.number for trial in result.trials] == [1, 2]
+    assert result.default == 0
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    again = run((X, y), names=("logreg",), n_trials=3, study=study)
+    assert facts(again) == facts(result)
+
+
+def test_search_says_why_when_everything_fails(labelled):
+    """When no configuration can be trained the reasons come in one error."""
+    X, y = labelled
+    X[3, 2] = np.inf
+    with pytest.raises(ValueError, match=r"None of the 3 configurations .*\. Reasons: logreg: "):
+        run((X, y), n_trials=3)
+
+
+def test_search_stops_asking_after_the_timeout(labelled):
+    """However short the time, one trial is made and it is the first default."""
+    result = run(labelled, n_trials=50, timeout=1e-6)
+    assert [t.configuration for t in result.trials] == [default_configuration("logreg")]
+
+
+def test_search_lists_a_repeated_configuration_once(labelled, monkeypatch):
+    """A configuration asked twice is computed and listed once, and counts as asked."""
+    study = open_study()
+    memory = InMemory()
+    run(labelled, n_trials=2, study=study, recall=memory)
+    study.enqueue_trial(study.trials[0].params)
+    result = run(labelled, n_trials=3, study=study, recall=memory)
+    assert len(result.trials) == 2
+    assert [t.value for t in study.trials] == [result.trials[i].score for i in (0, 1, 0)]
+
+
+def test_search_finds_nothing_in_permuted_labels(make_data):
+    """With labels that mean nothing, the corrected score of the winner among all heads is chance."""
+    X, y = make_data(240)
+    y = np.random.default_rng(3).permutation(y)
+    result = run((X, y), names=heads.HEADS, n_trials=7)
+    corrected = bbc_cv(result.predictions, y, n_classes=3)["macro_f1"]["mean"]
+    # Chance lies between 0.25 (the majority) and 1/3; 0.06 is two standard errors with 24 rare rows.
+    assert corrected < 1 / 3 + 0.06
+    assert {t.configuration.head for t in result.trials} == set(heads.HEADS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_trials": 0, "timeout": 0}, "'n_trials' is 0, allowed is 1 or more; 'timeout' is 0 seconds"),
+        ({"names": ("svm",)}, r"unknown heads \['svm'\]"),
+        ({"metric": "auc"}, "Unknown metric 'auc'"),
+    ],
+)
+def test_search_refuses_bad_arguments(labelled, options, message):
+    """Wrong budgets, heads and metrics are refused before anything runs."""
+    with pytest.raises(ValueError, match=message):
+        run(labelled, **options)
+
+
+def test_search_recalls_a_trial_under_its_new_number(labelled):
+    """A recalled trial is the stored one with the number of this search."""
+    memory = InMemory()
+    first = run(labelled, n_trials=2, recall=memory)
+    memory.kept = {key: replace(trial, number=77) for key, trial in memory.kept.items()}
+    again = run(labelled, n_trials=2, recall=memory)
+    assert facts(again) == facts(first)

@@ -1,0 +1,242 @@
+"""How sure a score or a difference is, from stored out-of-fold predictions and without fitting anything.
+
+Drawing n rows with replacement from rows that fall into few cells (true class x predicted class) is a
+multinomial draw of the cell counts. So these bootstraps are exact without touching a row, and cost
+milliseconds.
+
+References
+----------
+Efron, Tibshirani (1993). An Introduction to the Bootstrap, chapters 13 and 16.
+Davison, Hinkley (1997). Bootstrap Methods and their Application, section 4.2 (the +1 in bootstrap p-values).
+McNemar (1947). Note on the sampling error of the difference between correlated proportions. Psychometrika 12.
+"""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
+
+from tuning.folds import Fold
+from tuning.scores import SCORES, Floats, Ints, class_codes, confusion, score, score_name
+
+
+class Estimate(TypedDict):
+    """A score with its 95 % interval, ready for JSON: ``{"mean": float, "ci95": [low, high]}``."""
+
+    mean: float
+    ci95: list[float]
+
+
+class Difference(TypedDict):
+    """How much better one configuration is than another, with its 95 % interval and two-sided p-value."""
+
+    difference: float
+    ci95: list[float]
+    p_value: float
+
+
+def percentile_interval(values: Floats) -> list[float]:
+    """Return the 2.5 and 97.5 percentiles of ``values``, shape (n_bootstrap,)."""
+    low, high = np.percentile(values, [2.5, 97.5])
+    return [float(low), float(high)]
+
+
+def check_bootstrap(n_bootstrap: int) -> None:
+    """Refuse a bootstrap without draws (ValueError)."""
+    if n_bootstrap < 1:
+        raise ValueError(f"'n_bootstrap' is {n_bootstrap}, allowed is 1 or more. The default is 1000.")
+
+
+def _most_probable(oof: ArrayLike, n_samples: int, n_classes: int, *, name: str) -> Ints:
+    """Class codes of a checked table of probabilities, shape (n_samples,); the lowest code wins a tie."""
+    table = np.asarray(oof)
+    if table.shape != (n_samples, n_classes):
+        raise ValueError(
+            f"'{name}' has shape {table.shape}, allowed is ({n_samples}, {n_classes}): a row per label and a "
+            "probability per class. Pass the out-of-fold probabilities of a trial on the rows of 'y'."
+        )
+    bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    if bad.size:
+        raise ValueError(
+            f"'{name}' is not finite in row {bad[0]} ({bad.size} such rows), allowed are probabilities. "
+            "Pass only rows that were in a validation fold."
+        )
+    classes: Ints = table.argmax(axis=1)
+    return classes
+
+
+def _redraw(outcomes: Ints, n_bootstrap: int, generator: np.random.Generator) -> Ints:
+    """Resample outcome counts of shape (..., n_outcomes) to shape (n_bootstrap, ..., n_outcomes)."""
+    flat = outcomes.reshape(-1, outcomes.shape[-1])
+    drawn = [
+        generator.multinomial(counts.sum(), counts / max(counts.sum(), 1), size=n_bootstrap)
+        for counts in flat
+    ]
+    return np.stack(drawn, axis=1).reshape(n_bootstrap, *outcomes.shape)
+
+
+def cv_summary(
+    oof: ArrayLike,
+    y: ArrayLike,
+    folds: Sequence[Fold],
+    *,
+    n_classes: int,
+    n_bootstrap: int = 1000,
+    random_state: int = 0,
+) -> dict[str, Estimate]:
+    """Every score of one configuration: the mean over folds and its interval.
+
+    Parameters
+    ----------
+    oof : array-like of shape (n_samples, n_classes), float
+        Out-of-fold probabilities.
+    y : array-like of shape (n_samples,), integer
+        Class codes.
+    folds : sequence of (train, valid)
+    n_classes, n_bootstrap, random_state : int
+
+    Returns
+    -------
+    dict of str to Estimate
+        A key for each of ``SCORES``. ``mean`` is the mean of the per-fold scores; ``ci95`` is the percentile
+        interval of that statistic over bootstraps of the rows within each (fold, true class).
+
+    Raises
+    ------
+    ValueError
+        When the shapes disagree, a probability is not finite or a code is not allowed.
+
+    Notes
+    -----
+    The interval holds the fitted models fixed: it covers the luck of the validation rows, not of the training
+    rows. For the winner of a search it says nothing about the luck of winning; see `tuning.bbc_cv`.
+    """
+    check_bootstrap(n_bootstrap)
+    codes = class_codes(y, n_classes)
+    predictions = _most_probable(oof, len(codes), n_classes, name="oof")
+    per_fold = np.stack([confusion(codes[valid], predictions[valid], n_classes) for _, valid in folds])
+    drawn = _redraw(per_fold, n_bootstrap, np.random.default_rng(random_state))
+    return {
+        name: Estimate(
+            mean=float(score(per_fold, name).mean()),
+            ci95=percentile_interval(score(drawn, name).mean(axis=-1)),
+        )
+        for name in SCORES
+    }
+
+
+def paired_difference(
+    oof_a: ArrayLike,
+    oof_b: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_classes: int,
+    metric: str = "macro-f1",
+    n_bootstrap: int = 1000,
+    random_state: int = 0,
+) -> Difference:
+    """Score of A minus score of B on the same rows, all folds pooled.
+
+    Parameters
+    ----------
+    oof_a, oof_b : array-like of shape (n_samples, n_classes), float
+        Out-of-fold probabilities of two configurations.
+    y : array-like of shape (n_samples,), integer
+        Class codes.
+    n_classes : int
+    metric : str
+        A score name.
+    n_bootstrap, random_state : int
+
+    Returns
+    -------
+    Difference
+        ``ci95`` is the percentile interval over bootstraps of the rows within each true class, in which a row
+        brings both its predictions. ``p_value`` is twice the smaller share of draws on either side of 0,
+        counting one more draw than were made on each side, so it is never 0 (Davison and Hinkley 1997).
+
+    Raises
+    ------
+    ValueError
+        When the shapes disagree, a probability is not finite, or a code or the metric is not allowed.
+    """
+    check_bootstrap(n_bootstrap)
+    name = score_name(metric)
+    codes = class_codes(y, n_classes)
+    a = _most_probable(oof_a, len(codes), n_classes, name="oof_a")
+    b = _most_probable(oof_b, len(codes), n_classes, name="oof_b")
+    joint = np.zeros((n_classes, n_classes, n_classes), dtype=np.int64)  # true class, class by A, class by B
+    np.add.at(joint, (codes, a, b), 1)
+    flat = joint.reshape(n_classes, n_classes * n_classes)
+    drawn = _redraw(flat, n_bootstrap, np.random.default_rng(random_state)).reshape(n_bootstrap, *joint.shape)
+
+    def difference(cells: Ints) -> Floats:
+        return score(cells.sum(axis=-1), name) - score(cells.sum(axis=-2), name)
+
+    draws = difference(drawn)
+    smaller_side = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    return Difference(
+        difference=float(difference(joint)),
+        ci95=percentile_interval(draws),
+        p_value=min(1.0, 2 * (smaller_side + 1) / (n_bootstrap + 1)),
+    )
+
+
+def mcnemar(pred_a: ArrayLike, pred_b: ArrayLike, y: ArrayLike) -> float:
+    """Two-sided exact p-value that A and B are right equally often, from the rows where one of them is right.
+
+    Parameters
+    ----------
+    pred_a, pred_b, y : array-like of shape (n_samples,)
+        Predicted and true classes, codes or names.
+
+    Returns
+    -------
+    float
+        In (0, 1]; 1 when A and B are right on the same rows.
+
+    Raises
+    ------
+    ValueError
+        When the shapes differ.
+    """
+    a, b, true = np.asarray(pred_a), np.asarray(pred_b), np.asarray(y)
+    if not a.shape == b.shape == true.shape or true.ndim != 1:
+        raise ValueError(
+            f"'pred_a', 'pred_b' and 'y' have shapes {a.shape}, {b.shape} and {true.shape}, allowed is "
+            "(n_samples,) for all three. Select the same rows."
+        )
+    only_a = int(((a == true) & (b != true)).sum())
+    only_b = int(((a != true) & (b == true)).sum())
+    if only_a + only_b == 0:
+        return 1.0
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
+
+
+def majority_scores(y: ArrayLike, n_classes: int) -> dict[str, float]:
+    """Every score of the prediction that is always the most frequent class: what knowing nothing gives.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,), integer
+        Class codes.
+    n_classes : int
+
+    Returns
+    -------
+    dict of str to float
+        A key for each of ``SCORES``. The lowest code wins a tie.
+
+    Raises
+    ------
+    ValueError
+        When a code is not allowed or there are no rows.
+    """
+    codes = class_codes(y, n_classes)
+    if not codes.size:
+        raise ValueError("'y' has no rows, allowed is at least one. Pass the labels that were scored.")
+    majority: NDArray[np.int64] = np.full_like(codes, np.bincount(codes).argmax())
+    counts = confusion(codes, majority, n_classes)
+    return {name: float(score(counts, name)) for name in SCORES}
