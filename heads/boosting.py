@@ -26,7 +26,7 @@ class LightGBMHead(Head):
     n_estimators : int, default 100
         Boosting rounds; each grows one tree per class.
     learning_rate : float, default 0.1
-    num_leaves : int, default 15
+    num_leaves : int, default 7
     min_child_samples : int, default 20
         Smallest number of rows in a leaf.
     feature_fraction : float, default 0.3
@@ -75,7 +75,7 @@ class LightGBMHead(Head):
         n_estimators: int = 100,
         learning_rate: float = 0.1,
         *,
-        num_leaves: int = 15,
+        num_leaves: int = 7,
         min_child_samples: int = 20,
         feature_fraction: float = 0.3,
         reg_lambda: float = 1.0,

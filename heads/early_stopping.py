@@ -49,7 +49,7 @@ def matched_weights(
     """Weigh held-out rows so that each class has the share of the loss that it has in training.
 
     Class weights and resampling both change those shares; without this the stopping rule would look at
-    another problem than the one being solved, and resample-then-split mistakes would be needed to repair it.
+    another problem than the one being solved.
 
     Returns
     -------

@@ -30,12 +30,12 @@ class MLPHead(Head):
 
     Parameters
     ----------
-    hidden : int, default 256
+    hidden : int, default 128
         Units per hidden layer.
     n_hidden : int, default 1
         Hidden layers; 0 gives a linear model.
     dropout : float in [0, 1), default 0.3
-    learning_rate, weight_decay : float, default 1e-3 and 1e-2
+    learning_rate, weight_decay : float, default 3e-4 and 1e-2
         Of AdamW.
     batch_size : int, default 128
     max_epochs : int, default 60
@@ -101,11 +101,11 @@ class MLPHead(Head):
 
     def __init__(
         self,
-        hidden: int = 256,
+        hidden: int = 128,
         n_hidden: int = 1,
         *,
         dropout: float = 0.3,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-4,
         weight_decay: float = 1e-2,
         batch_size: int = 128,
         max_epochs: int = 60,

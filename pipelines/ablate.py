@@ -17,7 +17,7 @@ from pipelines.errors import UsageError
 from pipelines.matrices import Matrix, default_features, read_matrix
 from pipelines.metrics import SHOWN
 from pipelines.report import write_ablation_report
-from cache.durable import write_file
+from cache import write_file
 from pipelines.runs import METRICS, REPORT, RunFolder, read_json, write_csv, write_json
 from pipelines.tune import check_trainable, matrix_folds
 from tuning import Trial, cv_summary, default_configuration, evaluate, majority_scores, paired_difference, score_name

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cache import canonical_json, sha256_hex
-from cache.durable import write_file
+from cache import write_file
 from pipelines.errors import RunError
 from tuning import Configuration, Trial
 

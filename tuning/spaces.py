@@ -151,4 +151,5 @@ def _defaults(head: str) -> dict[str, Any]:
 
 
 def _balances() -> list[str]:
-    return [_CLASS_WEIGHT, *heads.RESAMPLERS]
+    resamplers: Any = heads.RESAMPLERS  # the lazy face of heads types its constants as object
+    return [_CLASS_WEIGHT, *resamplers]

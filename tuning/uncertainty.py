@@ -16,7 +16,6 @@ from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
 
 from tuning.folds import Fold
 from tuning.scores import SCORES, Floats, Ints, class_codes, confusion, score, score_name
@@ -210,9 +209,16 @@ def mcnemar(pred_a: ArrayLike, pred_b: ArrayLike, y: ArrayLike) -> float:
         )
     only_a = int(((a == true) & (b != true)).sum())
     only_b = int(((a != true) & (b == true)).sum())
-    if only_a + only_b == 0:
-        return 1.0
-    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
+    return _sign_test(min(only_a, only_b), only_a + only_b)
+
+
+def _sign_test(n_fewer: int, n: int) -> float:
+    """Twice the tail P(at most ``n_fewer`` of ``n`` fair coins are heads), at most 1, in whole numbers."""
+    term, tail = 1, 0
+    for i in range(n_fewer + 1):
+        tail += term
+        term = term * (n - i) // (i + 1)
+    return min(1.0, 2 * tail / (1 << n))
 
 
 def majority_scores(y: ArrayLike, n_classes: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cache.durable import write_file
+from cache import write_file
 from pipelines.report.figures import history, intervals
 from pipelines.report.style import STYLE
 from pipelines.runs import CONFIG, METRICS, OUT_OF_FOLD, TRIALS, read_csv, read_json

@@ -53,7 +53,7 @@ def test_lightgbm_equals_the_library(hard):
     X, y = hard
     head = LightGBMHead(pca=None, n_estimators=15, class_weight=None, feature_fraction=1.0).fit(X, y)
     plain = lightgbm.LGBMClassifier(
-        n_estimators=15, num_leaves=15, reg_lambda=1.0, max_bin=63, force_col_wise=True, deterministic=True,
+        n_estimators=15, num_leaves=7, reg_lambda=1.0, max_bin=63, force_col_wise=True, deterministic=True,
         n_jobs=2, verbosity=-1, objective="multiclass",
     ).fit(X, y)  # fmt: skip
     assert_allclose(head.predict_proba(X), plain.predict_proba(X), atol=1e-12)

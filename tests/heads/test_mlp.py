@@ -123,7 +123,7 @@ def test_mlp_keeps_the_best_epoch(hard):
 
 def test_mlp_training_lowers_the_loss(easy):
     """The loss falls and the macro-F1 on held-out rows rises from the first epoch to the best."""
-    head = MLPHead(hidden=32).fit(*easy)
+    head = MLPHead(hidden=32, learning_rate=1e-3).fit(*easy)
     first, best = head.history_[0], head.history_[head.best_epoch_ - 1]
     assert best["train_loss"] < 0.7 * first["train_loss"]
     assert best["valid_macro_f1"] > max(0.9, first["valid_macro_f1"] - 1e-9)
@@ -134,7 +134,7 @@ def test_mlp_few_rows_train_without_early_stopping():
     random = np.random.default_rng(0)
     y = np.array([0] * 20 + [1] * 5)
     X = (random.normal(size=(25, 4)) + 4 * y[:, None]).astype(np.float32)
-    head = MLPHead(max_epochs=40).fit(X, y)
+    head = MLPHead(max_epochs=40, learning_rate=1e-2).fit(X, y)
     assert head.n_epochs_ == head.best_epoch_ == 40
     assert head.history_[0]["valid_loss"] is None
     assert (head.predict(X) == y).all()

@@ -1,0 +1,74 @@
+"""Tables as manifests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from extract import DataError, read_data_set
+
+RECORDS = [
+    {"id": "1", "text": "good, very", "image": "a/1.png", "label": "pos", "split": "train", "group": "g"},
+    {"id": "2.0", "text": "=cmd()|x", "image": "", "label": "null", "split": "Test", "group": ""},
+]
+
+
+def _write(folder: Path, kind: str) -> Path:
+    path = folder / f"posts.{kind}"
+    frame = pd.DataFrame(RECORDS)
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    elif kind == "tsv":
+        frame.to_csv(path, index=False, sep="\t")
+    elif kind == "jsonl":
+        path.write_text("\n".join(json.dumps(r) for r in RECORDS), encoding="utf-8")
+    else:
+        frame.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_table_reads_the_same_samples_from_every_format(tmp_path: Path, kind: str) -> None:
+    """Formats differ, samples do not."""
+    first, second = read_data_set(_write(tmp_path, kind)).samples
+    assert (first.id, first.text, first.label, first.split, first.group) == ("1", "good, very", "pos", "train", "g")
+    assert first.image_path == tmp_path / "a" / "1.png"
+    assert (second.id, second.text, second.label, second.split, second.image_path) == ("2", "=cmd()|x", None, "test", None)
+
+
+def test_columns_can_be_renamed(tmp_path: Path) -> None:
+    """--columns id=guid,label=tag works, and a wrong name gets near matches."""
+    pd.DataFrame([{"guid": "1", "tag": "a", "text": "x"}]).to_csv(tmp_path / "t.csv", index=False)
+    sample = read_data_set(tmp_path / "t.csv", columns={"id": "guid", "label": "tag"}).samples[0]
+    assert (sample.id, sample.label) == ("1", "a")
+    with pytest.raises(DataError, match="no column 'guidd' \\(near: guid\\)"):
+        read_data_set(tmp_path / "t.csv", columns={"id": "guidd"})
+
+
+def test_all_faulty_rows_are_named(tmp_path: Path) -> None:
+    """Paths out of the folder, unknown splits and empty ids are listed together."""
+    rows = [{"id": "1", "image": "../x.png", "split": ""}, {"id": "2", "image": "/etc/passwd", "split": ""}, {"id": "", "image": "", "split": ""}, {"id": "4", "image": "", "split": "tset"}]
+    pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataError, match=r"4 faulty row\(s\): row 1: path '../x.png'.*row 2.*row 3: an empty id.*'tset'"):
+        read_data_set(tmp_path / "t.csv")
+
+
+def test_a_table_without_inputs_is_refused(tmp_path: Path) -> None:
+    """A table needs text or image, and an id."""
+    pd.DataFrame([{"id": "1", "label": "a"}]).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataError, match="it needs 'text', 'text_path' or 'image'"):
+        read_data_set(tmp_path / "t.csv")
+    pd.DataFrame([{"name": "1", "text": "a"}]).to_csv(tmp_path / "u.csv", index=False)
+    with pytest.raises(DataError, match="none is 'id'"):
+        read_data_set(tmp_path / "u.csv")
+
+
+@pytest.mark.parametrize(("name", "data"), [("t.csv", b""), ("t.jsonl", b"{bad"), ("t.jsonl", b"[1]"), ("t.parquet", b"PAR1"), ("t.csv", b"id,text\n\"1,x")])
+def test_broken_tables_are_one_clear_error(tmp_path: Path, name: str, data: bytes) -> None:
+    """Empty, cut and foreign files name the table."""
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=name):
+        read_data_set(tmp_path / name)
