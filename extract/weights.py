@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,6 +169,8 @@ def resolve_device(device: str) -> str:
     ValueError
         If `device` is not "auto", "cpu", "cuda" or "cuda:N", or this machine lacks it.
     """
+    if device in ("auto", "cpu") and not _has_gpu_driver():
+        return "cpu"  # without the seconds that importing torch takes
     import torch
 
     n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -182,6 +186,17 @@ def resolve_device(device: str) -> str:
             f"Device '{device}' is not on this machine ({n_devices} CUDA devices). Pass --device cpu."
         )
     return device
+
+
+def _has_gpu_driver() -> bool:
+    """Whether a driver that torch could use (CUDA or ROCm) is on this machine."""
+    if os.path.exists("/dev/kfd"):  # noqa: PTH110 - a device node, asked for by name
+        return True
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def resolve_precision(precision: str, device: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +43,8 @@ def row_weights(
     Raises
     ------
     ValueError
-        If `class_weight` is of another kind, names a label that is not in `classes`, or has a value that is
-        negative or not finite.
+        If `class_weight` is of another kind, names a label that is not in `classes`, has a value that is no
+        finite number of at least 0, or leaves no class with a weight.
     """
     if class_weight is None:
         return sample_weight
@@ -66,8 +68,11 @@ def _from_mapping(class_weight: Mapping[object, float], classes: Sequence[object
     known = set(classes)
     faults = [unknown_name("class", label, labels) for label in class_weight if label not in known]
     for label, weight in class_weight.items():
-        if not np.isfinite(weight) or weight < 0:
+        if not isinstance(weight, Real) or not math.isfinite(weight) or weight < 0:
             faults.append(f"class {label!r} has weight {weight!r} (allowed: finite and not negative)")
     if faults:
         raise ValueError(f"class_weight has {len(faults)} fault(s): {'; '.join(faults)}.")
-    return np.array([float(class_weight.get(label, 1.0)) for label in classes])
+    per_class = np.array([float(class_weight.get(label, 1.0)) for label in classes])
+    if not per_class.any():
+        raise ValueError("class_weight gives every class the weight 0; at least one class must count.")
+    return per_class

@@ -20,7 +20,7 @@ from pipelines.report import write_ablation_report
 from cache import write_file
 from pipelines.runs import METRICS, REPORT, RunFolder, read_json, write_csv, write_json
 from pipelines.tune import check_trainable, matrix_folds
-from tuning import Trial, cv_summary, default_configuration, evaluate, majority_scores, paired_difference, score_name
+from tuning import Trial, cv_summary, evaluate, majority_scores, paired_difference, score_name
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,8 @@ def _rows(settings: AblateSettings, matrix: Matrix, run: RunFolder) -> list[dict
 def _trial(
     head: str, blocks: list[str], settings: AblateSettings, matrix: Matrix, y: np.ndarray, folds: list[Any]
 ) -> Trial:
+    from tuning import default_configuration
+
     return evaluate(
         default_configuration(head),
         matrix.columns(blocks)[matrix.training],

@@ -9,7 +9,6 @@ import numpy as np
 
 from tuning import (
     SCORES,
-    SearchResult,
     bbc_cv,
     cv_summary,
     majority_scores,
@@ -19,6 +18,7 @@ from tuning import (
 
 if TYPE_CHECKING:
     from pipelines.matrices import Matrix
+    from tuning import SearchResult
 
 #: Scores shown in tables, in this order; ``metrics.json`` has all of `tuning.SCORES`.
 SHOWN = ("macro_f1", "weighted_f1", "accuracy")

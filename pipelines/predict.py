@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,12 +26,14 @@ from extract import (
     resolve_device,
     run_pass,
 )
-from heads import LoadedModel, load_model
 from pipelines.console import say, table, tell
 from pipelines.errors import RunError, UsageError
 from pipelines.extract import PassPrinter
 from pipelines.matrices import split_spec
 from pipelines.runs import CONFIG, MODEL, read_json, write_predictions
+
+if TYPE_CHECKING:
+    from heads import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ def predict(settings: PredictSettings) -> Predictions:
     UsageError
         If the given stores lack a space that the run needs.
     """
+    from heads import load_model
+
     config = read_json(settings.run / CONFIG)
     if "spaces" not in config:
         raise RunError(f"'{settings.run / CONFIG}' names no spaces; it is not the config of a tune or train run.")

@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heads import HEADS, RESAMPLERS, make_pipeline, save_model
+from heads import HEADS, RESAMPLERS
 from pipelines.console import duration, say, table, tell
 from pipelines.errors import RunError, UsageError
 from pipelines.matrices import Matrix, default_features, read_matrix
@@ -31,7 +31,10 @@ from pipelines.runs import (
     write_predictions,
     write_trials,
 )
-from tuning import Configuration, SearchResult, Trial, default_configuration, make_folds, score_name
+from tuning import Configuration, make_folds, score_name
+
+if TYPE_CHECKING:
+    from tuning import SearchResult, Trial
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ def matrix_folds(matrix: Matrix, n_folds: int, seed: int) -> list[tuple[np.ndarr
 
 
 def _search(command: str, settings: TuneSettings, matrix: Matrix, run: RunFolder) -> SearchResult:
-    from tuning import evaluate, open_study, search
+    from tuning import SearchResult, evaluate, open_study, search
 
     rows = matrix.training
     folds = matrix_folds(matrix, settings.folds, settings.seed)
@@ -206,6 +209,8 @@ def _search(command: str, settings: TuneSettings, matrix: Matrix, run: RunFolder
 
 def single_configuration(settings: TuneSettings) -> Configuration:
     """Return the one configuration of ``train``: the head's defaults, changed by resampler and parameters."""
+    from tuning import default_configuration
+
     if len(settings.heads) != 1:
         raise UsageError(f"train takes one head, got {', '.join(settings.heads)}")
     start = default_configuration(settings.heads[0])
@@ -240,6 +245,8 @@ class TrialPrinter:
 
 
 def _write_run(run: RunFolder, found: SearchResult, matrix: Matrix, settings: TuneSettings, began: float) -> None:
+    from heads import save_model
+
     rows, names = matrix.training, matrix.class_names
     best = found.trials[found.best]
     folder = run.result
@@ -265,6 +272,8 @@ def _write_run(run: RunFolder, found: SearchResult, matrix: Matrix, settings: Tu
 
 def fit_final(configuration: Configuration, matrix: Matrix, seed: int) -> Any:
     """Fit a configuration on all labelled rows outside the test split."""
+    from heads import make_pipeline
+
     pipeline = make_pipeline(
         configuration.head,
         blocks=matrix.blocks,

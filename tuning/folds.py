@@ -4,7 +4,6 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 Rows = NDArray[np.int64]
 Fold = tuple[Rows, Rows]
@@ -50,6 +49,8 @@ def make_folds(
         units, unit_name = _group_numbers(groups, len(codes)), "groups"
     has_groups = units.max() + 1 < len(codes)
     _check_class_sizes(codes, units, n_folds=n_folds, unit_name=unit_name if has_groups else "rows")
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     splitter = (StratifiedGroupKFold if has_groups else StratifiedKFold)(
         n_splits=n_folds, shuffle=True, random_state=random_state
     )

@@ -194,7 +194,7 @@ def mcnemar(pred_a: ArrayLike, pred_b: ArrayLike, y: ArrayLike) -> float:
     Returns
     -------
     float
-        In (0, 1]; 1 when A and B are right on the same rows.
+        At most 1, and 1 when A and B are right on the same rows.
 
     Raises
     ------

@@ -188,6 +188,10 @@ def test_head_refuses_faulty_input(name, hard):
         _head(name).fit(X, y, sample_weight=(y != 1).astype(float))
     with pytest.raises(ValueError, match=r"2 fault\(s\): unknown class 7 .*class 0 has weight -1"):
         _head(name).set_params(class_weight={7: 1.0, 0: -1.0}).fit(X, y)
+    with pytest.raises(ValueError, match=r"1 fault\(s\): class 2 has weight 'much'"):
+        _head(name).set_params(class_weight={2: "much"}).fit(X, y)
+    with pytest.raises(ValueError, match="gives every class the weight 0"):
+        _head(name).set_params(class_weight={0: 0, 1: 0, 2: 0}).fit(X, y)
     with pytest.raises(ValueError, match="class_weight='even' is not understood; allowed are None"):
         _head(name).set_params(class_weight="even").fit(X, y)
 
