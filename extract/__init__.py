@@ -23,26 +23,101 @@ if TYPE_CHECKING:
     from extract.texts import DEFAULT_ENCODINGS, RECIPES, clean_text, decode_text
     from extract.weights import UnsafeWeightsError, WeightsMissingError, resolve_device, resolve_precision
 
-_HOMES = {
-    "extract.backbones": ("Backbone", "ImageTower", "TextTower", "Tokens"),
-    "extract.cards": ("Card",),
-    "extract.images": ("BadImageError", "decode_image", "read_image_file"),
-    "extract.manifests": ("read_data_set",),
-    "extract.plans": ("PassOptions", "library_versions", "make_plan"),
-    "extract.registry": ("backbone_names", "find_card", "open_backbone", "register_backbone"),
-    "extract.run": ("DryRun", "PassProgress", "PassReport", "TooManyBadRowsError", "dry_run", "run_pass"),
-    "extract.samples": ("DataError", "DataSet", "Sample"),
-    "extract.sources": ("Source", "SourceOptions", "count_statuses", "read_sources", "row_table"),
-    "extract.tables": ("load_frame", "rename_columns"),
-    "extract.texts": ("DEFAULT_ENCODINGS", "RECIPES", "clean_text", "decode_text"),
-    "extract.weights": ("UnsafeWeightsError", "WeightsMissingError", "resolve_device", "resolve_precision"),
+_HOME = {
+    "DEFAULT_ENCODINGS": "texts",
+    "RECIPES": "texts",
+    "Backbone": "backbones",
+    "BadImageError": "images",
+    "Card": "cards",
+    "DataError": "samples",
+    "DataSet": "samples",
+    "DryRun": "run",
+    "ImageTower": "backbones",
+    "PassOptions": "plans",
+    "PassProgress": "run",
+    "PassReport": "run",
+    "Sample": "samples",
+    "Source": "sources",
+    "SourceOptions": "sources",
+    "TextTower": "backbones",
+    "Tokens": "backbones",
+    "TooManyBadRowsError": "run",
+    "UnsafeWeightsError": "weights",
+    "WeightsMissingError": "weights",
+    "backbone_names": "registry",
+    "clean_text": "texts",
+    "count_statuses": "sources",
+    "decode_image": "images",
+    "decode_text": "texts",
+    "dry_run": "run",
+    "find_card": "registry",
+    "library_versions": "plans",
+    "load_frame": "tables",
+    "make_plan": "plans",
+    "open_backbone": "registry",
+    "read_data_set": "manifests",
+    "read_image_file": "images",
+    "read_sources": "sources",
+    "register_backbone": "registry",
+    "rename_columns": "tables",
+    "resolve_device": "weights",
+    "resolve_precision": "weights",
+    "row_table": "sources",
+    "run_pass": "run",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME_OF)
+__all__ = [
+    "DEFAULT_ENCODINGS",
+    "RECIPES",
+    "Backbone",
+    "BadImageError",
+    "Card",
+    "DataError",
+    "DataSet",
+    "DryRun",
+    "ImageTower",
+    "PassOptions",
+    "PassProgress",
+    "PassReport",
+    "Sample",
+    "Source",
+    "SourceOptions",
+    "TextTower",
+    "Tokens",
+    "TooManyBadRowsError",
+    "UnsafeWeightsError",
+    "WeightsMissingError",
+    "backbone_names",
+    "clean_text",
+    "count_statuses",
+    "decode_image",
+    "decode_text",
+    "dry_run",
+    "find_card",
+    "library_versions",
+    "load_frame",
+    "make_plan",
+    "open_backbone",
+    "read_data_set",
+    "read_image_file",
+    "read_sources",
+    "register_backbone",
+    "rename_columns",
+    "resolve_device",
+    "resolve_precision",
+    "row_table",
+    "run_pass",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'extract' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+    """Import the module that holds `name` and keep the name (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"Package 'extract' has no name {name!r}; it has {', '.join(__all__)}.")
+    value = getattr(import_module(f"extract.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,7 +10,9 @@ IMAGE_ROWS = {"cpu": 16, "cuda": 64}
 MAX_TEXT_ROWS = 256
 
 
-def cut_by_tokens(lengths: Sequence[int], *, budget: int, max_rows: int, sort: bool = True) -> list[list[int]]:
+def cut_by_tokens(
+    lengths: Sequence[int], *, budget: int, max_rows: int, sort: bool = True
+) -> list[list[int]]:
     """Cut texts into batches whose padded size stays within a token budget, longest first.
 
     Longest first means that running out of memory shows in the first batch, and that texts of like length

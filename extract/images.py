@@ -68,7 +68,8 @@ def read_image_file(path: Path) -> bytes:
             raise BadImageError(Status.IMAGE_MISSING, "not a regular file")
         if info.st_size > MAX_FILE_BYTES:
             raise BadImageError(
-                Status.IMAGE_TOO_LARGE, f"the file has {info.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read"
+                Status.IMAGE_TOO_LARGE,
+                f"the file has {info.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read",
             )
         return path.read_bytes()
     except OSError as error:

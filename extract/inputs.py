@@ -30,7 +30,9 @@ class TextInputs:
         Largest number of rows per forward; None leaves only the token budget.
     """
 
-    def __init__(self, sources: Sequence[Source], tower: TextTower, *, device: str, batch_size: int | None) -> None:
+    def __init__(
+        self, sources: Sequence[Source], tower: TextTower, *, device: str, batch_size: int | None
+    ) -> None:
         self._sources, self._tower = sources, tower
         self._budget = TOKEN_BUDGET.get(device.split(":")[0], TOKEN_BUDGET["cpu"])
         self._batch_size = batch_size
@@ -40,7 +42,13 @@ class TextInputs:
         """Tokenise one shard's rows and cut them by tokens."""
         tokens = self._tower.tokenise([self._sources[row].text for row in rows]) if rows else []
         self._tokens = dict(zip(rows, tokens, strict=True))
-        budget = self._budget if self._batch_size is None else max(len(t.ids) for t in tokens) * self._batch_size if tokens else 1
+        budget = (
+            self._budget
+            if self._batch_size is None
+            else max(len(t.ids) for t in tokens) * self._batch_size
+            if tokens
+            else 1
+        )
         batches = cut_by_tokens(
             [len(t.ids) for t in tokens],
             budget=budget,

@@ -63,7 +63,8 @@ def read_data_set(
 
     if not path.exists():
         raise FileNotFoundError(
-            f"Data path '{path}' does not exist. Pass --data a folder or a manifest file ({', '.join(TABLE_SUFFIXES)})."
+            f"Data path '{path}' does not exist. Pass --data a folder or a manifest file "
+            f"({', '.join(TABLE_SUFFIXES)})."
         )
     if path.is_dir():
         return _read_folder(path, columns=columns, encodings=encodings)
@@ -97,9 +98,9 @@ def _read_folder(folder: Path, *, columns: Mapping[str, str] | None, encodings: 
     if any(_images_under(folder)):
         return read_image_folder(folder)
     raise DataError(
-        f"Folder '{folder}' is not a data set: it has no {LABELLED_LIST} or {UNLABELLED_LIST} (guid layout), no "
-        f"{MVSA_LIST} (MVSA), no table ({', '.join(TABLE_SUFFIXES)}) and no images in class folders. "
-        "Pass --data with the right path."
+        f"Folder '{folder}' is not a data set: it has no {LABELLED_LIST} or {UNLABELLED_LIST} (guid "
+        f"layout), no {MVSA_LIST} (MVSA), no table ({', '.join(TABLE_SUFFIXES)}) and no images in class "
+        "folders. Pass --data with the right path."
     )
 
 
@@ -156,7 +157,9 @@ def _guid_rows(path: Path, encodings: Sequence[str]) -> Iterator[tuple[int, str,
         rows.append((reader.line_num, row[0], row[1]))
     if faults:
         raise DataError(
-            f"'{path}' has {len(faults)} line(s) that are not 'guid,tag': " + "; ".join(faults[:5]) + ". Mend or remove them."
+            f"'{path}' has {len(faults)} line(s) that are not 'guid,tag': "
+            + "; ".join(faults[:5])
+            + ". Mend or remove them."
         )
     yield from rows
 
@@ -188,13 +191,16 @@ def _files_by_stem(folder: Path) -> dict[str, dict[str, Path]]:
     outside the folder. A link is followed only if it stays under the data set's folder.
     """
     if not folder.is_dir():
-        raise DataError(f"Folder '{folder}' does not exist; the guid layout keeps '<guid>.txt' and '<guid>.jpg' there.")
+        raise DataError(
+            f"Folder '{folder}' does not exist; the guid layout keeps '<guid>.txt' and '<guid>.jpg' there."
+        )
     root = folder.parent.resolve()
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             raise DataError(
-                f"'{path}' is a link to '{path.resolve()}', outside the data set. Copy the file into the data set instead."
+                f"'{path}' is a link to '{path.resolve()}', outside the data set. Copy the file into the "
+                "data set instead."
             )
         if path.is_file():
             found.setdefault(path.stem, {}).setdefault(path.suffix.lower(), path)
@@ -264,10 +270,16 @@ def read_mvsa(folder: Path, *, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> 
 
 
 def _mvsa_label(annotations: Sequence[str], place: str) -> str | None:
-    pairs = [[word.strip().lower() for word in annotation.split(",")] for annotation in annotations if annotation.strip()]
+    pairs = [
+        [word.strip().lower() for word in annotation.split(",")]
+        for annotation in annotations
+        if annotation.strip()
+    ]
     allowed = {"positive", "neutral", "negative"}
     if not pairs or any(len(pair) != 2 or not set(pair) <= allowed for pair in pairs):
-        raise DataError(f"{place} has the labels {list(annotations)!r}; expected 'text,image' of {sorted(allowed)}.")
+        raise DataError(
+            f"{place} has the labels {list(annotations)!r}; expected 'text,image' of {sorted(allowed)}."
+        )
     text, image = (_majority([pair[i] for pair in pairs]) for i in (0, 1))
     if text is None or image is None or {text, image} == {"positive", "negative"}:
         return None
@@ -283,7 +295,7 @@ def _majority(votes: Sequence[str]) -> str | None:
 
 
 def read_image_folder(folder: Path) -> DataSet:
-    """Read ``<class>/<image>``, optionally under ``train/``, ``val/`` and ``test/``; the id is the relative path."""
+    """Read ``<class>/<image>``, also under ``train/``, ``val/`` or ``test/``; the id is the relative path."""
     rows: list[tuple[str, Sample]] = []
     for path in _images_under(folder):
         parts = path.relative_to(folder).parts
@@ -295,5 +307,10 @@ def read_image_folder(folder: Path) -> DataSet:
 
 def _images_under(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.parent != folder and path.is_file() and not path.is_symlink():
+        if (
+            path.suffix.lower() in SUFFIXES
+            and path.parent != folder
+            and path.is_file()
+            and not path.is_symlink()
+        ):
             yield path

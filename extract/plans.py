@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ class PassOptions:
     max_bad: float = 0.1
     shard_rows: int = DEFAULT_SHARD_ROWS
     replace: bool = False
-    source: SourceOptions = SourceOptions()
+    source: SourceOptions = field(default_factory=SourceOptions)
 
     def __post_init__(self) -> None:
         faults = []
@@ -111,7 +111,7 @@ def make_plan(
         for modality in modalities
         for readout in _readouts(backbone, modality, options.readouts)
     )
-    identity = {
+    identity: dict[str, Any] = {
         "backbone": backbone.card.name,
         "weights_sha256": backbone.weights_sha256(),
         "revision": backbone.revision,
@@ -138,8 +138,9 @@ def shared_modalities(data_set: DataSet, backbone: Backbone) -> tuple[str, ...]:
     shared = tuple(m for m in backbone.card.modalities if m in data_set.modalities)
     if not shared:
         raise DataError(
-            f"Backbone '{backbone.card.name}' embeds {' and '.join(backbone.card.modalities)}, but the data set in "
-            f"'{data_set.root}' has only {' and '.join(data_set.modalities)}. Choose another --backbone."
+            f"Backbone '{backbone.card.name}' embeds {' and '.join(backbone.card.modalities)}, but the data "
+            f"set in '{data_set.root}' has only {' and '.join(data_set.modalities)}. Choose another "
+            "--backbone."
         )
     return shared
 
@@ -149,8 +150,8 @@ def _readouts(backbone: Backbone, modality: str, asked: Sequence[str]) -> list[s
     unknown = [name for name in asked if name not in allowed]
     if unknown:
         raise ValueError(
-            f"Readout(s) {', '.join(map(repr, unknown))} of '{backbone.card.name}' do not exist for {modality}; "
-            f"allowed are {', '.join(allowed)}. Change --readout."
+            f"Readout(s) {', '.join(map(repr, unknown))} of '{backbone.card.name}' do not exist for "
+            f"{modality}; allowed are {', '.join(allowed)}. Change --readout."
         )
     return list(dict.fromkeys(asked))
 
@@ -186,12 +187,18 @@ def _rows_digest(table: RowTable) -> str:
     return digest.hexdigest()
 
 
-def _meta(data_set: DataSet, backbone: Backbone, options: PassOptions, encodings: Sequence[str]) -> dict[str, Any]:
+def _meta(
+    data_set: DataSet, backbone: Backbone, options: PassOptions, encodings: Sequence[str]
+) -> dict[str, Any]:
     return {
         "class_names": list(data_set.class_names),
         "encodings": list(encodings),
         "card": backbone.card.as_dict(),
-        "weights": {"sha256": backbone.weights_sha256(), "revision": backbone.revision, "source": backbone.card.source},
+        "weights": {
+            "sha256": backbone.weights_sha256(),
+            "revision": backbone.revision,
+            "source": backbone.card.source,
+        },
         "preprocessing": {m: _preprocessing(backbone, m) for m in shared_modalities(data_set, backbone)},
         "precision": options.precision,
         "clean": {"recipe": options.source.clean, "version": recipe_version(options.source.clean)},
@@ -208,7 +215,16 @@ def library_versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version()}
-    for name in ("embedonce", "torch", "torchvision", "transformers", "tokenizers", "pillow", "numpy", "h5py"):
+    for name in (
+        "embedonce",
+        "torch",
+        "torchvision",
+        "transformers",
+        "tokenizers",
+        "pillow",
+        "numpy",
+        "h5py",
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from cache import FeatureStore, FingerprintMismatch, PassFolder, ReuseIndex, Status, first_difference, required_bytes
+from cache import (
+    FeatureStore,
+    FingerprintMismatch,
+    PassFolder,
+    ReuseIndex,
+    Status,
+    first_difference,
+    required_bytes,
+    write_file,
+)
 from extract.inputs import ImageInputs, TextInputs
 from extract.plans import PassOptions, PassPlan, make_plan
 from extract.samples import TEXT, DataError, DataSet
@@ -21,7 +29,7 @@ from extract.sources import Source, count_statuses, input_hashes, read_sources
 from extract.stages import Inputs, ModalityCount, ModalityRows, first_occurrences, run_modality
 
 if TYPE_CHECKING:
-    from extract.backbones import Backbone
+    from extract.backbones import Backbone, ImageTower, TextTower
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,9 @@ def run_pass(
     reuse = ReuseIndex.from_folder(options.out)
     with PassFolder(passed.target, passed.plan) as folder:
         counts = {
-            modality: _run_modality(modality, folder, passed, data_set, sources, backbone, options, reuse, tell)
+            modality: _run_modality(
+                modality, folder, passed, data_set, sources, backbone, options, reuse, tell
+            )
             for modality in passed.modalities
         }
         check_bad_rows(passed, _final_status(folder, passed), options.max_bad)
@@ -178,7 +188,9 @@ def dry_run(
         seconds += _estimate(modality, wanted, data_set, sources, backbone, options)
     free = shutil.disk_usage(_existing_parent(options.out)).free
     statuses = count_statuses(passed.table.status, passed.modalities)
-    return DryRun(passed.target, passed.plan.n_rows, to_compute, required_bytes(passed.plan), free, seconds, statuses)
+    return DryRun(
+        passed.target, passed.plan.n_rows, to_compute, required_bytes(passed.plan), free, seconds, statuses
+    )
 
 
 def check_bad_rows(passed: PassPlan, status: np.ndarray, max_bad: float) -> None:
@@ -196,15 +208,18 @@ def check_bad_rows(passed: PassPlan, status: np.ndarray, max_bad: float) -> None
         reasons = {Status(code).label for code in status[row] if code != Status.OK}
         shown.append(f"'{passed.table.ids[row]}' ({', '.join(sorted(reasons))})")
     raise TooManyBadRowsError(
-        f"{len(bad):,} of {len(status):,} rows ({len(bad) / len(status):.1%}) are not ok, more than --max-bad "
-        f"{max_bad:.0%}: {', '.join(shown)}{', ...' if len(bad) > 5 else ''}. Mend the files, or pass a higher --max-bad."
+        f"{len(bad):,} of {len(status):,} rows ({len(bad) / len(status):.1%}) are not ok, more than "
+        f"--max-bad {max_bad:.0%}: {', '.join(shown)}{', ...' if len(bad) > 5 else ''}. Mend the files, or "
+        "pass a higher --max-bad."
     )
 
 
 def count_encodings(sources: Sequence[Source]) -> dict[str, int]:
     """Return encoding -> texts, the most frequent first."""
     names = [source.encoding for source in sources if source.encoding]
-    return dict(sorted(((name, names.count(name)) for name in set(names)), key=lambda item: (-item[1], item[0])))
+    return dict(
+        sorted(((name, names.count(name)) for name in set(names)), key=lambda item: (-item[1], item[0]))
+    )
 
 
 def count_statuses_of(path: Path) -> dict[str, dict[str, int]]:
@@ -215,7 +230,9 @@ def count_statuses_of(path: Path) -> dict[str, dict[str, int]]:
 
 def _sources(data_set: DataSet, options: PassOptions, tell: OnProgress) -> list[Source]:
     total = len(data_set.samples)
-    return read_sources(data_set, options.source, on_progress=lambda n: tell(PassProgress("sources", n, total)))
+    return read_sources(
+        data_set, options.source, on_progress=lambda n: tell(PassProgress("sources", n, total))
+    )
 
 
 def _is_there(passed: PassPlan, *, replace: bool) -> bool:
@@ -231,8 +248,8 @@ def _is_there(passed: PassPlan, *, replace: bool) -> bool:
         backbone = store.meta["identity"].get("backbone", "another tool")
     if backbone != passed.plan.backbone:
         raise FingerprintMismatch(
-            f"Store '{passed.target}' was written by backbone '{backbone}', but '{passed.plan.backbone}' was asked "
-            f"for. Extract into another folder with --out, or pass --backbone {backbone}."
+            f"Store '{passed.target}' was written by backbone '{backbone}', but '{passed.plan.backbone}' "
+            f"was asked for. Extract into another folder with --out, or pass --backbone {backbone}."
         )
     raise FingerprintMismatch(_mismatch_text(passed.target, difference))
 
@@ -245,8 +262,8 @@ def _mismatch_text(target: Path, difference: tuple[str, Any, Any] | None) -> str
     else:
         what = f"{difference[0]} = {difference[1]!r}, but {difference[2]!r} was asked for"
     return (
-        f"Store '{target}' was made with {what}. Extract into another folder with --out, or pass --replace to "
-        "make it anew (unchanged rows are copied, not computed)."
+        f"Store '{target}' was made with {what}. Extract into another folder with --out, or pass --replace "
+        "to make it anew (unchanged rows are copied, not computed)."
     )
 
 
@@ -254,7 +271,9 @@ def _modality_rows(modality: str, passed: PassPlan, sources: Sequence[Source]) -
     status = passed.table.status[:, passed.modalities.index(modality)]
     hashes = input_hashes(sources, modality)
     fingerprints = {s.name: s.fingerprint for s in passed.plan.spaces if s.name.startswith(f"{modality}.")}
-    return ModalityRows(modality, status, hashes, first_occurrences(hashes, status == Status.OK), fingerprints)
+    return ModalityRows(
+        modality, status, hashes, first_occurrences(hashes, status == Status.OK), fingerprints
+    )
 
 
 def _run_modality(
@@ -286,7 +305,12 @@ class _LazyInputs:
     """Opens the tower when the first batch is cut."""
 
     def __init__(
-        self, modality: str, data_set: DataSet, sources: Sequence[Source], backbone: Backbone, options: PassOptions
+        self,
+        modality: str,
+        data_set: DataSet,
+        sources: Sequence[Source],
+        backbone: Backbone,
+        options: PassOptions,
     ) -> None:
         self._arguments = (modality, data_set, sources, backbone, options)
         self._inputs: Inputs | None = None
@@ -315,10 +339,16 @@ def open_inputs(
 ) -> Inputs:
     """Load one tower and return its inputs."""
     readouts = tuple(r for r in options.readouts if r in backbone.card.readouts[modality])
-    tower = backbone.open_tower(modality, readouts=readouts, device=options.device, precision=options.precision)
+    tower = backbone.open_tower(
+        modality, readouts=readouts, device=options.device, precision=options.precision
+    )
     if modality == TEXT:
-        return TextInputs(sources, tower, device=options.device, batch_size=options.batch_size)
-    return ImageInputs(data_set, tower, device=options.device, batch_size=options.batch_size)
+        return TextInputs(
+            sources, cast("TextTower", tower), device=options.device, batch_size=options.batch_size
+        )
+    return ImageInputs(
+        data_set, cast("ImageTower", tower), device=options.device, batch_size=options.batch_size
+    )
 
 
 def _final_status(folder: PassFolder, passed: PassPlan) -> np.ndarray:
@@ -378,6 +408,4 @@ def _write_pass_log(passed: PassPlan, report: PassReport, options: PassOptions, 
         "notes": list(report.notes),
     }
     target = passed.target.with_suffix(".pass.json")
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.write_text(json.dumps(log, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, target)
+    write_file(target, (json.dumps(log, indent=2) + "\n").encode())

@@ -107,7 +107,9 @@ def repair_id(raw: str) -> str:
     if not text:
         raise DataError("an empty id")
     if n_bytes > _MAX_ID_BYTES:
-        raise DataError(f"an id of {n_bytes:,} bytes ({text[:20]!r}...); at most {_MAX_ID_BYTES:,} are allowed")
+        raise DataError(
+            f"an id of {n_bytes:,} bytes ({text[:20]!r}...); at most {_MAX_ID_BYTES:,} are allowed"
+        )
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
         raise DataError(f"id {raw!r} holds control characters")
     return text

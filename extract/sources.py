@@ -150,7 +150,9 @@ def _read_image(sample: Sample, options: SourceOptions) -> tuple[Status, bytes, 
     return Status.OK, digest, header.width, header.height
 
 
-def row_table(data_set: DataSet, sources: Sequence[Source], modalities: Sequence[str], encodings: Sequence[str]) -> RowTable:
+def row_table(
+    data_set: DataSet, sources: Sequence[Source], modalities: Sequence[str], encodings: Sequence[str]
+) -> RowTable:
     """Return the store's table of rows for the `modalities` that a backbone embeds.
 
     Parameters
@@ -178,7 +180,9 @@ def row_table(data_set: DataSet, sources: Sequence[Source], modalities: Sequence
         source_sha256=_hash_rows([_source_hash(s) for s in sources]),
         status=status_columns(sources, modalities),
         text=tuple(s.text for s in sources) if with_text else None,
-        encoding=np.array([encodings.index(s.encoding) for s in sources], dtype=np.uint8) if with_text else None,
+        encoding=np.array([encodings.index(s.encoding) for s in sources], dtype=np.uint8)
+        if with_text
+        else None,
         image_path=tuple(s.image_name for s in samples) if with_image else None,
         image_width=np.array([s.width for s in sources], dtype=np.int32) if with_image else None,
         image_height=np.array([s.height for s in sources], dtype=np.int32) if with_image else None,
@@ -220,6 +224,8 @@ def _hash_rows(digests: Sequence[bytes]) -> np.ndarray:
 def count_statuses(status: np.ndarray, modalities: Sequence[str]) -> dict[str, dict[str, int]]:
     """Return, per modality, how many rows have each status (names of `Status`)."""
     return {
-        modality: {Status(code).label: count for code, count in sorted(Counter(status[:, i].tolist()).items())}
+        modality: {
+            Status(code).label: count for code, count in sorted(Counter(status[:, i].tolist()).items())
+        }
         for i, modality in enumerate(modalities)
     }

@@ -136,7 +136,9 @@ def run_modality(
                     shard.take(batch, items, status, forward, count)
                     on_progress(count)
                 shard.copy_repeats(count)
-                behind.append(writer.submit(_timed_write, folder, rows.modality, start, stop, shard.data(), count.clock))
+                behind.append(
+                    writer.submit(_timed_write, folder, rows.modality, start, stop, shard.data(), count.clock)
+                )
                 on_progress(count)
                 while len(behind) > _SHARDS_BEHIND:
                     behind.popleft().result()
@@ -149,7 +151,9 @@ def run_modality(
     return count
 
 
-def _timed_write(folder: PassFolder, modality: str, start: int, stop: int, data: ShardData, clock: StageClock) -> None:
+def _timed_write(
+    folder: PassFolder, modality: str, start: int, stop: int, data: ShardData, clock: StageClock
+) -> None:
     began = time.perf_counter()
     folder.write(modality, start, stop, data)
     clock.write += time.perf_counter() - began
@@ -225,7 +229,12 @@ class _Shard:
         return [int(row) for row in here[wanted]]
 
     def take(
-        self, batch: Sequence[int], items: list[Any], status: np.ndarray, forward: BackoffForward, count: ModalityCount
+        self,
+        batch: Sequence[int],
+        items: list[Any],
+        status: np.ndarray,
+        forward: BackoffForward,
+        count: ModalityCount,
     ) -> None:
         """Embed a prepared batch and keep its vectors and statuses."""
         positions = np.asarray(batch) - self._start

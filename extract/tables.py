@@ -1,4 +1,7 @@
-"""Tables as manifests: CSV, TSV, JSONL and Parquet with columns id, text or text_path, image, label, split, group."""
+"""Tables as manifests: CSV, TSV, JSONL and Parquet.
+
+Their columns are id, text or text_path, image, label, split and group.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from extract.samples import (
     IMAGE,
@@ -27,8 +30,16 @@ if TYPE_CHECKING:
 
 COLUMNS = ("id", "text", "text_path", "image", "label", "split", "group")
 SPLITS = ("train", "val", "test")
-_SPLIT_NAMES = {"": "", "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-                "dev": "val", "test": "test"}  # fmt: skip
+_SPLIT_NAMES = {
+    "": "",
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+}
 
 
 def read_table(
@@ -56,14 +67,15 @@ def read_table(
     frame = rename_columns(load_frame(path, encodings), columns or {}, path)
     if "text" not in frame and "text_path" not in frame and "image" not in frame:
         raise DataError(
-            f"Table '{path}' has the columns {', '.join(map(repr, frame.columns))}; it needs 'text', 'text_path' or 'image'. "
-            "Rename with --columns text=YOUR_COLUMN."
+            f"Table '{path}' has the columns {', '.join(map(repr, frame.columns))}; it needs 'text', "
+            "'text_path' or 'image'. Rename with --columns text=YOUR_COLUMN."
         )
     notes: dict[str, str] = {}
     repaired: list[tuple[str, str]] = []
     faults: list[str] = []
     rows: list[tuple[str, Sample]] = []
-    for number, record in enumerate(frame.to_dict("records"), start=1):
+    records = cast("list[dict[str, str]]", frame.to_dict("records"))
+    for number, record in enumerate(records, start=1):
         try:
             sample = _sample(record, path.parent)
         except DataError as error:
@@ -110,7 +122,9 @@ def load_frame(path: Path, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> pd.D
         return _load_jsonl(text, path)
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
-        return pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skipinitialspace=False)
+        return pd.read_csv(
+            io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skipinitialspace=False
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise DataError(f"Table '{path}' cannot be parsed: {error}") from error
 
@@ -164,7 +178,9 @@ def rename_columns(frame: pd.DataFrame, columns: Mapping[str, str], path: Path) 
             faults.append(f"{ours!r} is not one of our columns ({', '.join(COLUMNS)})")
         if theirs not in frame.columns:
             near = difflib.get_close_matches(theirs, [str(c) for c in frame.columns], n=5)
-            faults.append(f"the table has no column {theirs!r}" + (f" (near: {', '.join(near)})" if near else ""))
+            faults.append(
+                f"the table has no column {theirs!r}" + (f" (near: {', '.join(near)})" if near else "")
+            )
     if faults:
         raise DataError(f"--columns does not fit table '{path}': " + "; ".join(faults) + ".")
     frame = frame.rename(columns={theirs: ours for ours, theirs in columns.items()})

@@ -60,7 +60,9 @@ def decode_text(data: bytes, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> tu
         )
     text, name = candidates[0] if len(candidates) == 1 else _least_messy(data, candidates)
     if "\0" in text:
-        raise TextEncodingError("the text holds NUL characters; it looks like UTF-16 without a byte-order mark")
+        raise TextEncodingError(
+            "the text holds NUL characters; it looks like UTF-16 without a byte-order mark"
+        )
     return text, name
 
 
@@ -178,7 +180,7 @@ def clean_text(text: str, recipe: str) -> str:
 
 
 def recipe_version(recipe: str) -> int:
-    """Return the version number of a recipe; it enters the fingerprint, so a changed recipe is a new space."""
+    """Return the version number of a recipe; it enters the fingerprint, so a change makes a new space."""
     return _recipe(recipe)[0]
 
 

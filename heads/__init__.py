@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from heads.linear import LogisticHead
     from heads.mlp import MLPHead
     from heads.model_files import LoadedModel, load_model, save_model
+    from heads.names import HEADS, RESAMPLERS
     from heads.presets import default_parameters, make_pipeline
     from heads.resampling import make_resampler
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 
 def block_directions(X: NDArray[Any], slices: Iterable[slice], n_directions: int) -> NDArray[np.float64]:
@@ -49,9 +50,14 @@ def _directions(X: NDArray[Any], n_directions: int) -> NDArray[np.float64]:
     wide = d > n
     gram = (X @ X.T if wide else X.T @ X).astype(np.float64)
     size = len(gram)
-    values, vectors = eigh(
-        gram, subset_by_index=(size - wanted, size - 1), driver="evr", overwrite_a=True, check_finite=False
-    )
+    with threadpool_limits(limits=1, user_api="blas"):  # more threads take longer at these sizes
+        values, vectors = eigh(
+            gram,
+            subset_by_index=(size - wanted, size - 1),
+            driver="evr",
+            overwrite_a=True,
+            check_finite=False,
+        )
     # Directions at the level of rounding are noise; one is kept, so that there is always a column.
     kept = np.flatnonzero(values[::-1] > values[-1] * 1e-6)
     kept = kept if len(kept) else np.array([0])

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from cache import write_file
 from heads import HEADS
 from pipelines.console import duration, say, table, tell
 from pipelines.errors import UsageError
 from pipelines.matrices import Matrix, default_features, read_matrix
 from pipelines.metrics import SHOWN
 from pipelines.report import write_ablation_report
-from cache import write_file
 from pipelines.runs import METRICS, REPORT, RunFolder, read_json, write_csv, write_json
 from pipelines.tune import check_trainable, matrix_folds
 from tuning import Trial, cv_summary, evaluate, majority_scores, paired_difference, score_name
@@ -37,7 +37,9 @@ class AblateSettings:
     def __post_init__(self) -> None:
         unknown = [head for head in self.heads if head not in HEADS]
         if unknown:
-            raise UsageError(f"heads {', '.join(map(repr, unknown))} are not known; allowed are {', '.join(HEADS)}")
+            raise UsageError(
+                f"heads {', '.join(map(repr, unknown))} are not known; allowed are {', '.join(HEADS)}"
+            )
         if self.folds < 2 or self.seed < 0:
             raise UsageError(f"folds {self.folds} must be at least 2 and seed {self.seed} not negative")
         try:
@@ -77,11 +79,17 @@ def ablate(settings: AblateSettings) -> Ablation:
         return Ablation(run.path, found["rows"], found["majority"], found["seconds"], True)
     check_trainable(matrix, settings.folds)
     run.begin()
-    rows = _rows(settings, matrix, run)
+    rows = _rows(settings, matrix)
     majority = majority_scores(matrix.labels[matrix.training], len(matrix.class_names))
     seconds = round(time.perf_counter() - began, 3)
     folder = run.result
-    metrics = {"metric": score_name(settings.metric), "n": len(matrix.training), "rows": rows, "majority": majority, "seconds": seconds}
+    metrics = {
+        "metric": score_name(settings.metric),
+        "n": len(matrix.training),
+        "rows": rows,
+        "majority": majority,
+        "seconds": seconds,
+    }
     write_json(folder / METRICS, metrics)
     write_json(folder / "config.json", run.config)
     _write_tables(folder, rows)
@@ -117,7 +125,7 @@ def modality_sets(matrix: Matrix) -> dict[str, list[str]]:
     return sets
 
 
-def _rows(settings: AblateSettings, matrix: Matrix, run: RunFolder) -> list[dict[str, Any]]:
+def _rows(settings: AblateSettings, matrix: Matrix) -> list[dict[str, Any]]:
     training = matrix.training
     y = matrix.labels[training]
     folds = matrix_folds(matrix, settings.folds, settings.seed)
@@ -151,7 +159,13 @@ def _trial(
 
 
 def _row(
-    name: str, trial: Trial, reference: Trial, y: np.ndarray, folds: list[Any], settings: AblateSettings, n_classes: int
+    name: str,
+    trial: Trial,
+    reference: Trial,
+    y: np.ndarray,
+    folds: list[Any],
+    settings: AblateSettings,
+    n_classes: int,
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "features": name,
@@ -162,7 +176,14 @@ def _row(
     }
     if trial is not reference:
         row["against_reference"] = dict(
-            paired_difference(trial.oof, reference.oof, y, n_classes=n_classes, metric=settings.metric, random_state=settings.seed)
+            paired_difference(
+                trial.oof,
+                reference.oof,
+                y,
+                n_classes=n_classes,
+                metric=settings.metric,
+                random_state=settings.seed,
+            )
         )
     return row
 
@@ -176,24 +197,40 @@ def table_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     for row in rows:
         low, high = row["cv"]["macro_f1"]["ci95"]
         against = row["against_reference"]
-        cells.append([
-            row["features"], row["head"], *(f"{row['cv'][name]['mean']:.3f}" for name in SHOWN), f"{low:.3f} to {high:.3f}",
-            "reference" if against is None else f"{against['difference']:+.3f}", "" if against is None else f"{against['p_value']:.3f}",
-        ])  # fmt: skip
+        cells.append(
+            [
+                row["features"],
+                row["head"],
+                *(f"{row['cv'][name]['mean']:.3f}" for name in SHOWN),
+                f"{low:.3f} to {high:.3f}",
+                "reference" if against is None else f"{against['difference']:+.3f}",
+                "" if against is None else f"{against['p_value']:.3f}",
+            ]
+        )
     return cells
 
 
 def _write_tables(folder: Path, rows: list[dict[str, Any]]) -> None:
     cells = table_rows(rows)
     write_csv(folder / "ablation.csv", HEADER, cells)
-    lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER), *("| " + " | ".join(row) + " |" for row in cells)]
+    lines = [
+        "| " + " | ".join(HEADER) + " |",
+        "|" + "---|" * len(HEADER),
+        *("| " + " | ".join(row) + " |" for row in cells),
+    ]
     write_file(folder / "ablation.md", ("\n".join(lines) + "\n").encode("utf-8"))
 
 
 def print_ablation(ablation: Ablation, *, as_json: bool) -> None:
     """Print the table and what to do next."""
     if as_json:
-        say(json.dumps({"run": str(ablation.path), "rows": ablation.rows, "majority": ablation.majority}, indent=2, ensure_ascii=False))
+        say(
+            json.dumps(
+                {"run": str(ablation.path), "rows": ablation.rows, "majority": ablation.majority},
+                indent=2,
+                ensure_ascii=False,
+            )
+        )
         return
     if ablation.nothing_to_do:
         tell(f"Nothing to do: '{ablation.path}' was made with these settings and stores.")

@@ -1,4 +1,7 @@
-"""The command line: parse, call one function, print. Errors are one clear line; exit 0 done, 1 failed, 2 wrong usage."""
+"""The command line: parse, call one function, print.
+
+Errors are one clear line; the exit status is 0 for done, 1 for failed and 2 for wrong usage.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.options import Parser, build_parser, build_single_parser, given_options
 
@@ -32,6 +36,9 @@ def tune(arguments: Sequence[str] | None = None) -> int:
 def _run(parser: Parser, arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(words)
+    # Before torch or LightGBM load: OpenMP threads that spin while they wait make fits beside another busy
+    # process up to 15 times slower, and are no faster on a quiet machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Pillow warns about odd EXIF data and big pictures; here every picture gets a status instead.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
@@ -78,14 +85,20 @@ def _report(error: Exception) -> int:
         sys.stderr.write(f"embedonce: {text}\n")
         return 1
     sys.stderr.write(
-        f"embedonce: internal error: {type(error).__name__}: {text}\nThis is a bug. Run again with EMBEDONCE_DEBUG=1 for the traceback and report it.\n"
+        f"embedonce: internal error: {type(error).__name__}: {text}\n"
+        "This is a bug. Run again with EMBEDONCE_DEBUG=1 for the traceback and report it.\n"
     )
     return 1
 
 
 def _one_line(error: Exception) -> str:
     """Return the error's text; builtin OSErrors read better without their number."""
-    if isinstance(error, OSError) and error.strerror and error.filename and type(error).__module__ == "builtins":
+    if (
+        isinstance(error, OSError)
+        and error.strerror
+        and error.filename
+        and type(error).__module__ == "builtins"
+    ):
         return f"{error.strerror}: '{error.filename}'"
     if isinstance(error, MemoryError):
         return "out of memory; pass a smaller --batch-size, or fewer --heads"
@@ -200,13 +213,29 @@ def _replayed(options: Namespace, words: Sequence[str]) -> Namespace:
 
     config = read_json(options.config)
     if config.get("command") != options.verb:
-        raise UsageError(f"'{options.config}' was written by '{config.get('command')}', not by '{options.verb}'.")
+        raise UsageError(
+            f"'{options.config}' was written by '{config.get('command')}', not by '{options.verb}'."
+        )
     given = given_options(words)
-    recorded = {
+    recorded: dict[str, Any] = {
         "features": [f"{space['path']}:{space['space']}" for space in config["spaces"]],
         "head": config["heads"][0],
         "parameters": list(config.get("parameters", {}).items()),
-        **{name: config[name] for name in ("heads", "trials", "metric", "folds", "seed", "timeout", "study", "storage", "resampler") if name in config},
+        **{
+            name: config[name]
+            for name in (
+                "heads",
+                "trials",
+                "metric",
+                "folds",
+                "seed",
+                "timeout",
+                "study",
+                "storage",
+                "resampler",
+            )
+            if name in config
+        },
     }
     renamed = {"parameters": "set"}
     values = dict(vars(options))
@@ -220,7 +249,9 @@ def _report_page(options: Namespace, _words: list[str]) -> None:
     from pipelines.runs import CONFIG, REPORT, read_json
 
     target: Path = options.out or options.run / REPORT
-    write = write_ablation_report if read_json(options.run / CONFIG).get("command") == "ablate" else write_report
+    write = (
+        write_ablation_report if read_json(options.run / CONFIG).get("command") == "ablate" else write_report
+    )
     write(options.run, target, title=options.run.resolve().name)
     say(f'{{"report": "{target}"}}' if options.json else str(target))
 
@@ -237,7 +268,9 @@ def _demo(options: Namespace, _words: list[str]) -> None:
 def _import(options: Namespace, _words: list[str]) -> None:
     from pipelines import importing
 
-    settings = importing.ImportSettings(options.table, options.out, options.text, options.image, options.joint)
+    settings = importing.ImportSettings(
+        options.table, options.out, options.text, options.image, options.joint
+    )
     importing.print_import(importing.import_arrays(settings), as_json=options.json)
 
 
@@ -246,7 +279,9 @@ def _inspect(options: Namespace, _words: list[str]) -> None:
     from pipelines.errors import UsageError
 
     if (options.file is None) == (options.data is None):
-        raise UsageError("Give either a store (embedonce inspect FILE) or a data set (embedonce inspect --data PATH).")
+        raise UsageError(
+            "Give either a store (embedonce inspect FILE) or a data set (embedonce inspect --data PATH)."
+        )
     if options.file is not None:
         inspecting.print_store(inspecting.describe_store(options.file), as_json=options.json)
         return

@@ -46,7 +46,9 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
     right = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
-        padded = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)]
+        padded = [
+            cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)
+        ]
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(list(header)), line(["-" * w for w in widths]), *map(line, cells)])

@@ -23,6 +23,8 @@ import numpy as np
 from pipelines.console import duration, say, table, tell
 
 if TYPE_CHECKING:
+    from PIL import Image, ImageFont
+
     from pipelines.ablate import Ablation
     from pipelines.tune import RunResult
 
@@ -148,7 +150,7 @@ def _predict(run: RunResult) -> Path:
 
 
 def write_data_set(folder: Path) -> None:
-    """Write the emoji in the guid layout; a tenth of them, drawn with a fixed seed, is withheld as the test list.
+    """Write the emoji in the guid layout; a tenth, drawn with a fixed seed, is withheld as the test list.
 
     The labels of the withheld emoji go to ``withheld.csv``, so that anyone can check the predictions.
     """
@@ -163,22 +165,31 @@ def write_data_set(folder: Path) -> None:
         (data / f"{sample.guid}.txt").write_text(sample.name + "\n", encoding="utf-8")
         draw(sample.character, font).save(data / f"{sample.guid}.png")
     _write_list(folder / "train.txt", [(s.guid, s.label) for i, s in enumerate(samples) if i not in withheld])
-    _write_list(folder / "test_without_label.txt", [(s.guid, "null") for i, s in enumerate(samples) if i in withheld])
+    _write_list(
+        folder / "test_without_label.txt", [(s.guid, "null") for i, s in enumerate(samples) if i in withheld]
+    )
     _write_list(folder / "withheld.csv", [(s.guid, s.label) for i, s in enumerate(samples) if i in withheld])
     (folder / "CREDITS.md").write_text(CREDITS, encoding="utf-8")
     tell(f"{len(samples)} emoji written to '{folder}', {len(withheld)} of them without label")
 
 
 def read_emoji() -> Iterator[Emoji]:
-    """Yield the emoji that were rated in at least five tweets and that the font can draw; the label is the majority rating."""
-    from importlib.resources import files
+    """Yield the emoji that were rated in at least five tweets and that the font can draw.
+
+    The label is the majority rating.
+    """
+    from importlib.resources import as_file, files
 
     table_file = files("emosent") / "data" / "Emoji_Sentiment_Data_v1.0.csv"
     drawable = _drawable()
-    with table_file.open(encoding="utf-8", newline="") as file:
+    with as_file(table_file) as path, path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             character = row["Emoji"]
-            if int(row["Occurrences"]) < MIN_OCCURRENCES or not character or ord(character[0]) not in drawable:
+            if (
+                int(row["Occurrences"]) < MIN_OCCURRENCES
+                or not character
+                or ord(character[0]) not in drawable
+            ):
                 continue
             votes = [float(row[name.capitalize()]) for name in CLASSES]
             label = CLASSES[int(np.argmax(votes))]
@@ -194,7 +205,7 @@ def _font_path() -> Path:
     return found[0]
 
 
-def _font() -> object:
+def _font() -> ImageFont.FreeTypeFont:
     from PIL import ImageFont
 
     return ImageFont.truetype(str(_font_path()), _GLYPH)
@@ -202,18 +213,20 @@ def _font() -> object:
 
 def _drawable() -> set[int]:
     """Return the code points that the font has."""
-    from fontTools.ttLib import TTFont
+    from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 
     with TTFont(_font_path(), lazy=True) as font:
         return set(font.getBestCmap())
 
 
-def draw(character: str, font: object) -> object:
+def draw(character: str, font: ImageFont.FreeTypeFont) -> Image.Image:
     """Draw one emoji in colour, centred on white, 224 x 224 pixels."""
     from PIL import Image, ImageDraw
 
     picture = Image.new("RGB", (_PICTURE, _PICTURE), "white")
-    ImageDraw.Draw(picture).text((_PICTURE // 2, _PICTURE // 2), character, font=font, embedded_color=True, anchor="mm")  # type: ignore[arg-type]
+    ImageDraw.Draw(picture).text(
+        (_PICTURE // 2, _PICTURE // 2), character, font=font, embedded_color=True, anchor="mm"
+    )
     return picture
 
 
@@ -232,8 +245,19 @@ def print_demo(result: DemoResult, *, as_json: bool) -> None:
 
     score, names = withheld_score(result)
     if as_json:
-        say(json.dumps({"folder": str(result.folder), "ablation": result.ablation.rows, "run": str(result.folder / result.run.path),
-                        "metrics": result.run.metrics, "withheld": score, "seconds": round(result.seconds, 3)}, indent=2))  # fmt: skip
+        say(
+            json.dumps(
+                {
+                    "folder": str(result.folder),
+                    "ablation": result.ablation.rows,
+                    "run": str(result.folder / result.run.path),
+                    "metrics": result.run.metrics,
+                    "withheld": score,
+                    "seconds": round(result.seconds, 3),
+                },
+                indent=2,
+            )
+        )
         return
     if result.nothing_to_do:
         tell(f"Nothing to do: the demo in '{result.folder}' is complete. Remove the folder to run it anew.")
@@ -242,16 +266,25 @@ def print_demo(result: DemoResult, *, as_json: bool) -> None:
     say(f"always the most frequent class: macro_f1 {metrics['majority']['macro_f1']:.3f}")
     say()
     cv, corrected = metrics["cv"]["macro_f1"], metrics["corrected"]["macro_f1"]
-    say(f"tuned, {metrics['n_trials']} trials: macro_f1 {cv['mean']:.3f} ({cv['ci95'][0]:.3f} to {cv['ci95'][1]:.3f}), corrected for the search {corrected['mean']:.3f}")
+    say(
+        f"tuned, {metrics['n_trials']} trials: macro_f1 {cv['mean']:.3f} ({cv['ci95'][0]:.3f} to "
+        f"{cv['ci95'][1]:.3f}), corrected for the search {corrected['mean']:.3f}"
+    )
     say(verdict(metrics))
-    say(f"withheld emoji: {score['n']} predicted, macro_f1 {score['macro_f1']:.3f}, accuracy {score['accuracy']:.3f}; for example " + ", ".join(names))
+    say(
+        f"withheld emoji: {score['n']} predicted, macro_f1 {score['macro_f1']:.3f}, accuracy "
+        f"{score['accuracy']:.3f}; for example " + ", ".join(names)
+    )
     say()
     say(f"report:       {result.folder / result.run.path / 'report.html'}")
     say(f"ablation:     {result.folder / result.ablation.path / 'report.html'}")
     say(f"predictions:  {result.predictions}")
     say(f"stores:       {result.folder / 'features'}")
     say(f"credits:      {result.folder / 'CREDITS.md'}")
-    tell(f"done in {duration(result.seconds)}. Next: cd {result.folder} and try embedonce predict --run {result.run.path} --text 'party popper' --image data/1f389.png")
+    tell(
+        f"done in {duration(result.seconds)}. Next: cd {result.folder} and try embedonce predict --run "
+        f"{result.run.path} --text 'party popper' --image data/1f389.png"
+    )
 
 
 def withheld_score(result: DemoResult) -> tuple[dict[str, float], list[str]]:
@@ -264,7 +297,11 @@ def withheld_score(result: DemoResult) -> tuple[dict[str, float], list[str]]:
     predicted = np.array([CLASSES.index(answers[guid]) for guid in truth])
     counts = confusion(y, predicted, len(CLASSES))
     examples = [f"{chr(int(guid, 16))} {answers[guid]}" for guid in list(truth)[:5]]
-    return {"n": len(truth), "macro_f1": float(macro_f1(counts)), "accuracy": float(accuracy(counts))}, examples
+    return {
+        "n": len(truth),
+        "macro_f1": float(macro_f1(counts)),
+        "accuracy": float(accuracy(counts)),
+    }, examples
 
 
 def _read_list(path: Path) -> list[tuple[str, str]]:

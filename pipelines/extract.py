@@ -122,7 +122,8 @@ def print_report(report: PassReport, *, as_json: bool) -> None:
     for note in report.notes:
         tell(f"note: {note}")
     rows = [
-        [m, c.computed, c.reused, c.repeated, c.resumed, c.truncated, c.clock.limiting] for m, c in report.counts.items()
+        [m, c.computed, c.reused, c.repeated, c.resumed, c.truncated, c.clock.limiting]
+        for m, c in report.counts.items()
     ]
     say(table(rows, ["modality", "embedded", "reused", "repeated", "resumed", "truncated", "limited by"]))
     say()
@@ -155,7 +156,10 @@ def print_dry_run(plan: DryRun, *, as_json: bool) -> None:
     say(f"would write {plan.path}: {plan.n_rows:,} rows")
     say(_status_table(plan.statuses))
     for modality, count in plan.to_compute.items():
-        say(f"{modality}: {count:,} of {plan.n_rows:,} rows to embed (the others are repeated, reused or not ok)")
+        say(
+            f"{modality}: {count:,} of {plan.n_rows:,} rows to embed (the others are repeated, reused or "
+            "not ok)"
+        )
     say(f"disk: {size(plan.needed_bytes)} needed while it runs, {size(plan.free_bytes)} free")
     say(f"time: about {duration(plan.seconds)} on this machine")
     if plan.needed_bytes > plan.free_bytes:

@@ -50,7 +50,9 @@ def import_arrays(settings: ImportSettings) -> Path:
         If table or arrays have faults, or their lengths differ.
     """
     if not settings.arrays:
-        raise UsageError("Give at least one array: --text, --image or --joint FILE (.npy, .npz, .csv or .parquet).")
+        raise UsageError(
+            "Give at least one array: --text, --image or --joint FILE (.npy, .npz, .csv or .parquet)."
+        )
     frame = rename_columns(load_frame(settings.table), {}, settings.table)
     class_names, columns = _row_columns(frame, settings.table)
     n_rows = len(columns["ids"])
@@ -58,8 +60,8 @@ def import_arrays(settings: ImportSettings) -> Path:
     for modality, matrix in matrices.items():
         if len(matrix) != n_rows:
             raise DataError(
-                f"Array '{settings.arrays[modality]}' has {len(matrix):,} rows, but table '{settings.table}' has {n_rows:,}. "
-                "Rows must be the same, in the same order."
+                f"Array '{settings.arrays[modality]}' has {len(matrix):,} rows, but table "
+                f"'{settings.table}' has {n_rows:,}. Rows must be the same, in the same order."
             )
     data = {modality: _shard(modality, matrix) for modality, matrix in matrices.items()}
     status = np.stack([shard.status for shard in data.values()], axis=1)
@@ -76,12 +78,18 @@ def _row_columns(frame: Any, path: Path) -> tuple[list[str], dict[str, Any]]:
     ids = tuple(repair_id(record["id"]) for record in records)
     repeated = sorted({guid for guid in ids if ids.count(guid) > 1}) if len(set(ids)) < len(ids) else []
     if repeated:
-        raise DataError(f"Table '{path}' lists {len(repeated)} id(s) more than once: {', '.join(map(repr, repeated[:5]))}. Every id may have one row.")
+        raise DataError(
+            f"Table '{path}' lists {len(repeated)} id(s) more than once: "
+            f"{', '.join(map(repr, repeated[:5]))}. Every id may have one row."
+        )
     labels = [repair_label(record.get("label")) for record in records]
     splits = [record.get("split", "").strip().lower() for record in records]
     unknown = sorted(set(splits) - set(_SPLITS))
     if unknown:
-        raise DataError(f"Table '{path}' has the split(s) {', '.join(map(repr, unknown[:5]))}; allowed are train, val, test or empty.")
+        raise DataError(
+            f"Table '{path}' has the split(s) {', '.join(map(repr, unknown[:5]))}; allowed are train, val, "
+            "test or empty."
+        )
     class_names = sorted({label for label in labels if label is not None})
     codes = {name: code for code, name in enumerate(class_names)}
     groups: dict[str, int] = {}
@@ -90,7 +98,9 @@ def _row_columns(frame: Any, path: Path) -> tuple[list[str], dict[str, Any]]:
         "ids": ids,
         "label": np.array([-1 if label is None else codes[label] for label in labels], dtype=np.int32),
         "split": np.array([_SPLITS[split] for split in splits], dtype=np.uint8),
-        "group": np.array([groups.setdefault(name, len(groups)) if name else -1 for name in names], dtype=np.int32),
+        "group": np.array(
+            [groups.setdefault(name, len(groups)) if name else -1 for name in names], dtype=np.int32
+        ),
         "source_sha256": np.zeros((len(ids), 32), dtype=np.uint8),  # the inputs are not known here
     }
     if "text" in frame.columns:
@@ -102,7 +112,9 @@ def _row_columns(frame: Any, path: Path) -> tuple[list[str], dict[str, Any]]:
 def _load_array(path: Path) -> np.ndarray:
     """Return float32 of shape (n, d) from a .npy, .npz (one array), .csv or .parquet (numbers only) file."""
     if path.suffix.lower() not in _ARRAY_SUFFIXES:
-        raise DataError(f"Array '{path}' has the ending {path.suffix!r}; allowed are {', '.join(_ARRAY_SUFFIXES)}.")
+        raise DataError(
+            f"Array '{path}' has the ending {path.suffix!r}; allowed are {', '.join(_ARRAY_SUFFIXES)}."
+        )
     if not path.is_file():
         raise FileNotFoundError(f"Array '{path}' does not exist or is not a file.")
     try:
@@ -115,8 +127,8 @@ def _load_array(path: Path) -> np.ndarray:
     bad = np.flatnonzero(partly | np.isinf(matrix).any(axis=1))
     if len(bad):
         raise DataError(
-            f"Array '{path}' has {len(bad):,} row(s) with infinite or partly missing numbers, the first is row {bad[0]}. "
-            "A row without an embedding must be NaN throughout."
+            f"Array '{path}' has {len(bad):,} row(s) with infinite or partly missing numbers, the first is "
+            f"row {bad[0]}. A row without an embedding must be NaN throughout."
         )
     return matrix.astype(np.float32)
 
@@ -145,9 +157,18 @@ def _shard(modality: str, matrix: np.ndarray) -> ShardData:
 def _plan(
     matrices: dict[str, np.ndarray], class_names: list[str], n_rows: int, columns: dict[str, Any]
 ) -> tuple[Plan, dict[str, Any]]:
-    digests = {modality: hashlib.sha256(matrix.tobytes()).hexdigest() for modality, matrix in matrices.items()}
-    rows = sha256_hex(canonical_json([list(columns["ids"]), columns["label"].tolist(), columns["split"].tolist()]))
-    identity = {"backbone": "imported", "arrays_sha256": digests, "class_names": class_names, "rows": rows}
+    digests = {
+        modality: hashlib.sha256(matrix.tobytes()).hexdigest() for modality, matrix in matrices.items()
+    }
+    rows = sha256_hex(
+        canonical_json([list(columns["ids"]), columns["label"].tolist(), columns["split"].tolist()])
+    )
+    identity: dict[str, Any] = {
+        "backbone": "imported",
+        "arrays_sha256": digests,
+        "class_names": class_names,
+        "rows": rows,
+    }
     spaces = tuple(
         # Imported vectors have no recipe that could be repeated: the fingerprint is their content.
         SpaceSpec(f"{modality}.pooled", matrix.shape[1], "float32", digests[modality])

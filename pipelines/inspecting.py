@@ -1,4 +1,4 @@
-"""``embedonce inspect``, ``verify`` and ``backbones``: look at data, stores and networks without changing anything."""
+"""``embedonce inspect``, ``verify`` and ``backbones``: look at things without changing anything."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from pipelines.console import Progress, duration, say, size, table, tell
+
+if TYPE_CHECKING:
+    from extract import TextTower
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def _broken(samples: Sequence[Any], status: np.ndarray) -> dict[str, str]:
 
     return {
         samples[row].id: ", ".join(Status(code).label for code in status[row] if code != Status.OK)
-        for row in np.flatnonzero((status != Status.OK).any(axis=1))
+        for row in np.flatnonzero((status != Status.OK).any(axis=1)).tolist()
     }
 
 
@@ -107,11 +110,15 @@ def _token_lengths(texts: Sequence[str], settings: InspectDataSettings) -> dict[
         if settings.backbone is not None:
             raise
         return {}
-    tokens = backbone.open_tower("text").tokenise(texts)
+    tokens = cast("TextTower", backbone.open_tower("text")).tokenise(texts)
     truncated = sum(t.full_length > len(t.ids) for t in tokens)
     return {
         f"tokens ({backbone.card.name})": _quantiles([t.full_length for t in tokens]),
-        "truncated": {"texts": truncated, "share": round(truncated / len(tokens), 4), "limit": backbone.card.token_limit},
+        "truncated": {
+            "texts": truncated,
+            "share": round(truncated / len(tokens), 4),
+            "limit": backbone.card.token_limit,
+        },
     }
 
 
@@ -120,12 +127,22 @@ def print_data(description: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         say(json.dumps(description, indent=2, ensure_ascii=False))
         return
-    say(f"{description['path']}: {description['layout']} layout, {description['samples']:,} samples, {' and '.join(description['modalities'])}")
+    say(
+        f"{description['path']}: {description['layout']} layout, {description['samples']:,} samples, "
+        f"{' and '.join(description['modalities'])}"
+    )
     total = description["samples"]
     say()
-    say(table([[name, count, f"{count / total:.1%}"] for name, count in description["classes"].items()], ["class", "rows", "share"]))
+    say(
+        table(
+            [[name, count, f"{count / total:.1%}"] for name, count in description["classes"].items()],
+            ["class", "rows", "share"],
+        )
+    )
     say()
-    rows = [[m, name, count] for m, counts in description["statuses"].items() for name, count in counts.items()]
+    rows = [
+        [m, name, count] for m, counts in description["statuses"].items() for name, count in counts.items()
+    ]
     say(table(rows, ["modality", "status", "rows"]))
     lengths = [
         [name, *(f"{value:g}" for value in values.values())]
@@ -150,7 +167,10 @@ def print_data(description: Mapping[str, Any], *, as_json: bool) -> None:
 
 def _inline(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {count:,}" if isinstance(count, int) else f"{name} {count}" for name, count in value.items())
+        return ", ".join(
+            f"{name} {count:,}" if isinstance(count, int) else f"{name} {count}"
+            for name, count in value.items()
+        )
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -168,10 +188,15 @@ def describe_store(path: Path) -> dict[str, Any]:
             "rows": store.n_rows,
             "bytes": path.stat().st_size,
             "spaces": {
-                name: {"width": store.select(name).shape[1], "dtype": str(store.select(name).dtype), "valid": int(store.select(name).valid.sum())}
+                name: {
+                    "width": store.select(name).shape[1],
+                    "dtype": str(store.select(name).dtype),
+                    "valid": int(store.select(name).valid.sum()),
+                }
                 for name in store.spaces
             },
-            "classes": {name: int(labels[code + 1]) for code, name in enumerate(store.class_names)} | {"(no label)": int(labels[0])},
+            "classes": {name: int(labels[code + 1]) for code, name in enumerate(store.class_names)}
+            | {"(no label)": int(labels[0])},
             "statuses": count_statuses(np.asarray(store.status), store.modalities),
             "fingerprint": store.fingerprint,
             "weights": meta.get("weights", {}),
@@ -188,12 +213,22 @@ def print_store(description: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         say(json.dumps(description, indent=2, ensure_ascii=False))
         return
-    say(f"{description['path']}: {description['rows']:,} rows by {description['backbone']}, {size(description['bytes'])}, whole and verified")
+    say(
+        f"{description['path']}: {description['rows']:,} rows by {description['backbone']}, "
+        f"{size(description['bytes'])}, whole and verified"
+    )
     say()
-    say(table([[n, s["width"], s["dtype"], s["valid"]] for n, s in description["spaces"].items()], ["space", "width", "type", "valid rows"]))
+    say(
+        table(
+            [[n, s["width"], s["dtype"], s["valid"]] for n, s in description["spaces"].items()],
+            ["space", "width", "type", "valid rows"],
+        )
+    )
     say()
     say(table([[name, count] for name, count in description["classes"].items()], ["class", "rows"]))
-    rows = [[m, name, count] for m, counts in description["statuses"].items() for name, count in counts.items()]
+    rows = [
+        [m, name, count] for m, counts in description["statuses"].items() for name, count in counts.items()
+    ]
     say()
     say(table(rows, ["modality", "status", "rows"]))
     say()
@@ -214,12 +249,22 @@ def verify(path: Path, *, as_json: bool) -> None:
 
     report = verify_store(path)
     if as_json:
-        values = {"path": str(path), "ok": True, "datasets": report.n_datasets, "bytes": report.n_bytes, "rows": report.n_rows,
-                  "fingerprint": report.fingerprint, "seconds": round(report.seconds, 4)}  # fmt: skip
+        values = {
+            "path": str(path),
+            "ok": True,
+            "datasets": report.n_datasets,
+            "bytes": report.n_bytes,
+            "rows": report.n_rows,
+            "fingerprint": report.fingerprint,
+            "seconds": round(report.seconds, 4),
+        }
         say(json.dumps(values))
         return
     tell(f"{report.n_datasets} data sets, {size(report.n_bytes)} in {duration(report.seconds)}")
-    say(f"{path}: ok, {report.n_rows:,} rows, format {report.format[0]}.{report.format[1]}, fingerprint {report.fingerprint}")
+    say(
+        f"{path}: ok, {report.n_rows:,} rows, format {report.format[0]}.{report.format[1]}, "
+        f"fingerprint {report.fingerprint}"
+    )
 
 
 def list_backbones(*, as_json: bool) -> None:
@@ -234,7 +279,9 @@ def list_backbones(*, as_json: bool) -> None:
     for card in cards:
         widths = "/".join(str(card.readouts[m]["pooled"]) for m in card.modalities)
         parameters = f"{card.parameters / 1e6:.0f} M" if card.parameters else "?"
-        rows.append([card.name, card.family, "+".join(card.modalities), widths, parameters, card.licence, card.source])
+        rows.append(
+            [card.name, card.family, "+".join(card.modalities), widths, parameters, card.licence, card.source]
+        )
     say(table(rows, ["name", "family", "modalities", "width", "parameters", "licence", "weights from"]))
     say()
     say("Also hf:ORG/NAME of these families, or the path of a folder of weights.")

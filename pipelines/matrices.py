@@ -119,7 +119,8 @@ def default_features(folder: Path = FEATURES_FOLDER) -> list[str]:
     paths = sorted(folder.glob("*.h5")) if folder.is_dir() else []
     if not paths:
         raise UsageError(
-            f"No --features given and no store in '{folder}/'. Make one with extract-features --backbone NAME, or name a file."
+            f"No --features given and no store in '{folder}/'. Make one with extract-features --backbone "
+            "NAME, or name a file."
         )
     offers: dict[str, list[str]] = {}
     for path in paths:
@@ -129,7 +130,10 @@ def default_features(folder: Path = FEATURES_FOLDER) -> list[str]:
     if all(len(stores) == 1 for stores in offers.values()):
         return [str(path) for path in paths]
     choices = "; ".join(f"{modality}: {', '.join(stores)}" for modality, stores in offers.items())
-    raise UsageError(f"Several stores in '{folder}/' offer the same modality ({choices}). Choose with --features FILE[:SPACE].")
+    raise UsageError(
+        f"Several stores in '{folder}/' offer the same modality ({choices}). Choose with --features "
+        "FILE[:SPACE]."
+    )
 
 
 def split_spec(spec: str) -> tuple[Path, str | None]:
@@ -199,7 +203,11 @@ def _join(opened: dict[str, FeatureStore], wanted: Sequence[tuple[str, str]]) ->
         blocks[block] = x.shape[1]
         spaces.append(_reference(store, path, space, block, x.shape[1]))
     texts, images, image_hashes = _raw_columns(aligned)
-    declared = [int(g) if g >= 0 else None for g in aligned.groups]
+    keys: list[Sequence[Any]] = [[int(g) if g >= 0 else None for g in aligned.groups]]
+    if texts is not None:
+        keys.append([text or None for text in texts])  # an empty text is no sign of a duplicate
+    if image_hashes is not None:
+        keys.append(image_hashes)
     return Matrix(
         X=np.concatenate(columns, axis=1),
         blocks=blocks,
@@ -207,12 +215,14 @@ def _join(opened: dict[str, FeatureStore], wanted: Sequence[tuple[str, str]]) ->
         labels=np.asarray(aligned.labels),
         class_names=tuple(aligned.class_names),
         splits=np.asarray(aligned.splits),
-        groups=connected_groups(declared, [t or None for t in texts or ()], image_hashes or (), n=len(aligned.ids)),
+        groups=connected_groups(*keys, n=len(aligned.ids)),
         texts=texts,
         images=images,
         spaces=tuple(spaces),
         notes=tuple(
-            f"{count:,} rows of '{path}' are not in every store and are left out" for path, count in aligned.dropped.items() if count
+            f"{count:,} rows of '{path}' are not in every store and are left out"
+            for path, count in aligned.dropped.items()
+            if count
         ),
     )
 
@@ -232,7 +242,9 @@ def _reference(store: FeatureStore, path: str, space: str, block: str, width: in
     )
 
 
-def _raw_columns(aligned: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None, list[bytes | None] | None]:
+def _raw_columns(
+    aligned: Any,
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None, list[bytes | None] | None]:
     """Return texts, image paths and image hashes in aligned order, from the first store that has each."""
     texts = images = hashes = None
     for store, rows in zip(aligned.stores, aligned.rows, strict=True):

@@ -25,7 +25,12 @@ SHOWN = ("macro_f1", "weighted_f1", "accuracy")
 
 
 def metrics_of_run(
-    found: SearchResult, y: np.ndarray, class_names: Sequence[str], *, test: dict[str, Any] | None, random_state: int
+    found: SearchResult,
+    y: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    test: dict[str, Any] | None,
+    random_state: int,
 ) -> dict[str, Any]:
     """Return the contents of ``metrics.json`` but for the seconds.
 
@@ -61,22 +66,32 @@ def metrics_of_run(
     }
 
 
-def class_scores(predictions: np.ndarray, y: np.ndarray, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
+def class_scores(
+    predictions: np.ndarray, y: np.ndarray, class_names: Sequence[str]
+) -> dict[str, dict[str, float]]:
     """Return class name -> precision, recall, f1 and support."""
     scores = per_class(y, predictions, len(class_names))
     return {
-        name: {key: values[code].item() for key, values in scores.items()} for code, name in enumerate(class_names)
+        name: {key: values[code].item() for key, values in scores.items()}
+        for code, name in enumerate(class_names)
     }
 
 
-def _runner_up(found: SearchResult, y: np.ndarray, n_classes: int, random_state: int) -> dict[str, Any] | None:
+def _runner_up(
+    found: SearchResult, y: np.ndarray, n_classes: int, random_state: int
+) -> dict[str, Any] | None:
     """Compare the winner with the best other configuration, row by row."""
     others = [i for i in range(len(found.trials)) if i != found.best]
     if not others:
         return None
     second = found.trials[max(others, key=lambda i: found.trials[i].score)]
     compared = paired_difference(
-        found.trials[found.best].oof, second.oof, y, n_classes=n_classes, metric=found.metric, random_state=random_state
+        found.trials[found.best].oof,
+        second.oof,
+        y,
+        n_classes=n_classes,
+        metric=found.metric,
+        random_state=random_state,
     )
     return {**second.configuration.as_dict(), "number": second.number, "score": second.score, **compared}
 
@@ -92,4 +107,8 @@ def test_scores(pipeline: Any, matrix: Matrix) -> dict[str, Any] | None:
     y = matrix.labels[rows]
     whole = [(np.empty(0, dtype=np.int64), np.arange(len(rows)))]
     scores: dict[str, Any] = dict(cv_summary(probabilities, y, whole, n_classes=len(names), random_state=0))
-    return {"n": len(rows), **{name: scores[name] for name in SCORES}, "per_class": class_scores(probabilities.argmax(axis=1), y, names)}
+    return {
+        "n": len(rows),
+        **{name: scores[name] for name in SCORES},
+        "per_class": class_scores(probabilities.argmax(axis=1), y, names),
+    }

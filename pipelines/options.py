@@ -68,36 +68,111 @@ def _json(parser: Parser) -> None:
 
 
 def _data_options(parser: Parser) -> None:
-    parser.add_argument("--columns", type=_pairs, metavar="id=COLUMN,...", help="names of the table's columns: id, text, text_path, image, label, split, group")
-    parser.add_argument("--encodings", type=_words, default=("utf-8", "gb18030", "cp1252"), metavar="LIST", help="encodings to try after UTF-8 (default: utf-8,gb18030,cp1252)")
+    parser.add_argument(
+        "--columns",
+        type=_pairs,
+        metavar="id=COLUMN,...",
+        help="names of the table's columns: id, text, text_path, image, label, split, group",
+    )
+    parser.add_argument(
+        "--encodings",
+        type=_words,
+        default=("utf-8", "gb18030", "cp1252"),
+        metavar="LIST",
+        help="encodings to try after UTF-8 (default: utf-8,gb18030,cp1252)",
+    )
 
 
 def _features(parser: Parser) -> None:
-    parser.add_argument("--features", action="append", default=[], metavar="FILE[:SPACE]", help="a store, or one space of it; repeat for several (default: the stores in features/)")
+    parser.add_argument(
+        "--features",
+        action="append",
+        default=[],
+        metavar="FILE[:SPACE]",
+        help="a store, or one space of it; repeat for several (default: the stores in features/)",
+    )
 
 
 def _run_options(parser: Parser) -> None:
     parser.add_argument("--metric", default="macro-f1", help="score that decides (default: %(default)s)")
     parser.add_argument("--folds", type=int, default=5, help="cross-validation folds (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of folds, search and heads (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder of the runs (default: %(default)s)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="replay the settings of a run's config.json; options given here win")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of folds, search and heads (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of the runs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="replay the settings of a run's config.json; options given here win",
+    )
 
 
 def add_extract(parser: Parser) -> None:
     """Options of ``extract``."""
-    parser.add_argument("--backbone", required=True, metavar="NAME", help="a name from 'embedonce backbones', hf:ORG/NAME, or a folder of weights")
-    parser.add_argument("--data", type=Path, default=Path(), metavar="PATH", help="folder or manifest of the data set (default: the current folder)")
-    parser.add_argument("--out", type=Path, default=Path("features"), metavar="DIR", help="folder of the stores (default: features/)")
+    parser.add_argument(
+        "--backbone",
+        required=True,
+        metavar="NAME",
+        help="a name from 'embedonce backbones', hf:ORG/NAME, or a folder of weights",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(),
+        metavar="PATH",
+        help="folder or manifest of the data set (default: the current folder)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("features"),
+        metavar="DIR",
+        help="folder of the stores (default: features/)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "fp16", "bf16"), help="default: auto (fp32 on a CPU, fp16 on a GPU)")
-    parser.add_argument("--batch-size", type=_batch_size, default=None, metavar="N", help="rows per forward (default: auto)")
-    parser.add_argument("--readout", type=_words, default=("pooled",), metavar="LIST", help="which vectors to take (default: pooled)")
-    parser.add_argument("--clean", default="basic", choices=("none", "basic", "sentiment"), help="text cleaning recipe (default: %(default)s)")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "fp16", "bf16"),
+        help="default: auto (fp32 on a CPU, fp16 on a GPU)",
+    )
+    parser.add_argument(
+        "--batch-size", type=_batch_size, default=None, metavar="N", help="rows per forward (default: auto)"
+    )
+    parser.add_argument(
+        "--readout",
+        type=_words,
+        default=("pooled",),
+        metavar="LIST",
+        help="which vectors to take (default: pooled)",
+    )
+    parser.add_argument(
+        "--clean",
+        default="basic",
+        choices=("none", "basic", "sentiment"),
+        help="text cleaning recipe (default: %(default)s)",
+    )
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder with the backbone's weights")
     parser.add_argument("--limit", type=int, metavar="N", help="embed only the first N samples")
-    parser.add_argument("--max-bad", type=_share, default=0.1, metavar="SHARE", help="largest share of rows that may be broken (default: 10%%)")
-    parser.add_argument("--replace", action="store_true", help="write over a store with other settings; unchanged rows are copied")
+    parser.add_argument(
+        "--max-bad",
+        type=_share,
+        default=0.1,
+        metavar="SHARE",
+        help="largest share of rows that may be broken (default: 10%%)",
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="write over a store with other settings; unchanged rows are copied",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done: rows, bytes, time")
     _data_options(parser)
     _json(parser)
@@ -106,11 +181,25 @@ def add_extract(parser: Parser) -> None:
 def add_tune(parser: Parser) -> None:
     """Options of ``tune``."""
     _features(parser)
-    parser.add_argument("--trials", type=int, default=200, metavar="N", help="configurations to try (default: %(default)s)")
-    parser.add_argument("--heads", type=_words, default=("mlp", "logreg", "lightgbm"), metavar="LIST", help="heads to try (default: mlp,logreg,lightgbm)")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="stop asking for new trials after this time")
-    parser.add_argument("--study", metavar="NAME", help="name of the run folder, and of the study in --storage")
-    parser.add_argument("--storage", metavar="URL", help="share the study: an Optuna URL, or a file ending in .journal")
+    parser.add_argument(
+        "--trials", type=int, default=200, metavar="N", help="configurations to try (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--heads",
+        type=_words,
+        default=("mlp", "logreg", "lightgbm"),
+        metavar="LIST",
+        help="heads to try (default: mlp,logreg,lightgbm)",
+    )
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="stop asking for new trials after this time"
+    )
+    parser.add_argument(
+        "--study", metavar="NAME", help="name of the run folder, and of the study in --storage"
+    )
+    parser.add_argument(
+        "--storage", metavar="URL", help="share the study: an Optuna URL, or a file ending in .journal"
+    )
     _run_options(parser)
     _json(parser)
 
@@ -119,8 +208,20 @@ def add_train(parser: Parser) -> None:
     """Options of ``train``."""
     _features(parser)
     parser.add_argument("--head", default="logreg", help="mlp, logreg or lightgbm (default: %(default)s)")
-    parser.add_argument("--resampler", default="none", help="none, random-over, smote or inverse-frequency (default: %(default)s)")
-    parser.add_argument("--set", type=_parameter, action="append", default=[], metavar="NAME=VALUE", dest="parameters", help="a parameter of the head, e.g. C=0.1; repeat for several")
+    parser.add_argument(
+        "--resampler",
+        default="none",
+        help="none, random-over, smote or inverse-frequency (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--set",
+        type=_parameter,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="parameters",
+        help="a parameter of the head, e.g. C=0.1; repeat for several",
+    )
     parser.add_argument("--study", metavar="NAME", help="name of the run folder")
     _run_options(parser)
     _json(parser)
@@ -130,12 +231,23 @@ def add_predict(parser: Parser) -> None:
     """Options of ``predict``."""
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="run folder of tune or train")
     _features(parser)
-    parser.add_argument("--data", type=Path, metavar="PATH", help="embed and predict every sample of this data set")
+    parser.add_argument(
+        "--data", type=Path, metavar="PATH", help="embed and predict every sample of this data set"
+    )
     parser.add_argument("--text", help="predict this text")
     parser.add_argument("--image", type=Path, metavar="FILE", help="predict this picture")
-    parser.add_argument("--out", type=Path, default=Path("predictions.csv"), metavar="FILE", help="default: %(default)s")
+    parser.add_argument(
+        "--out", type=Path, default=Path("predictions.csv"), metavar="FILE", help="default: %(default)s"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--weights", type=_folder_of, action="append", default=[], metavar="BACKBONE=DIR", help="folder with a backbone's weights; repeat for several")
+    parser.add_argument(
+        "--weights",
+        type=_folder_of,
+        action="append",
+        default=[],
+        metavar="BACKBONE=DIR",
+        help="folder with a backbone's weights; repeat for several",
+    )
     _data_options(parser)
     _json(parser)
 
@@ -143,14 +255,18 @@ def add_predict(parser: Parser) -> None:
 def add_ablate(parser: Parser) -> None:
     """Options of ``ablate``."""
     _features(parser)
-    parser.add_argument("--heads", type=_words, default=("logreg",), metavar="LIST", help="heads to compare (default: logreg)")
+    parser.add_argument(
+        "--heads", type=_words, default=("logreg",), metavar="LIST", help="heads to compare (default: logreg)"
+    )
     _run_options(parser)
     _json(parser)
 
 
 def add_report(parser: Parser) -> None:
     """Options of ``report``."""
-    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="run folder of tune, train or ablate")
+    parser.add_argument(
+        "--run", type=Path, required=True, metavar="RUN", help="run folder of tune, train or ablate"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the run folder")
     _json(parser)
 
@@ -158,15 +274,28 @@ def add_report(parser: Parser) -> None:
 def add_demo(parser: Parser) -> None:
     """Options of ``demo``."""
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="default: demo/")
-    parser.add_argument("--trials", type=int, default=20, metavar="N", help="trials of the search (default: %(default)s)")
+    parser.add_argument(
+        "--trials", type=int, default=20, metavar="N", help="trials of the search (default: %(default)s)"
+    )
     _json(parser)
 
 
 def add_import(parser: Parser) -> None:
     """Options of ``import``."""
-    parser.add_argument("--table", type=Path, required=True, metavar="FILE", help="CSV, TSV, JSONL or Parquet with id, label, optional split, group, text")
+    parser.add_argument(
+        "--table",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="CSV, TSV, JSONL or Parquet with id, label, optional split, group, text",
+    )
     for modality in ("text", "image", "joint"):
-        parser.add_argument(f"--{modality}", type=Path, metavar="FILE", help=f"{modality} vectors, rows in the table's order (.npy, .npz, .csv, .parquet)")
+        parser.add_argument(
+            f"--{modality}",
+            type=Path,
+            metavar="FILE",
+            help=f"{modality} vectors, rows in the table's order (.npy, .npz, .csv, .parquet)",
+        )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the store to write")
     _json(parser)
 
@@ -177,7 +306,12 @@ def add_inspect(parser: Parser) -> None:
     parser.add_argument("--data", type=Path, metavar="PATH", help="a data set")
     parser.add_argument("--backbone", metavar="NAME", help="count tokens with this backbone's tokenizer")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder with that backbone's weights")
-    parser.add_argument("--clean", default="basic", choices=("none", "basic", "sentiment"), help="text cleaning recipe (default: %(default)s)")
+    parser.add_argument(
+        "--clean",
+        default="basic",
+        choices=("none", "basic", "sentiment"),
+        help="text cleaning recipe (default: %(default)s)",
+    )
     _data_options(parser)
     _json(parser)
 

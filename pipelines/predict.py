@@ -21,6 +21,7 @@ from extract import (
     PassOptions,
     Sample,
     SourceOptions,
+    backbone_names,
     open_backbone,
     read_data_set,
     resolve_device,
@@ -33,6 +34,7 @@ from pipelines.matrices import split_spec
 from pipelines.runs import CONFIG, MODEL, read_json, write_predictions
 
 if TYPE_CHECKING:
+    from extract import Backbone
     from heads import LoadedModel
 
 
@@ -110,10 +112,14 @@ def predict(settings: PredictSettings) -> Predictions:
 
     config = read_json(settings.run / CONFIG)
     if "spaces" not in config:
-        raise RunError(f"'{settings.run / CONFIG}' names no spaces; it is not the config of a tune or train run.")
+        raise RunError(
+            f"'{settings.run / CONFIG}' names no spaces; it is not the config of a tune or train run."
+        )
     model = load_model(settings.run / MODEL)
     if settings.features:
-        rows = _stored_rows(_find_spaces(settings.features, config["spaces"]), config["spaces"], unlabelled_only=False)
+        rows = _stored_rows(
+            _find_spaces(settings.features, config["spaces"]), config["spaces"], unlabelled_only=False
+        )
     elif settings.data is not None:
         data_set = read_data_set(settings.data, columns=settings.columns, encodings=settings.encodings)
         for name, note in data_set.notes.items():
@@ -140,14 +146,15 @@ def _own_unlabelled_rows(run: Path, spaces: Sequence[Mapping[str, Any]]) -> _Row
         path = Path(space["path"])
         if not path.exists():
             raise RunError(
-                f"Run '{run}' used store '{path}', which is not there (relative to the current folder). Run from the folder where "
-                "it was tuned, or name the stores with --features."
+                f"Run '{run}' used store '{path}', which is not there (relative to the current folder). Run "
+                "from the folder where it was tuned, or name the stores with --features."
             )
         with FeatureStore.open(path) as store:
             if store.fingerprint != space["store_fingerprint"]:
                 raise RunError(
-                    f"Store '{path}' has changed since run '{run}' was made (fingerprint {store.fingerprint[:12]}, the run used "
-                    f"{space['store_fingerprint'][:12]}). Tune again, or name stores with --features to predict all their rows."
+                    f"Store '{path}' has changed since run '{run}' was made (fingerprint "
+                    f"{store.fingerprint[:12]}, the run used {space['store_fingerprint'][:12]}). Tune "
+                    "again, or name stores with --features to predict all their rows."
                 )
         files[space["block"]] = path
     return _stored_rows(files, spaces, unlabelled_only=True)
@@ -165,15 +172,20 @@ def _find_spaces(specs: Sequence[str], spaces: Sequence[Mapping[str, Any]]) -> d
                 names.append(f"{path}:{name}")
     missing = [space for space in spaces if space["space_fingerprint"] not in offered]
     if missing:
-        needed = ", ".join(f"'{s['space']}' of {s['backbone']} ({s['precision']}, cleaning {s['clean'] or 'none'})" for s in missing)
+        needed = ", ".join(
+            f"'{s['space']}' of {s['backbone']} ({s['precision']}, cleaning {s['clean'] or 'none'})"
+            for s in missing
+        )
         raise UsageError(
-            f"The run needs {needed}, which the given stores do not hold (they hold {', '.join(names)}). Extract with that "
-            "backbone and the same settings, and add its store with --features."
+            f"The run needs {needed}, which the given stores do not hold (they hold {', '.join(names)}). "
+            "Extract with that backbone and the same settings, and add its store with --features."
         )
     return {space["block"]: offered[space["space_fingerprint"]] for space in spaces}
 
 
-def _stored_rows(files: Mapping[str, Path], spaces: Sequence[Mapping[str, Any]], *, unlabelled_only: bool) -> _Rows:
+def _stored_rows(
+    files: Mapping[str, Path], spaces: Sequence[Mapping[str, Any]], *, unlabelled_only: bool
+) -> _Rows:
     """Read the needed spaces of aligned stores; a block without a file is NaN, to be imputed."""
     paths = list(dict.fromkeys(files.values()))
     stores = [FeatureStore.open(path) for path in paths]
@@ -190,7 +202,11 @@ def _stored_rows(files: Mapping[str, Path], spaces: Sequence[Mapping[str, Any]],
             x = np.array(x, dtype=np.float32)
             x[~valid] = np.nan
             columns.append(x)
-        dropped = [f"{n:,} rows of '{path}' are not in every store and are left out" for path, n in aligned.dropped.items() if n]
+        dropped = [
+            f"{n:,} rows of '{path}' are not in every store and are left out"
+            for path, n in aligned.dropped.items()
+            if n
+        ]
         keep = np.arange(len(aligned.ids))
         if unlabelled_only:
             keep = np.flatnonzero(np.asarray(aligned.labels) < 0)
@@ -205,17 +221,24 @@ def _space_name(store: FeatureStore, space: Mapping[str, Any]) -> str:
     return next(name for name in store.spaces if store.select(name).fingerprint == space["space_fingerprint"])
 
 
-def _imputed(columns: Sequence[np.ndarray], spaces: Sequence[Mapping[str, Any]], keep: np.ndarray) -> list[str]:
+def _imputed(
+    columns: Sequence[np.ndarray], spaces: Sequence[Mapping[str, Any]], keep: np.ndarray
+) -> list[str]:
     notes = []
     for x, space in zip(columns, spaces, strict=True):
         n_missing = int(np.isnan(x[keep, 0]).sum())
         if n_missing:
-            notes.append(f"{n_missing:,} of {len(keep):,} rows have no {space['block']}; the training mean stands in for it")
+            notes.append(
+                f"{n_missing:,} of {len(keep):,} rows have no {space['block']}; the training mean stands in "
+                "for it"
+            )
     return notes
 
 
 def _one_sample(settings: PredictSettings) -> DataSet:
-    modalities = tuple(m for m, given in (("text", settings.text), ("image", settings.image)) if given is not None)
+    modalities = tuple(
+        m for m, given in (("text", settings.text), ("image", settings.image)) if given is not None
+    )
     if settings.image is not None and not settings.image.is_file():
         raise FileNotFoundError(f"Image '{settings.image}' does not exist or is not a file.")
     name = settings.image.name if settings.image is not None else ""
@@ -223,7 +246,9 @@ def _one_sample(settings: PredictSettings) -> DataSet:
     return DataSet(Path(), "input", (sample,), modalities)
 
 
-def _embedded_rows(data_set: DataSet, spaces: Sequence[Mapping[str, Any]], settings: PredictSettings) -> _Rows:
+def _embedded_rows(
+    data_set: DataSet, spaces: Sequence[Mapping[str, Any]], settings: PredictSettings
+) -> _Rows:
     """Embed a data set with the run's backbones into a temporary folder, and read it from there."""
     files: dict[str, Path] = {}
     with tempfile.TemporaryDirectory(prefix="embedonce-predict-") as folder:
@@ -235,7 +260,9 @@ def _embedded_rows(data_set: DataSet, spaces: Sequence[Mapping[str, Any]], setti
             files.update({space["block"]: path for space in wanted})
         if not files:
             needed = ", ".join(space["space"] for space in spaces)
-            raise UsageError(f"The run was trained on {needed}; the input has only {' and '.join(data_set.modalities)}.")
+            raise UsageError(
+                f"The run was trained on {needed}; the input has only {' and '.join(data_set.modalities)}."
+            )
         return _stored_rows(files, spaces, unlabelled_only=False)
 
 
@@ -250,13 +277,17 @@ def _by_backbone(spaces: Sequence[Mapping[str, Any]]) -> dict[_PassKey, list[Map
 
 
 def _pass(
-    key: _PassKey, spaces: Sequence[Mapping[str, Any]], data_set: DataSet, out: Path, settings: PredictSettings
+    key: _PassKey,
+    spaces: Sequence[Mapping[str, Any]],
+    data_set: DataSet,
+    out: Path,
+    settings: PredictSettings,
 ) -> Path:
     name, clean, precision = key
     if not clean or not precision:
         raise UsageError(
-            f"Space '{spaces[0]['space']}' was imported, so embedonce cannot embed new inputs for it. Import their vectors into a "
-            "store and name it with --features."
+            f"Space '{spaces[0]['space']}' was imported, so embedonce cannot embed new inputs for it. "
+            "Import their vectors into a store and name it with --features."
         )
     options = PassOptions(
         out=out,
@@ -268,7 +299,7 @@ def _pass(
     )
     printer = PassPrinter()
     try:
-        report = run_pass(data_set, open_backbone(name, weights=settings.weights.get(name)), options, on_progress=printer)
+        report = run_pass(data_set, _open_again(name, settings), options, on_progress=printer)
     finally:
         printer.close()
     with FeatureStore.open(report.path) as store:
@@ -276,10 +307,24 @@ def _pass(
     for space in spaces:
         if made[space["space"]] != space["space_fingerprint"]:
             raise RunError(
-                f"Backbone '{name}' on this machine does not make the space '{space['space']}' that the run was trained on (its weights or "
-                f"preprocessing differ). Pass the right weights with --weights {name}=DIR."
+                f"Backbone '{name}' on this machine does not make the space '{space['space']}' that the run "
+                "was trained on (its weights or preprocessing differ). Pass the right weights with "
+                f"--weights {name}=DIR."
             )
     return report.path
+
+
+def _open_again(name: str, settings: PredictSettings) -> Backbone:
+    """Open the backbone that a store names; one that came from a folder needs that folder again."""
+    weights = settings.weights.get(name)
+    if name in backbone_names() or name.startswith("hf:"):
+        return open_backbone(name, weights=weights)
+    if weights is None:
+        raise UsageError(
+            f"The run's backbone '{name}' came from a folder of weights; say where that folder is with "
+            f"--weights {name}=DIR."
+        )
+    return open_backbone(str(weights.absolute()))
 
 
 def print_predictions(predictions: Predictions, settings: PredictSettings, *, as_json: bool) -> None:
@@ -288,7 +333,9 @@ def print_predictions(predictions: Predictions, settings: PredictSettings, *, as
         tell(f"note: {note}")
     single = settings.text is not None or settings.image is not None
     if single:
-        probabilities = dict(zip(predictions.class_names, map(float, predictions.probabilities[0]), strict=True))
+        probabilities = dict(
+            zip(predictions.class_names, map(float, predictions.probabilities[0]), strict=True)
+        )
         if as_json:
             say(json.dumps({"tag": predictions.tags[0], "probabilities": probabilities}, ensure_ascii=False))
             return
@@ -298,9 +345,16 @@ def print_predictions(predictions: Predictions, settings: PredictSettings, *, as
     write_predictions(settings.out, predictions.ids, predictions.tags)
     counts = {name: predictions.tags.count(name) for name in predictions.class_names}
     if as_json:
-        say(json.dumps({"out": str(settings.out), "n": len(predictions.ids), "counts": counts}, ensure_ascii=False))
+        say(
+            json.dumps(
+                {"out": str(settings.out), "n": len(predictions.ids), "counts": counts}, ensure_ascii=False
+            )
+        )
         return
     if not predictions.ids:
-        tell("The run's stores hold no unlabelled rows; the file has only its header. Name inputs with --features or --data.")
+        tell(
+            "The run's stores hold no unlabelled rows; the file has only its header. Name inputs with "
+            "--features or --data."
+        )
     say(table([[name, count] for name, count in counts.items()], ["predicted", "rows"]))
     say(str(settings.out))

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import canonical_json, sha256_hex
-from cache import write_file
+from cache import canonical_json, sha256_hex, write_file
 from pipelines.errors import RunError
 from tuning import Configuration, Trial
 
@@ -70,7 +69,10 @@ class RunFolder:
     def begin(self) -> None:
         """Make the work folder and note the settings in it."""
         if self.path.exists() and not self.is_done:
-            raise RunError(f"'{self.path}' exists and is not a run (it has no {METRICS}). Choose another --out or --study.")
+            raise RunError(
+                f"'{self.path}' exists and is not a run (it has no {METRICS}). Choose another --out or "
+                "--study."
+            )
         (self.work / "trials").mkdir(parents=True, exist_ok=True)
         write_file(self.work / CONFIG, _json(self.config))
 
@@ -101,8 +103,8 @@ class RunFolder:
         if difference is not None:
             field, old, new = difference
             raise RunError(
-                f"Run '{folder}' was made with {field} = {old!r}, but {new!r} was asked for. Choose another --study or --out, "
-                "or remove that folder."
+                f"Run '{folder}' was made with {field} = {old!r}, but {new!r} was asked for. Choose another "
+                "--study or --out, or remove that folder."
             )
 
 
@@ -111,7 +113,8 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
     kept["spaces"] = [
         {k: v for k, v in space.items() if k not in ("path",)} for space in config.get("spaces", [])
     ]
-    return json.loads(canonical_json(kept))
+    identity: dict[str, Any] = json.loads(canonical_json(kept))
+    return identity
 
 
 class TrialFolder:
@@ -198,7 +201,10 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RunError(f"'{path}' is missing: '{path.parent}' is not a finished run folder. Pass --run the folder that tune or train printed.") from error
+        raise RunError(
+            f"'{path}' is missing: '{path.parent}' is not a finished run folder. Pass --run the folder that "
+            "tune or train printed."
+        ) from error
     except (OSError, ValueError) as error:
         raise RunError(f"'{path}' cannot be read as JSON: {error}") from error
     if not isinstance(values, dict):
@@ -226,14 +232,37 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 def write_trials(path: Path, trials: Sequence[Trial], failures: Sequence[tuple[Configuration, str]]) -> None:
     """Write ``trials.csv``: one row per configuration, failures last with their reason."""
     rows: list[list[object]] = [
-        [t.number, "complete", t.configuration.head, t.configuration.resampler, f"{t.score:.6f}", t.rung, f"{t.seconds:.3f}",
-         " ".join(f"{s:.6f}" for s in t.fold_scores), json.dumps(dict(t.configuration.parameters), sort_keys=True), ""]
+        [
+            t.number,
+            "complete",
+            t.configuration.head,
+            t.configuration.resampler,
+            f"{t.score:.6f}",
+            t.rung,
+            f"{t.seconds:.3f}",
+            " ".join(f"{s:.6f}" for s in t.fold_scores),
+            json.dumps(dict(t.configuration.parameters), sort_keys=True),
+            "",
+        ]
         for t in trials
-    ]  # fmt: skip
+    ]
     for configuration, reason in failures:
         parameters = json.dumps(dict(configuration.parameters), sort_keys=True)
-        rows.append(["", "failed", configuration.head, configuration.resampler, "", "", "", "", parameters, reason])
-    header = ["number", "state", "head", "resampler", "score", "rung", "seconds", "fold_scores", "parameters", "reason"]
+        rows.append(
+            ["", "failed", configuration.head, configuration.resampler, "", "", "", "", parameters, reason]
+        )
+    header = [
+        "number",
+        "state",
+        "head",
+        "resampler",
+        "score",
+        "rung",
+        "seconds",
+        "fold_scores",
+        "parameters",
+        "reason",
+    ]
     write_csv(path, header, rows)
 
 

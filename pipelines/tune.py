@@ -62,7 +62,10 @@ class TuneSettings:
         faults = []
         unknown = [head for head in self.heads if head not in HEADS]
         if unknown or not self.heads:
-            faults.append(f"heads {', '.join(map(repr, unknown)) or '(none)'} are not known; allowed are {', '.join(HEADS)}")
+            faults.append(
+                f"heads {', '.join(map(repr, unknown)) or '(none)'} are not known; allowed are "
+                f"{', '.join(HEADS)}"
+            )
         if self.trials < 1:
             faults.append(f"trials {self.trials} must be at least 1")
         if self.folds < 2:
@@ -163,11 +166,17 @@ def check_trainable(matrix: Matrix, n_folds: int) -> None:
     present = {name: count for name, count in counts.items() if count}
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
     if len(present) < 2:
-        raise RunError(f"The data set has labelled rows of {len(present)} class(es) ({shown}); at least 2 are needed to train.")
+        raise RunError(
+            f"The data set has labelled rows of {len(present)} class(es) ({shown}); at least 2 are needed "
+            "to train."
+        )
     few = {name: count for name, count in counts.items() if count < n_folds}
     if few:
         names = ", ".join(f"'{name}' has {count}" for name, count in few.items())
-        raise RunError(f"Every class needs at least {n_folds} labelled rows for {n_folds} folds, but {names} ({shown}). Lower --folds or label more.")
+        raise RunError(
+            f"Every class needs at least {n_folds} labelled rows for {n_folds} folds, but {names} "
+            f"({shown}). Lower --folds or label more."
+        )
 
 
 def matrix_folds(matrix: Matrix, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -191,7 +200,9 @@ def _search(command: str, settings: TuneSettings, matrix: Matrix, run: RunFolder
         configuration = single_configuration(settings)
         trial = evaluate(configuration, matrix.X[rows], matrix.labels[rows], folds, **task)  # type: ignore[arg-type]
         return SearchResult([trial], [], 0, 0, folds, score_name(settings.metric), len(matrix.class_names))
-    study = open_study(settings.study, settings.storage, random_state=settings.seed) if settings.storage else None
+    study = (
+        open_study(settings.study, settings.storage, random_state=settings.seed) if settings.storage else None
+    )
     printer = TrialPrinter(settings.trials, settings.metric)
     return search(
         matrix.X[rows],
@@ -239,12 +250,15 @@ class TrialPrinter:
         self._last = now
         left = (now - self._began) / self._count * (self._n_trials - self._count)
         tell(
-            f"trial {self._count}/{self._n_trials}: {trial.configuration.head} {trial.score:.4f}; best {self._metric} "
-            f"{best.score:.4f} ({best.configuration.head}, resampler {best.configuration.resampler}); {duration(left)} left"
+            f"trial {self._count}/{self._n_trials}: {trial.configuration.head} {trial.score:.4f}; best "
+            f"{self._metric} {best.score:.4f} ({best.configuration.head}, resampler "
+            f"{best.configuration.resampler}); {duration(left)} left"
         )
 
 
-def _write_run(run: RunFolder, found: SearchResult, matrix: Matrix, settings: TuneSettings, began: float) -> None:
+def _write_run(
+    run: RunFolder, found: SearchResult, matrix: Matrix, settings: TuneSettings, began: float
+) -> None:
     from heads import save_model
 
     rows, names = matrix.training, matrix.class_names
@@ -256,9 +270,19 @@ def _write_run(run: RunFolder, found: SearchResult, matrix: Matrix, settings: Tu
         fold_of[valid] = number
     write_trials(folder / TRIALS, found.trials, found.failures)
     write_out_of_fold(
-        folder / OUT_OF_FOLD, [matrix.ids[i] for i in rows], fold_of, [names[c] for c in matrix.labels[rows]], best.oof, names
+        folder / OUT_OF_FOLD,
+        [matrix.ids[i] for i in rows],
+        fold_of,
+        [names[c] for c in matrix.labels[rows]],
+        best.oof,
+        names,
     )
-    save_model(pipeline, folder / MODEL, classes=[names[c] for c in pipeline.classes_], extra={"spaces": run.config["spaces"]})
+    save_model(
+        pipeline,
+        folder / MODEL,
+        classes=[names[c] for c in pipeline.classes_],
+        extra={"spaces": run.config["spaces"]},
+    )
     tags = predict_tags(pipeline, matrix.X[matrix.unlabelled], names)
     write_predictions(folder / PREDICTIONS, [matrix.ids[i] for i in matrix.unlabelled], tags)
     test = test_scores(pipeline, matrix)
@@ -301,7 +325,12 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
         return
     if result.nothing_to_do:
         tell(f"Nothing to do: run '{result.path}' was made with these settings and stores.")
-    say(table(score_rows(metrics), ["score", "cross-validated", "95 % interval", "corrected", "default", "majority"]))
+    say(
+        table(
+            score_rows(metrics),
+            ["score", "cross-validated", "95 % interval", "corrected", "default", "majority"],
+        )
+    )
     say()
     rows = [
         [name, c["support"], f"{c['precision']:.3f}", f"{c['recall']:.3f}", f"{c['f1']:.3f}"]
@@ -313,7 +342,10 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
         say(f"test split ({metrics['test']['n']:,} rows, scored once): {shown}")
     say(verdict(metrics))
     if not result.nothing_to_do:
-        tell(f"{metrics['n']:,} labelled rows, {metrics['n_trials']} trial(s) in {duration(metrics['seconds'])}.")
+        tell(
+            f"{metrics['n']:,} labelled rows, {metrics['n_trials']} trial(s) in "
+            f"{duration(metrics['seconds'])}."
+        )
     tell(f"Next: open {result.path / REPORT}, or embedonce predict --run {result.path}")
     say(str(result.path))
 
@@ -324,10 +356,16 @@ def score_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
     for name in SHOWN:
         cv, corrected = metrics["cv"][name], metrics["corrected"][name]
         low, high = cv["ci95"]
-        rows.append([
-            name, f"{cv['mean']:.3f}", f"{low:.3f} to {high:.3f}", f"{corrected['mean']:.3f}",
-            f"{metrics['default'][name]['mean']:.3f}" if metrics["default"] else "-", f"{metrics['majority'][name]:.3f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                f"{cv['mean']:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{corrected['mean']:.3f}",
+                f"{metrics['default'][name]['mean']:.3f}" if metrics["default"] else "-",
+                f"{metrics['majority'][name]:.3f}",
+            ]
+        )
     return rows
 
 
@@ -340,6 +378,6 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     low, high = other["ci95"]
     clear = "differs from" if low > 0 or high < 0 else "cannot be told from"
     return (
-        f"{winner}; it {clear} the runner-up {other['head']} (difference {other['difference']:+.3f}, 95 % interval "
-        f"{low:+.3f} to {high:+.3f}, p = {other['p_value']:.2f})"
+        f"{winner}; it {clear} the runner-up {other['head']} (difference {other['difference']:+.3f}, 95 % "
+        f"interval {low:+.3f} to {high:+.3f}, p = {other['p_value']:.2f})"
     )

@@ -151,5 +151,4 @@ def _defaults(head: str) -> dict[str, Any]:
 
 
 def _balances() -> list[str]:
-    resamplers: Any = heads.RESAMPLERS  # the lazy face of heads types its constants as object
-    return [_CLASS_WEIGHT, *resamplers]
+    return [_CLASS_WEIGHT, *heads.RESAMPLERS]

@@ -1,4 +1,4 @@
-"""Figures of the report as inline SVG: small, sharp in print, and they follow the page's light or dark colours."""
+"""Figures of the report as inline SVG: small, sharp in print, and in the page's light or dark colours."""
 
 from __future__ import annotations
 
@@ -63,15 +63,23 @@ def history(points: Sequence[tuple[int, float, str]], *, label: str) -> str:
     best, path = float("-inf"), ""
     for number, score, _ in sorted(points):
         if score > best:
-            path += f"{'M' if not path else 'H'}{x(number):.1f}" + (f",{y(score):.1f}" if best == float("-inf") else f"V{y(score):.1f}")
+            path += f"{'M' if not path else 'H'}{x(number):.1f}" + (
+                f",{y(score):.1f}" if best == float("-inf") else f"V{y(score):.1f}"
+            )
             best = score
     parts.append(f'<path class="best" d="{path}H{right}"/>')
     for number, score, head in points:
         title = f"<title>trial {number}: {escape(head)} {score:.4f}</title>"
-        parts.append(f'<circle class="c{heads.index(head) % 4}" cx="{x(number):.1f}" cy="{y(score):.1f}" r="4">{title}</circle>')
+        parts.append(
+            f'<circle class="c{heads.index(head) % 4}" cx="{x(number):.1f}" cy="{y(score):.1f}" r="4">'
+            f"{title}</circle>"
+        )
     for i, head in enumerate(heads):
         at = left + 110 * i
-        parts.append(f'<circle class="c{i % 4}" cx="{at}" cy="{bottom + 34}" r="4"/><text x="{at + 9}" y="{bottom + 38}">{escape(head)}</text>')
+        parts.append(
+            f'<circle class="c{i % 4}" cx="{at}" cy="{bottom + 34}" r="4"/>'
+            f'<text x="{at + 9}" y="{bottom + 38}">{escape(head)}</text>'
+        )
     parts.append(f'<text x="{right}" y="{bottom + 18}" text-anchor="end">trial</text>')
     return _svg(parts, bottom + 48, f"{label} of every trial")
 
@@ -87,4 +95,7 @@ def _axis(low: float, high: float, x: Callable[[float], float], y: float, label:
 
 
 def _svg(parts: Sequence[str], height: float, title: str) -> str:
-    return f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">'
+        f"{''.join(parts)}</svg>"
+    )

@@ -52,11 +52,15 @@ def write_ablation_report(folder: Path, target: Path, *, title: str) -> None:
     metrics, config = read_json(folder / METRICS), read_json(folder / CONFIG)
     rows = metrics["rows"]
     points = [
-        (f"{row['features']} ({row['head']})", row["cv"]["macro_f1"]["mean"], *row["cv"]["macro_f1"]["ci95"]) for row in rows
+        (f"{row['features']} ({row['head']})", row["cv"]["macro_f1"]["mean"], *row["cv"]["macro_f1"]["ci95"])
+        for row in rows
     ]
     table = read_csv(folder / "ablation.csv")
     cells = [list(row.values()) for row in table]
-    lead = f"{metrics['n']:,} labelled rows; every line on the same folds. Differences are to the last line of each head, tested row by row."
+    lead = (
+        f"{metrics['n']:,} labelled rows; every line on the same folds. "
+        "Differences are to the last line of each head, tested row by row."
+    )
     sections = [
         ("Macro F1", f"<figure>{intervals(points, label='macro F1')}</figure>"),
         ("Table", _table(list(table[0]), cells)),
@@ -77,20 +81,29 @@ def _lead(metrics: Mapping[str, Any]) -> str:
         ("most frequent class", metrics["majority"][name], "no features at all"),
     ]
     shown = "".join(
-        f'<div class="tile"><b>{"-" if value is None else f"{value:.3f}"}</b><span>{escape(label)}</span><small>{escape(note)}</small></div>'
+        f'<div class="tile"><b>{"-" if value is None else f"{value:.3f}"}</b>'
+        f"<span>{escape(label)}</span><small>{escape(note)}</small></div>"
         for label, value, note in tiles
     )
     winner = metrics["winner"]
     text = (
-        f"{escape(_SCORES.get(name, name))} of {escape(winner['head'])} (resampler {escape(winner['resampler'])}) on {metrics['n']:,} "
-        f"labelled rows, {metrics['n_trials']} trial(s)."
+        f"{escape(_SCORES.get(name, name))} of {escape(winner['head'])} (resampler "
+        f"{escape(winner['resampler'])}) on {metrics['n']:,} labelled rows, {metrics['n_trials']} trial(s)."
     )
     return f'<p>{text}</p><div class="tiles">{shown}</div>'
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:
     points = [(_SCORES[name], v["mean"], *v["ci95"]) for name, v in metrics["cv"].items() if name in _SCORES]
-    header = ["score", "cross-validated", "95 % interval", "corrected", "default", "majority", *(["test"] if metrics["test"] else [])]
+    header = [
+        "score",
+        "cross-validated",
+        "95 % interval",
+        "corrected",
+        "default",
+        "majority",
+        *(["test"] if metrics["test"] else []),
+    ]
     rows = []
     for name, label in _SCORES.items():
         cv = metrics["cv"][name]
@@ -103,7 +116,11 @@ def _scores(metrics: Mapping[str, Any]) -> str:
             f"{metrics['majority'][name]:.3f}",
         ]
         rows.append([*row, f"{metrics['test'][name]['mean']:.3f}"] if metrics["test"] else row)
-    return f"<figure>{intervals(points, label='score')}</figure>" + _table(header, rows) + _runner_up(metrics["runner_up"])
+    return (
+        f"<figure>{intervals(points, label='score')}</figure>"
+        + _table(header, rows)
+        + _runner_up(metrics["runner_up"])
+    )
 
 
 def _runner_up(other: Mapping[str, Any] | None) -> str:
@@ -112,8 +129,9 @@ def _runner_up(other: Mapping[str, Any] | None) -> str:
     low, high = other["ci95"]
     word = "differs from" if low > 0 or high < 0 else "cannot be told from"
     return (
-        f"<p>The winner {word} the runner-up ({escape(other['head'])}): difference {other['difference']:+.3f}, 95 % interval "
-        f"{low:+.3f} to {high:+.3f}, p = {other['p_value']:.2f}.</p>"
+        f"<p>The winner {word} the runner-up ({escape(other['head'])}): "
+        f"difference {other['difference']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, "
+        f"p = {other['p_value']:.2f}.</p>"
     )
 
 
@@ -140,21 +158,40 @@ def _confusion(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> str
     for true in classes:
         total = sum(counts[true].values()) or 1
         cells = "".join(
-            f'<td class="heat" style="--share:{counts[true][name] / total:.3f}">{counts[true][name]:,}<small>{counts[true][name] / total:.0%}</small></td>'
+            f'<td class="heat" style="--share:{counts[true][name] / total:.3f}">{counts[true][name]:,}'
+            f"<small>{counts[true][name] / total:.0%}</small></td>"
             for name in classes
         )
         body += f"<tr><th>{escape(true)}</th>{cells}</tr>"
-    return f'<div class="scroll"><table><thead><tr><th>true \\ predicted</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="scroll"><table><thead><tr><th>true \\ predicted</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def _search(trials: Sequence[Mapping[str, str]], metrics: Mapping[str, Any]) -> str:
     done = [row for row in trials if row["state"] == "complete"]
     points = [(int(row["number"]), float(row["score"]), row["head"]) for row in done]
     best = sorted(done, key=lambda row: -float(row["score"]))[:10]
-    rows = [[row["number"], row["head"], row["resampler"], row["score"], row["seconds"], row["parameters"]] for row in best]
-    table = _table(["trial", "head", "resampler", _SCORES.get(metrics["metric"], metrics["metric"]), "seconds", "parameters"], rows)
+    rows = [
+        [row["number"], row["head"], row["resampler"], row["score"], row["seconds"], row["parameters"]]
+        for row in best
+    ]
+    table = _table(
+        [
+            "trial",
+            "head",
+            "resampler",
+            _SCORES.get(metrics["metric"], metrics["metric"]),
+            "seconds",
+            "parameters",
+        ],
+        rows,
+    )
     failed = [row for row in trials if row["state"] == "failed"]
-    note = f"<p>{len(failed)} configuration(s) could not be trained; trials.csv says why.</p>" if failed else ""
+    note = (
+        f"<p>{len(failed)} configuration(s) could not be trained; trials.csv says why.</p>" if failed else ""
+    )
     return f"<figure>{history(points, label=metrics['metric'])}</figure>{table}{note}"
 
 
@@ -166,13 +203,21 @@ def _errors(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> str:
             wrong.append([row["id"], row["label"], predicted, f"{confidence:.3f}"])
     wrong.sort(key=lambda row: -float(row[3]))
     share = len(wrong) / len(rows) if rows else 0.0
-    lead = f"<p>{len(wrong):,} of {len(rows):,} rows ({share:.0%}) are wrong out of fold; the {min(_N_ERRORS, len(wrong))} most confident:</p>"
+    lead = (
+        f"<p>{len(wrong):,} of {len(rows):,} rows ({share:.0%}) are wrong out of fold; "
+        f"the {min(_N_ERRORS, len(wrong))} most confident:</p>"
+    )
     return lead + _table(["id", "label", "predicted", "probability"], wrong[:_N_ERRORS])
 
 
 def _reproduce(config: Mapping[str, Any]) -> str:
-    spaces = [[s["block"], s["backbone"], s["path"], s["space_fingerprint"][:16], s["store_fingerprint"][:16]] for s in config["spaces"]]
-    settings = escape(json.dumps({k: v for k, v in config.items() if k != "spaces"}, indent=2, ensure_ascii=False))
+    spaces = [
+        [s["block"], s["backbone"], s["path"], s["space_fingerprint"][:16], s["store_fingerprint"][:16]]
+        for s in config["spaces"]
+    ]
+    settings = escape(
+        json.dumps({k: v for k, v in config.items() if k != "spaces"}, indent=2, ensure_ascii=False)
+    )
     command = f"embedonce {config['command']} --config config.json"
     return (
         f"<p>In the folder where it ran: <code>{escape(command)}</code></p>"
@@ -183,14 +228,17 @@ def _reproduce(config: Mapping[str, Any]) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(str(cell))}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
+    )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
     body = "".join(f"<section><h2>{escape(name)}</h2>{content}</section>" for name, content in sections)
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>{escape(title)} - embedonce</title><style>{STYLE}</style></head><body><main>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+        f"<title>{escape(title)} - embedonce</title><style>{STYLE}</style></head><body><main>"
         f"<h1>{escape(title)}</h1>{lead}{body}</main></body></html>\n"
     )

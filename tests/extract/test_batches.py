@@ -14,7 +14,9 @@ from extract.forwards import BackoffForward
 
 
 @given(st.lists(st.integers(1, 80), max_size=60), st.integers(1, 300), st.integers(1, 12))
-def test_cut_by_tokens_keeps_every_text_within_the_budget(lengths: list[int], budget: int, max_rows: int) -> None:
+def test_cut_by_tokens_keeps_every_text_within_the_budget(
+    lengths: list[int], budget: int, max_rows: int
+) -> None:
     """Every text is in one batch, batches fit budget and rows, the longest come first."""
     batches = cut_by_tokens(lengths, budget=budget, max_rows=max_rows)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))

@@ -62,7 +62,7 @@ def test_hostile_ids_are_refused(tmp_path: Path, guid: str) -> None:
     """Control characters and endless ids are refused with the line."""
     (tmp_path / "data").mkdir()
     write_list(tmp_path / "train.txt", [(guid, "a")])
-    with pytest.raises(DataError, match="train.txt line 2"):
+    with pytest.raises(DataError, match=r"train\.txt line 2"):
         read_data_set(tmp_path)
 
 
@@ -87,11 +87,23 @@ def test_links_out_of_the_data_set_are_refused(tmp_path: Path) -> None:
 def test_mvsa_joins_two_labels_by_the_published_rule(tmp_path: Path) -> None:
     """Equal labels stand, neutral gives way, contradictions and rows without majority are dropped."""
     (tmp_path / "data").mkdir()
-    lines = ["ID\ttext,image", "1\tpositive,positive", "2\tneutral,negative", "3\tpositive,neutral", "4\tpositive,negative",
-             "5\tpositive,neutral\tpositive,neutral\tnegative,neutral", "6\tpositive,neutral\tneutral,neutral\tnegative,neutral"]  # fmt: skip
+    lines = [
+        "ID\ttext,image",
+        "1\tpositive,positive",
+        "2\tneutral,negative",
+        "3\tpositive,neutral",
+        "4\tpositive,negative",
+        "5\tpositive,neutral\tpositive,neutral\tnegative,neutral",
+        "6\tpositive,neutral\tneutral,neutral\tnegative,neutral",
+    ]
     (tmp_path / "labelResultAll.txt").write_text("\n".join(lines), encoding="utf-8")
     data_set = read_data_set(tmp_path)
-    assert {s.id: s.label for s in data_set.samples} == {"1": "positive", "2": "negative", "3": "positive", "5": "positive"}
+    assert {s.id: s.label for s in data_set.samples} == {
+        "1": "positive",
+        "2": "negative",
+        "3": "positive",
+        "5": "positive",
+    }
     assert data_set.notes["samples dropped"].startswith("2 ")
 
 
@@ -102,7 +114,10 @@ def test_image_folder_takes_classes_and_splits_from_paths(tmp_path: Path) -> Non
         write_picture(tmp_path / name, (1, 2, 3), seed=0)
     data_set = read_data_set(tmp_path)
     assert data_set.modalities == ("image",)
-    assert [(s.id, s.label, s.split) for s in data_set.samples] == [("test/dog/2.png", "dog", "test"), ("train/cat/1.png", "cat", "train")]
+    assert [(s.id, s.label, s.split) for s in data_set.samples] == [
+        ("test/dog/2.png", "dog", "test"),
+        ("train/cat/1.png", "cat", "train"),
+    ]
 
 
 @pytest.mark.parametrize("content", ["", "   \n"])
@@ -121,5 +136,5 @@ def test_wrong_paths_say_what_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="guid layout"):
         read_data_set(tmp_path)
     (tmp_path / "x.docx").touch()
-    with pytest.raises(DataError, match="'.docx'"):
+    with pytest.raises(DataError, match=r"'\.docx'"):
         read_data_set(tmp_path / "x.docx")

@@ -49,7 +49,9 @@ def data(tmp_path: Path) -> Path:
 
 
 def _run(data: Path, weights: Path, out: Path, **options: object):
-    return run_pass(read_data_set(data), open_backbone(str(weights)), replace(PassOptions(out=out), **options))
+    return run_pass(
+        read_data_set(data), open_backbone(str(weights)), replace(PassOptions(out=out), **options)
+    )
 
 
 def _vectors(path: Path) -> dict[str, np.ndarray]:
@@ -111,11 +113,13 @@ def test_pass_again_has_nothing_to_do(data: Path, clip: Path, tmp_path: Path) ->
     assert first.path.stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_pass_refuses_another_data_set_and_replaces_on_request(data: Path, clip: Path, tmp_path: Path) -> None:
+def test_pass_refuses_another_data_set_and_replaces_on_request(
+    data: Path, clip: Path, tmp_path: Path
+) -> None:
     """A changed text is named; --replace computes that row alone."""
     _run(data, clip, tmp_path / "out")
     (data / "data" / "103.txt").write_text("the dog go", encoding="utf-8")
-    with pytest.raises(FingerprintMismatch, match="changed since.*--replace"):
+    with pytest.raises(FingerprintMismatch, match=r"changed since.*--replace"):
         _run(data, clip, tmp_path / "out")
     report = _run(data, clip, tmp_path / "out", replace=True)
     assert (report.counts["text"].computed, report.counts["text"].reused) == (1, 44)
@@ -132,7 +136,7 @@ def test_pass_names_a_changed_setting(data: Path, bert: Path, tmp_path: Path) ->
 
 
 def test_pass_keeps_broken_rows_as_statuses(data: Path, clip: Path, tmp_path: Path) -> None:
-    """Missing, truncated and foreign pictures, missing and empty texts are rows with a status, not vectors."""
+    """Missing, truncated or foreign pictures, missing or empty texts are rows with a status, not vectors."""
     files = data / "data"
     picture = (files / "100.jpg").read_bytes()
     (files / "101.jpg").unlink()
@@ -143,7 +147,13 @@ def test_pass_keeps_broken_rows_as_statuses(data: Path, clip: Path, tmp_path: Pa
     Image.new("1", (12_000, 12_000)).save(files / "106.png")
     (files / "106.jpg").unlink()
     report = _run(data, clip, tmp_path / "out", max_bad=0.2)
-    assert report.statuses["image"] == {"ok": 41, "image_missing": 1, "image_corrupt": 1, "image_too_large": 1, "image_format": 1}
+    assert report.statuses["image"] == {
+        "ok": 41,
+        "image_missing": 1,
+        "image_corrupt": 1,
+        "image_too_large": 1,
+        "image_format": 1,
+    }
     assert report.statuses["text"] == {"ok": 43, "text_empty": 1, "text_missing": 1}
     with FeatureStore.open(report.path) as store:
         image, text = store.select("image"), store.select("text")
@@ -157,13 +167,17 @@ def test_pass_stops_at_too_many_bad_rows(data: Path, clip: Path, tmp_path: Path)
     """Above --max-bad the pass ends with the first bad ids, and no store appears."""
     for guid in range(100, 110):
         (data / "data" / f"{guid}.jpg").unlink()
-    with pytest.raises(TooManyBadRowsError, match=r"10 of 45 rows \(22.2%\).*'100' \(image_missing\).*--max-bad"):
+    with pytest.raises(
+        TooManyBadRowsError, match=r"10 of 45 rows \(22.2%\).*'100' \(image_missing\).*--max-bad"
+    ):
         _run(data, clip, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.h5")) if (tmp_path / "out").exists() else True
 
 
-def test_pass_embeds_the_modalities_that_are_there(data: Path, clip: Path, bert: Path, tmp_path: Path) -> None:
-    """A paired backbone on a text-only data set embeds texts; an image-less data set is refused by no one else."""
+def test_pass_embeds_the_modalities_that_are_there(
+    data: Path, clip: Path, bert: Path, tmp_path: Path
+) -> None:
+    """A paired backbone embeds the texts of a text-only data set; a text backbone refuses pictures alone."""
     for path in (data / "data").glob("*.jpg"):
         path.unlink()
     assert set(_vectors(_run(data, clip, tmp_path / "out").path)) == {"text.pooled"}
@@ -181,7 +195,7 @@ def test_several_readouts_share_one_store(data: Path, bert: Path, tmp_path: Path
     vectors = _vectors(_run(data, bert, tmp_path / "out", readouts=("pooled", "mean")).path)
     assert set(vectors) == {"text.pooled", "text.mean"}
     assert not np.array_equal(vectors["text.pooled"], vectors["text.mean"])
-    with pytest.raises(ValueError, match="'poled'.*allowed are"):
+    with pytest.raises(ValueError, match=r"'poled'.*allowed are"):
         _run(data, bert, tmp_path / "other", readouts=("poled",))
 
 
@@ -217,7 +231,7 @@ def _shards(out: Path) -> set[str]:
 
 
 def test_killed_pass_goes_on_and_ends_in_the_same_bytes(data: Path, clip: Path, tmp_path: Path) -> None:
-    """Kill -9 once a few shards are there, again and again: no finished shard is lost, the result is equal."""
+    """Kill -9 after a few shards, again and again: no finished shard is lost, the result is equal."""
     undisturbed = _run(data, clip, tmp_path / "calm", shard_rows=3)
     out = tmp_path / "out"
     kills, seen = 0, set()

@@ -34,9 +34,21 @@ def _write(folder: Path, kind: str) -> Path:
 def test_table_reads_the_same_samples_from_every_format(tmp_path: Path, kind: str) -> None:
     """Formats differ, samples do not."""
     first, second = read_data_set(_write(tmp_path, kind)).samples
-    assert (first.id, first.text, first.label, first.split, first.group) == ("1", "good, very", "pos", "train", "g")
+    assert (first.id, first.text, first.label, first.split, first.group) == (
+        "1",
+        "good, very",
+        "pos",
+        "train",
+        "g",
+    )
     assert first.image_path == tmp_path / "a" / "1.png"
-    assert (second.id, second.text, second.label, second.split, second.image_path) == ("2", "=cmd()|x", None, "test", None)
+    assert (second.id, second.text, second.label, second.split, second.image_path) == (
+        "2",
+        "=cmd()|x",
+        None,
+        "test",
+        None,
+    )
 
 
 def test_columns_can_be_renamed(tmp_path: Path) -> None:
@@ -50,9 +62,16 @@ def test_columns_can_be_renamed(tmp_path: Path) -> None:
 
 def test_all_faulty_rows_are_named(tmp_path: Path) -> None:
     """Paths out of the folder, unknown splits and empty ids are listed together."""
-    rows = [{"id": "1", "image": "../x.png", "split": ""}, {"id": "2", "image": "/etc/passwd", "split": ""}, {"id": "", "image": "", "split": ""}, {"id": "4", "image": "", "split": "tset"}]
+    rows = [
+        {"id": "1", "image": "../x.png", "split": ""},
+        {"id": "2", "image": "/etc/passwd", "split": ""},
+        {"id": "", "image": "", "split": ""},
+        {"id": "4", "image": "", "split": "tset"},
+    ]
     pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
-    with pytest.raises(DataError, match=r"4 faulty row\(s\): row 1: path '../x.png'.*row 2.*row 3: an empty id.*'tset'"):
+    with pytest.raises(
+        DataError, match=r"4 faulty row\(s\): row 1: path '../x.png'.*row 2.*row 3: an empty id.*'tset'"
+    ):
         read_data_set(tmp_path / "t.csv")
 
 
@@ -66,7 +85,16 @@ def test_a_table_without_inputs_is_refused(tmp_path: Path) -> None:
         read_data_set(tmp_path / "u.csv")
 
 
-@pytest.mark.parametrize(("name", "data"), [("t.csv", b""), ("t.jsonl", b"{bad"), ("t.jsonl", b"[1]"), ("t.parquet", b"PAR1"), ("t.csv", b"id,text\n\"1,x")])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("t.csv", b""),
+        ("t.jsonl", b"{bad"),
+        ("t.jsonl", b"[1]"),
+        ("t.parquet", b"PAR1"),
+        ("t.csv", b'id,text\n"1,x'),
+    ],
+)
 def test_broken_tables_are_one_clear_error(tmp_path: Path, name: str, data: bytes) -> None:
     """Empty, cut and foreign files name the table."""
     (tmp_path / name).write_bytes(data)

@@ -66,7 +66,7 @@ def test_decode_text_names_an_unknown_encoding() -> None:
         ("basic", "RT @you: #happy  day\nhttp://a.b/c?d www.e.f", "RT : happy day"),
         ("basic", "mail me@home.org #", "mail me@home.org #"),
         ("sentiment", "sooooo good!!!!!! 😂", "sooo good!!! face with tears of joy"),
-        ("sentiment", "really?? \"yes\" ...", "really?? \"yes\" ..."),
+        ("sentiment", 'really?? "yes" ...', 'really?? "yes" ...'),
         ("sentiment", "❤️ @you", "heavy black heart"),
         ("sentiment", " http://a.b ", "[EMPTY]"),
     ],

@@ -13,7 +13,9 @@ COLOURS = {"positive": (230, 60, 60), "neutral": (60, 200, 60), "negative": (60,
 SHARES = (("positive", 0.6), ("neutral", 0.1), ("negative", 0.3))
 
 
-def write_guid_data_set(folder: Path, n_labelled: int = 60, n_unlabelled: int = 6, *, seed: int = 0) -> list[str]:
+def write_guid_data_set(
+    folder: Path, n_labelled: int = 60, n_unlabelled: int = 6, *, seed: int = 0
+) -> list[str]:
     """Write ``train.txt``, ``test_without_label.txt`` and ``data/``; returns the ids in manifest order.
 
     Words and colours hint at the label, so heads beat chance; every text and every picture is distinct.
@@ -36,10 +38,14 @@ def write_guid_data_set(folder: Path, n_labelled: int = 60, n_unlabelled: int = 
 
 def write_list(path: Path, rows: Sequence[tuple[str, str]]) -> None:
     """Write a ``guid,tag`` list."""
-    path.write_text("\n".join(["guid,tag", *(f"{guid},{tag}" for guid, tag in rows)]) + "\n", encoding="utf-8")
+    path.write_text(
+        "\n".join(["guid,tag", *(f"{guid},{tag}" for guid, tag in rows)]) + "\n", encoding="utf-8"
+    )
 
 
-def write_picture(path: Path, colour: tuple[int, int, int], *, seed: int, size: tuple[int, int] = (48, 40)) -> None:
+def write_picture(
+    path: Path, colour: tuple[int, int, int], *, seed: int, size: tuple[int, int] = (48, 40)
+) -> None:
     """Write a noisy picture of one colour."""
     noise = np.random.default_rng(seed).integers(-40, 40, (size[1], size[0], 3))
     Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(path)

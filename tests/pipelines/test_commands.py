@@ -1,0 +1,240 @@
+"""The command line as a stranger meets it: help, wrong input, exit codes, and what is printed where."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli import main
+from pipelines.options import VERBS
+from tests.kit.data_sets import write_guid_data_set
+from tests.pipelines.conftest import World
+
+COMMAND = [sys.executable, "-m", "pipelines"]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("verb", [None, *VERBS])
+def test_help_answers_in_under_300_ms(verb: str | None) -> None:
+    """Help of every command is quick; the fastest of five counts, because the machine is shared."""
+    words = [verb, "--help"] if verb else ["--help"]
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, cwd=ROOT, check=False)
+        seconds.append(time.perf_counter() - began)
+        assert done.returncode == 0
+        assert done.stdout.startswith("usage: embedonce")
+    assert min(seconds) < 0.3
+
+
+def _one_line(captured: str) -> str:
+    lines = [line for line in captured.splitlines() if line.startswith("embedonce: ")]
+    assert len(lines) == 1, captured
+    assert "Traceback" not in captured
+    return lines[0]
+
+
+BAD_PATHS = {
+    "missing": lambda folder: folder / "nowhere",
+    "directory": lambda folder: folder / "folder",
+    "empty": lambda folder: folder / "empty.h5",
+    "text": lambda folder: folder / "text.h5",
+    "truncated": lambda folder: folder / "cut.h5",
+}
+
+
+@pytest.fixture
+def bad(world: World, tmp_path: Path) -> Path:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty.h5").touch()
+    (tmp_path / "text.h5").write_text("hello", encoding="utf-8")
+    whole = (world.root / "features" / "tiny-clip.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", BAD_PATHS)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["inspect"],
+        ["verify"],
+        ["tune", "--features"],
+        ["train", "--features"],
+        ["ablate", "--features"],
+        ["report", "--run"],
+        ["predict", "--run"],
+        ["extract", "--backbone", "minilm-l6", "--data"],
+        ["inspect", "--data"],
+        ["import", "--out", "x.h5", "--text", "x.npy", "--table"],
+        ["tune", "--config"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_paths_are_one_clear_line(
+    bad: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    words: list[str],
+) -> None:
+    """No command shows a traceback for a missing path, a folder, an empty, a foreign or a cut file."""
+    monkeypatch.chdir(bad)
+    path = BAD_PATHS[kind](bad)
+    assert main([*words, str(path)]) in (1, 2)
+    captured = capsys.readouterr()
+    line = _one_line(captured.err)
+    assert "internal error" not in line
+    assert captured.out == ""
+    assert not list(bad.rglob("*.work"))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["extract", "--backbone", "clip"], "ambiguous"),
+        (["extract", "--backbone", "clip-vit-l41"], "clip-vit-l14"),
+        (["tune", "--heads", "mlp,forest"], "'forest'"),
+        (["tune", "--metric", "macro-f2"], "macro"),
+        (["tune", "--trials", "0"], "at least 1"),
+        (["tune", "--storage", "sqlite:///x.db"], "--study"),
+        (["tune", "--study", "../x"], "plain name"),
+        (["train", "--set", "c=1"], "'c'"),
+        (["train", "--resampler", "smoth"], "'smoth'"),
+        (["predict", "--run", "runs/small", "--text", "x", "--data", "."], "different inputs"),
+        (["inspect"], "either a store"),
+        (["import", "--table", "train.txt", "--out", "x.h5"], "at least one array"),
+    ],
+)
+def test_wrong_usage_says_what_is_allowed(
+    in_world: World, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    """A wrong word ends with what was found and what is allowed."""
+    assert main(words) in (1, 2)
+    assert says in _one_line(capsys.readouterr().err)
+
+
+def test_unknown_option_exits_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+    """argparse's own errors have exit code 2."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["tune", "--trails", "3"])
+    assert "--trails" in capsys.readouterr().err
+
+
+def test_missing_weights_are_one_message_with_two_ways(
+    in_world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a network, clip-vit-l14 ends in what is missing and how to provide it."""
+    assert main(["extract", "--backbone", "clip-vit-l14"]) == 1
+    line = _one_line(capsys.readouterr().err)
+    assert "openai/clip-vit-large-patch14" in line
+    assert "--weights" in line
+    assert "HF_HOME" in line
+
+
+def test_several_stores_are_listed_not_guessed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two stores that offer the same modality need --features; none at all says how to make one."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["tune"]) == 2
+    assert "extract-features" in capsys.readouterr().err
+    (tmp_path / "features").mkdir()
+    for name in ("a.h5", "b.h5"):
+        shutil.copy(world.root / "features" / "tiny-clip.h5", tmp_path / "features" / name)
+    assert main(["tune"]) == 2
+    assert "features/a.h5" in capsys.readouterr().err
+
+
+def test_json_prints_one_object(in_world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """--json output of each command parses."""
+    store = "features/tiny-clip.h5"
+    for words in (
+        ["inspect", store],
+        ["inspect", "--data", "."],
+        ["verify", store],
+        ["backbones"],
+        ["extract", "--backbone", str(in_world.clip)],
+        ["extract", "--backbone", str(in_world.clip), "--dry-run"],
+        ["ablate", "--folds", "3"],
+        ["report", "--run", str(in_world.run)],
+    ):
+        capsys.readouterr()
+        assert main([*words, "--json"]) == 0, words
+        json.loads(capsys.readouterr().out)
+
+
+def test_inspect_describes_what_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A data set's oddities are all in its description."""
+    write_guid_data_set(tmp_path, 20, 2)
+    files = tmp_path / "data"
+    (files / "100.txt").write_bytes("I don’t know".encode("cp1252"))
+    (files / "101.txt").write_bytes("今天天气很好，心情不错".encode("gbk"))
+    (files / "102.jpg").unlink()
+    (files / "103.jpg").write_bytes((files / "103.jpg").read_bytes()[:300])
+    (files / "stray.md").touch()
+    with (tmp_path / "train.txt").open("a") as file:
+        file.write("7.0,positive\n")
+    (files / "7.txt").write_text("the cat", encoding="utf-8")
+    shutil.copy(files / "105.jpg", files / "7.jpg")
+    assert main(["inspect", "--data", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["samples"] == 23
+    assert found["encodings"] == {"utf-8": 21, "cp1252": 1, "gb18030": 1}
+    assert found["broken"] == {"102": "image_missing", "103": "image_corrupt"}
+    assert found["repeated images"] == 1
+    assert "'7.0' -> '7'" in found["notes"]["repaired ids"]
+    assert found["notes"]["files ignored"].startswith("1 ")
+    assert main(["inspect", "--data", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "not ok: 103 (image_corrupt)" in printed
+    assert "gb18030 1" in printed
+
+
+def test_ctrl_c_during_a_pass_exits_130_and_says_how_to_go_on(world: World, tmp_path: Path) -> None:
+    """SIGINT in the middle of a real pass leaves one line and no store; the same command then finishes."""
+    write_guid_data_set(tmp_path / "set", 600, 0)
+    words = ["extract", "--backbone", str(world.clip), "--data", "set", "--batch-size", "4"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(
+        [*COMMAND, *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    deadline = time.monotonic() + 120
+    while (
+        not list(tmp_path.glob("features/*.work/shards/*.h5"))
+        and child.poll() is None
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert "same command goes on" in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert not list(tmp_path.glob("features/*.h5"))
+    done = subprocess.run(
+        [*COMMAND, *words, "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    counts = json.loads(done.stdout)["counts"]
+    assert counts["text"]["resumed"] + counts["text"]["computed"] == 600
+    assert counts["text"]["resumed"] >= 256
