@@ -16,9 +16,19 @@ if TYPE_CHECKING:
     from extract.manifests import read_data_set
     from extract.plans import PassOptions, library_versions, make_plan
     from extract.registry import backbone_names, find_card, open_backbone, register_backbone
-    from extract.run import DryRun, PassProgress, PassReport, TooManyBadRowsError, dry_run, run_pass
-    from extract.samples import DataError, DataSet, Sample
-    from extract.sources import Source, SourceOptions, count_statuses, read_sources, row_table
+    from extract.rehearsal import dry_run
+    from extract.reports import DryRun, PassProgress, PassReport, reasons_not_ok
+    from extract.run import TooManyBadRowsError, run_pass
+    from extract.samples import DataError, DataSet, Sample, repair_id, repair_label
+    from extract.sources import (
+        Source,
+        SourceOptions,
+        count_names,
+        count_statuses,
+        read_sources,
+        row_table,
+        status_columns,
+    )
     from extract.tables import load_frame, rename_columns
     from extract.texts import DEFAULT_ENCODINGS, RECIPES, clean_text, decode_text
     from extract.weights import UnsafeWeightsError, WeightsMissingError, resolve_device, resolve_precision
@@ -31,11 +41,11 @@ _HOME = {
     "Card": "cards",
     "DataError": "samples",
     "DataSet": "samples",
-    "DryRun": "run",
+    "DryRun": "reports",
     "ImageTower": "backbones",
     "PassOptions": "plans",
-    "PassProgress": "run",
-    "PassReport": "run",
+    "PassProgress": "reports",
+    "PassReport": "reports",
     "Sample": "samples",
     "Source": "sources",
     "SourceOptions": "sources",
@@ -46,10 +56,11 @@ _HOME = {
     "WeightsMissingError": "weights",
     "backbone_names": "registry",
     "clean_text": "texts",
+    "count_names": "sources",
     "count_statuses": "sources",
     "decode_image": "images",
     "decode_text": "texts",
-    "dry_run": "run",
+    "dry_run": "rehearsal",
     "find_card": "registry",
     "library_versions": "plans",
     "load_frame": "tables",
@@ -58,12 +69,16 @@ _HOME = {
     "read_data_set": "manifests",
     "read_image_file": "images",
     "read_sources": "sources",
+    "reasons_not_ok": "reports",
     "register_backbone": "registry",
     "rename_columns": "tables",
+    "repair_id": "samples",
+    "repair_label": "samples",
     "resolve_device": "weights",
     "resolve_precision": "weights",
     "row_table": "sources",
     "run_pass": "run",
+    "status_columns": "sources",
 }
 
 __all__ = [
@@ -89,6 +104,7 @@ __all__ = [
     "WeightsMissingError",
     "backbone_names",
     "clean_text",
+    "count_names",
     "count_statuses",
     "decode_image",
     "decode_text",
@@ -101,12 +117,16 @@ __all__ = [
     "read_data_set",
     "read_image_file",
     "read_sources",
+    "reasons_not_ok",
     "register_backbone",
     "rename_columns",
+    "repair_id",
+    "repair_label",
     "resolve_device",
     "resolve_precision",
     "row_table",
     "run_pass",
+    "status_columns",
 ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -229,3 +229,9 @@ def count_statuses(status: np.ndarray, modalities: Sequence[str]) -> dict[str, d
         }
         for i, modality in enumerate(modalities)
     }
+
+
+def count_names(names: Iterable[str]) -> dict[str, int]:
+    """Return how often each name occurs, the most frequent first; empty names do not count."""
+    counts = Counter(name for name in names if name)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -115,7 +115,7 @@ def _config(settings: AblateSettings, matrix: Matrix) -> dict[str, Any]:
 def modality_sets(matrix: Matrix) -> dict[str, list[str]]:
     """Return row name -> blocks: each modality alone, then all together when there are several."""
     by_modality: dict[str, list[str]] = {}
-    for block in matrix.blocks:
+    for block in sorted(matrix.blocks, key=_place):
         by_modality.setdefault(block.split(".")[0], []).append(block)
     if len(by_modality) == 1 and len(matrix.blocks) > 1:
         by_modality = {block: [block] for block in matrix.blocks}
@@ -123,6 +123,11 @@ def modality_sets(matrix: Matrix) -> dict[str, list[str]]:
     if len(by_modality) > 1:
         sets["both" if len(by_modality) == 2 else "all"] = list(matrix.blocks)
     return sets
+
+
+def _place(block: str) -> int:
+    """Text stands first, whatever the files are called."""
+    return ("text", "image", "joint").index(block.split(".")[0])
 
 
 def _rows(settings: AblateSettings, matrix: Matrix) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from extract import (
 )
 from pipelines.console import Progress, duration, say, size, table, tell
 
+_SHOWN = 20
 _UNITS = {"sources": ("reading the data", "samples"), "text": ("text", "texts"), "image": ("image", "images")}
 
 
@@ -93,8 +94,6 @@ def _open(settings: ExtractSettings) -> tuple[Any, Any, PassOptions]:
     backbone = open_backbone(settings.backbone, weights=settings.weights)
     backbone.check_available()
     data_set = read_data_set(settings.data, columns=settings.columns, encodings=settings.encodings)
-    for name, note in data_set.notes.items():
-        tell(f"{name}: {note}")
     device = resolve_device(settings.device)
     options = PassOptions(
         out=settings.out,
@@ -114,24 +113,38 @@ def print_report(report: PassReport, *, as_json: bool) -> None:
     if as_json:
         say(json.dumps(report_as_dict(report), indent=2))
         return
-    if report.nothing_to_do:
-        tell(f"Nothing to do: '{report.path}' is whole and was made with these settings.")
-        say(_status_table(report.statuses))
-        say(str(report.path))
-        return
     for note in report.notes:
         tell(f"note: {note}")
+    if report.nothing_to_do:
+        tell(f"Nothing to do: '{report.path}' is whole and was made with these settings.")
+    else:
+        _print_counts(report)
+    _print_summary(report)
+    if not report.nothing_to_do:
+        tell(f"{report.n_rows:,} rows in {duration(report.seconds)}. Next: tune --features {report.path}")
+    say(str(report.path))
+
+
+def _print_counts(report: PassReport) -> None:
     rows = [
         [m, c.computed, c.reused, c.repeated, c.resumed, c.truncated, c.clock.limiting]
         for m, c in report.counts.items()
     ]
     say(table(rows, ["modality", "embedded", "reused", "repeated", "resumed", "truncated", "limited by"]))
     say()
+
+
+def _print_summary(report: PassReport) -> None:
+    """Print what the data set turned out to hold, every oddity included."""
     say(_status_table(report.statuses))
     if report.encodings:
         say("text encodings: " + ", ".join(f"{name} {count:,}" for name, count in report.encodings.items()))
-    tell(f"{report.n_rows:,} rows in {duration(report.seconds)}. Next: tune --features {report.path}")
-    say(str(report.path))
+    for name, note in report.data_notes.items():
+        say(f"{name}: {note}")
+    for guid, reason in list(report.not_ok.items())[:_SHOWN]:
+        say(f"not ok: {guid} ({reason})")
+    if len(report.not_ok) > _SHOWN:
+        say(f"not ok: {len(report.not_ok) - _SHOWN:,} more (--json lists all)")
 
 
 def _status_table(statuses: Mapping[str, Mapping[str, int]]) -> str:

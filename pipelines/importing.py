@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from cache import Plan, RowTable, ShardData, SpaceSpec, Split, Status, canonical_json, sha256_hex, write_store
-from extract import DataError, library_versions, load_frame, rename_columns
-from extract.samples import repair_id, repair_label
+from extract import DataError, library_versions, load_frame, rename_columns, repair_id, repair_label
 from pipelines.console import say, tell
 from pipelines.errors import UsageError
 

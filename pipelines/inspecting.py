@@ -38,9 +38,15 @@ def describe_data(settings: InspectDataSettings) -> dict[str, Any]:
         Layout, class counts, statuses, text lengths (words, and tokens when a tokenizer is at hand), image
         sizes, encodings, splits, repeated inputs, notes and the broken samples.
     """
-    from extract import SourceOptions, count_statuses, read_data_set, read_sources
-    from extract.run import count_encodings
-    from extract.sources import status_columns
+    from extract import (
+        SourceOptions,
+        count_names,
+        count_statuses,
+        read_data_set,
+        read_sources,
+        reasons_not_ok,
+        status_columns,
+    )
 
     data_set = read_data_set(settings.data, columns=settings.columns, encodings=settings.encodings)
     progress = Progress("reading the data", "samples")
@@ -59,11 +65,11 @@ def describe_data(settings: InspectDataSettings) -> dict[str, Any]:
         "splits": dict(Counter(s.split or "(none)" for s in data_set.samples)),
         "statuses": count_statuses(status, data_set.modalities),
         "notes": dict(data_set.notes),
-        "broken": _broken(data_set.samples, status),
+        "broken": reasons_not_ok(tuple(s.id for s in data_set.samples), status),
     }
     texts = [s.text for s in sources if s.text]
     if "text" in data_set.modalities:
-        description["encodings"] = count_encodings(sources)
+        description["encodings"] = count_names(s.encoding for s in sources)
         description["repeated texts"] = len(texts) - len(set(texts))
         description["words"] = _quantiles([len(text.split()) for text in texts])
         description.update(_token_lengths(texts, settings))
@@ -73,15 +79,6 @@ def describe_data(settings: InspectDataSettings) -> dict[str, Any]:
         description["image width"] = _quantiles([s.width for s in sources if s.width])
         description["image height"] = _quantiles([s.height for s in sources if s.height])
     return description
-
-
-def _broken(samples: Sequence[Any], status: np.ndarray) -> dict[str, str]:
-    from cache import Status
-
-    return {
-        samples[row].id: ", ".join(Status(code).label for code in status[row] if code != Status.OK)
-        for row in np.flatnonzero((status != Status.OK).any(axis=1)).tolist()
-    }
 
 
 def _quantiles(values: Sequence[int]) -> dict[str, float]:

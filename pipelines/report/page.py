@@ -42,7 +42,7 @@ def write_report(folder: Path, target: Path, *, title: str) -> None:
         ("Confusion", _confusion(rows, metrics["classes"])),
         ("Search", _search(trials, metrics)),
         ("Confident errors", _errors(rows, metrics["classes"])),
-        ("How to reproduce", _reproduce(config)),
+        ("How to reproduce", _reproduce(config, title)),
     ]
     write_file(target, _page(title, _lead(metrics), sections).encode("utf-8"))
 
@@ -64,7 +64,7 @@ def write_ablation_report(folder: Path, target: Path, *, title: str) -> None:
     sections = [
         ("Macro F1", f"<figure>{intervals(points, label='macro F1')}</figure>"),
         ("Table", _table(list(table[0]), cells)),
-        ("How to reproduce", _reproduce(config)),
+        ("How to reproduce", _reproduce(config, title)),
     ]
     write_file(target, _page(title, f"<p>{lead}</p>", sections).encode("utf-8"))
 
@@ -174,7 +174,14 @@ def _search(trials: Sequence[Mapping[str, str]], metrics: Mapping[str, Any]) -> 
     points = [(int(row["number"]), float(row["score"]), row["head"]) for row in done]
     best = sorted(done, key=lambda row: -float(row["score"]))[:10]
     rows = [
-        [row["number"], row["head"], row["resampler"], row["score"], row["seconds"], row["parameters"]]
+        [
+            row["number"],
+            row["head"],
+            row["resampler"],
+            f"{float(row['score']):.4f}",
+            f"{float(row['seconds']):.1f}",
+            _parameters(row["parameters"]),
+        ]
         for row in best
     ]
     table = _table(
@@ -195,6 +202,13 @@ def _search(trials: Sequence[Mapping[str, str]], metrics: Mapping[str, Any]) -> 
     return f"<figure>{history(points, label=metrics['metric'])}</figure>{table}{note}"
 
 
+def _parameters(text: str) -> str:
+    """Return ``{"C": 0.0123456}`` as ``C = 0.0123``."""
+    values = json.loads(text)
+    shown = {name: f"{v:.3g}" if isinstance(v, float) else str(v) for name, v in values.items()}
+    return ", ".join(f"{name} = {value}" for name, value in shown.items())
+
+
 def _errors(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> str:
     wrong = []
     for row in rows:
@@ -210,7 +224,7 @@ def _errors(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> str:
     return lead + _table(["id", "label", "predicted", "probability"], wrong[:_N_ERRORS])
 
 
-def _reproduce(config: Mapping[str, Any]) -> str:
+def _reproduce(config: Mapping[str, Any], title: str) -> str:
     spaces = [
         [s["block"], s["backbone"], s["path"], s["space_fingerprint"][:16], s["store_fingerprint"][:16]]
         for s in config["spaces"]
@@ -218,9 +232,9 @@ def _reproduce(config: Mapping[str, Any]) -> str:
     settings = escape(
         json.dumps({k: v for k, v in config.items() if k != "spaces"}, indent=2, ensure_ascii=False)
     )
-    command = f"embedonce {config['command']} --config config.json"
+    command = f"embedonce {config['command']} --config runs/{title}/config.json --out again"
     return (
-        f"<p>In the folder where it ran: <code>{escape(command)}</code></p>"
+        f"<p>In the folder where it ran, with the same stores: <code>{escape(command)}</code></p>"
         + _table(["block", "backbone", "store", "space fingerprint", "store fingerprint"], spaces)
         + f"<details><summary>every setting and version</summary><pre>{settings}</pre></details>"
     )

@@ -26,7 +26,7 @@ svg text { fill: var(--ink); font-size: 13px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; overflow-wrap: anywhere; }
+  vertical-align: top; white-space: nowrap; }
 td.heat { background: color-mix(in srgb, var(--accent) calc(var(--share) * 65%), transparent);
   padding-left: .6rem; }
 td.heat small { display: block; color: inherit; opacity: .75; }

@@ -1,0 +1,151 @@
+"""Reports: what a pass is doing, what it did, and what it would do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from cache import FeatureStore, Status, write_file
+from extract.plans import PassOptions
+from extract.sources import count_names, count_statuses
+from extract.stages import ModalityCount
+
+
+@dataclass(frozen=True)
+class PassProgress:
+    """One moment of a pass.
+
+    Attributes
+    ----------
+    stage : str
+        ``"sources"``, ``"text"`` or ``"image"``.
+    done, total : int
+        Rows of this stage.
+    limiting : str
+        Which stage sets the pace: ``"reading"`` or ``"forward"``; empty while sources are read.
+    """
+
+    stage: str
+    done: int
+    total: int
+    limiting: str = ""
+
+
+OnProgress = Callable[[PassProgress], None]
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """What a pass did, and what its store holds.
+
+    Attributes
+    ----------
+    path : Path
+        The published store.
+    n_rows : int
+    nothing_to_do : bool
+        The store was already there, whole and with the same fingerprint.
+    statuses : dict
+        Modality -> status name -> rows.
+    not_ok : dict
+        Id -> why, for every row with a status other than ok.
+    encodings : dict
+        Encoding -> texts, the most frequent first; empty without texts.
+    data_notes : Mapping
+        Oddities of the manifest: ids repaired, files ignored, rows repeated.
+    counts : dict
+        Modality -> rows resumed, computed, reused, repeated, bad, truncated.
+    seconds : float
+    notes : tuple of str
+        Oddities of the work folder and of neighbouring stores.
+    """
+
+    path: Path
+    n_rows: int
+    nothing_to_do: bool
+    statuses: dict[str, dict[str, int]]
+    not_ok: dict[str, str]
+    encodings: dict[str, int]
+    data_notes: Mapping[str, str]
+    counts: dict[str, ModalityCount] = field(default_factory=dict)
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a pass would do.
+
+    Attributes
+    ----------
+    path : Path
+    n_rows : int
+    to_compute : dict of str to int
+        Modality -> inputs that no shard, earlier row or earlier store holds.
+    needed_bytes, free_bytes : int
+        Disk space for shards and store, and what there is.
+    seconds : float
+        Estimate from one timed batch per modality.
+    statuses : dict
+    """
+
+    path: Path
+    n_rows: int
+    to_compute: dict[str, int]
+    needed_bytes: int
+    free_bytes: int
+    seconds: float
+    statuses: dict[str, dict[str, int]]
+
+
+def report_of_store(
+    path: Path,
+    data_notes: Mapping[str, str],
+    *,
+    counts: dict[str, ModalityCount] | None = None,
+    seconds: float = 0.0,
+    notes: tuple[str, ...] = (),
+) -> PassReport:
+    """Describe a published store; without `counts` there was nothing to do."""
+    with FeatureStore.open(path) as store:
+        status = np.asarray(store.status)
+        return PassReport(
+            path=path,
+            n_rows=store.n_rows,
+            nothing_to_do=counts is None,
+            statuses=count_statuses(status, store.modalities),
+            not_ok=reasons_not_ok(store.ids, status),
+            encodings=count_names(store.encodings or ()),
+            data_notes=data_notes,
+            counts=counts or {},
+            seconds=seconds,
+            notes=notes,
+        )
+
+
+def reasons_not_ok(ids: tuple[str, ...], status: np.ndarray) -> dict[str, str]:
+    """Return id -> status names, for every row of ``status`` (n, n_modalities) that is not ok throughout."""
+    return {
+        ids[row]: ", ".join(sorted({Status(code).label for code in status[row] if code != Status.OK}))
+        for row in np.flatnonzero((status != Status.OK).any(axis=1)).tolist()
+    }
+
+
+def write_pass_log(report: PassReport, options: PassOptions, started: datetime) -> None:
+    """Write what differs from run to run (times, rates, batch sizes) beside the store, not into it."""
+    log = {
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(report.seconds, 3),
+        "device": options.device,
+        "batch_size": options.batch_size,
+        "rows": {modality: asdict(count) for modality, count in report.counts.items()},
+        "encodings": report.encodings,
+        "notes": list(report.notes),
+    }
+    target = report.path.with_suffix(".pass.json")
+    write_file(target, (json.dumps(log, indent=2) + "\n").encode())
