@@ -152,7 +152,9 @@ def _load_parquet(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
     except ImportError as error:
-        raise DataError(f"Reading '{path}' needs pyarrow: pip install 'embedonce[parquet]'.") from error
+        raise DataError(
+            f"Reading '{path}' needs pyarrow: pip install -e '.[parquet]' in the folder of embedonce."
+        ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"Table '{path}' is not a readable Parquet file: {error}") from error
     return frame.map(_as_text)

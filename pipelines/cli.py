@@ -134,7 +134,7 @@ def _extract(options: Namespace, _words: list[str]) -> None:
 
 
 def _tune(options: Namespace, words: list[str]) -> None:
-    from pipelines import tune
+    from pipelines import scoreboard, tune
 
     values = _replayed(options, words)
     settings = tune.TuneSettings(
@@ -149,11 +149,11 @@ def _tune(options: Namespace, words: list[str]) -> None:
         storage=values.storage,
         out=values.out,
     )
-    tune.print_run(tune.tune(settings), as_json=options.json)
+    scoreboard.print_run(tune.tune(settings), as_json=options.json)
 
 
 def _train(options: Namespace, words: list[str]) -> None:
-    from pipelines import tune
+    from pipelines import scoreboard, tune
 
     values = _replayed(options, words)
     settings = tune.TuneSettings(
@@ -168,7 +168,7 @@ def _train(options: Namespace, words: list[str]) -> None:
         resampler=values.resampler,
         parameters=dict(values.parameters),
     )
-    tune.print_run(tune.train(settings), as_json=options.json)
+    scoreboard.print_run(tune.train(settings), as_json=options.json)
 
 
 def _predict(options: Namespace, _words: list[str]) -> None:

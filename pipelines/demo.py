@@ -104,7 +104,9 @@ def check_packages() -> None:
     """Name the missing packages of the extra ``demo``, all at once."""
     missing = [package for module, package in _PACKAGES.items() if find_spec(module) is None]
     if missing:
-        raise DemoPackagesError(f"The demo needs {', '.join(missing)}: pip install 'embedonce[demo]'.")
+        raise DemoPackagesError(
+            f"The demo needs {', '.join(missing)}: pip install -e '.[demo]' in the folder of embedonce."
+        )
 
 
 @contextmanager
@@ -241,7 +243,7 @@ def _write_list(path: Path, rows: list[tuple[str, str]]) -> None:
 def print_demo(result: DemoResult, *, as_json: bool) -> None:
     """Print the table of text, image and both, and where everything lies."""
     from pipelines.ablate import HEADER, table_rows
-    from pipelines.tune import verdict
+    from pipelines.scoreboard import verdict
 
     score, names = withheld_score(result)
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heads import HEADS, RESAMPLERS
-from pipelines.console import duration, say, table, tell
+from pipelines.console import tell
 from pipelines.errors import RunError, UsageError
 from pipelines.matrices import Matrix, default_features, read_matrix
-from pipelines.metrics import SHOWN, metrics_of_run, test_scores
+from pipelines.metrics import metrics_of_run, test_scores
 from pipelines.report import write_report
 from pipelines.runs import (
     METRICS,
@@ -31,10 +30,11 @@ from pipelines.runs import (
     write_predictions,
     write_trials,
 )
+from pipelines.scoreboard import TrialPrinter
 from tuning import Configuration, make_folds, score_name
 
 if TYPE_CHECKING:
-    from tuning import SearchResult, Trial
+    from tuning import SearchResult
 
 
 @dataclass(frozen=True)
@@ -234,28 +234,6 @@ def single_configuration(settings: TuneSettings) -> Configuration:
     return Configuration(start.head, settings.resampler, {**start.parameters, **(settings.parameters or {})})
 
 
-class TrialPrinter:
-    """Tells every few seconds how far the search is and what is best."""
-
-    def __init__(self, n_trials: int, metric: str) -> None:
-        self._n_trials, self._metric = n_trials, metric
-        self._began = self._last = time.monotonic()
-        self._count = 0
-
-    def __call__(self, trial: Trial, best: Trial) -> None:
-        self._count += 1
-        now = time.monotonic()
-        if now - self._last < 2 and self._count < self._n_trials:
-            return
-        self._last = now
-        left = (now - self._began) / self._count * (self._n_trials - self._count)
-        tell(
-            f"trial {self._count}/{self._n_trials}: {trial.configuration.head} {trial.score:.4f}; best "
-            f"{self._metric} {best.score:.4f} ({best.configuration.head}, resampler "
-            f"{best.configuration.resampler}); {duration(left)} left"
-        )
-
-
 def _write_run(
     run: RunFolder, found: SearchResult, matrix: Matrix, settings: TuneSettings, began: float
 ) -> None:
@@ -315,69 +293,3 @@ def predict_tags(pipeline: Any, X: np.ndarray, class_names: Sequence[str]) -> li
         return []
     codes = pipeline.classes_[pipeline.predict_proba(X).argmax(axis=1)]
     return [class_names[code] for code in codes]
-
-
-def print_run(result: RunResult, *, as_json: bool) -> None:
-    """Print the scores of a run and what to do next."""
-    metrics = result.metrics
-    if as_json:
-        say(json.dumps({"run": str(result.path), **metrics}, indent=2, ensure_ascii=False))
-        return
-    if result.nothing_to_do:
-        tell(f"Nothing to do: run '{result.path}' was made with these settings and stores.")
-    say(
-        table(
-            score_rows(metrics),
-            ["score", "cross-validated", "95 % interval", "corrected", "default", "majority"],
-        )
-    )
-    say()
-    rows = [
-        [name, c["support"], f"{c['precision']:.3f}", f"{c['recall']:.3f}", f"{c['f1']:.3f}"]
-        for name, c in metrics["per_class"].items()
-    ]
-    say(table(rows, ["class", "rows", "precision", "recall", "F1"]))
-    if metrics["test"]:
-        shown = ", ".join(f"{name} {metrics['test'][name]['mean']:.3f}" for name in SHOWN)
-        say(f"test split ({metrics['test']['n']:,} rows, scored once): {shown}")
-    say(verdict(metrics))
-    if not result.nothing_to_do:
-        tell(
-            f"{metrics['n']:,} labelled rows, {metrics['n_trials']} trial(s) in "
-            f"{duration(metrics['seconds'])}."
-        )
-    tell(f"Next: open {result.path / REPORT}, or embedonce predict --run {result.path}")
-    say(str(result.path))
-
-
-def score_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """Return the rows of the score table."""
-    rows = []
-    for name in SHOWN:
-        cv, corrected = metrics["cv"][name], metrics["corrected"][name]
-        low, high = cv["ci95"]
-        rows.append(
-            [
-                name,
-                f"{cv['mean']:.3f}",
-                f"{low:.3f} to {high:.3f}",
-                f"{corrected['mean']:.3f}",
-                f"{metrics['default'][name]['mean']:.3f}" if metrics["default"] else "-",
-                f"{metrics['majority'][name]:.3f}",
-            ]
-        )
-    return rows
-
-
-def verdict(metrics: Mapping[str, Any]) -> str:
-    """Say in one line what won and whether it differs from the runner-up."""
-    winner = f"winner: {metrics['winner']['head']} (resampler {metrics['winner']['resampler']})"
-    other = metrics["runner_up"]
-    if other is None:
-        return winner
-    low, high = other["ci95"]
-    clear = "differs from" if low > 0 or high < 0 else "cannot be told from"
-    return (
-        f"{winner}; it {clear} the runner-up {other['head']} (difference {other['difference']:+.3f}, 95 % "
-        f"interval {low:+.3f} to {high:+.3f}, p = {other['p_value']:.2f})"
-    )

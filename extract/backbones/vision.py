@@ -210,7 +210,7 @@ def build_efficientnet_lite0(state: Mapping[str, Any]) -> Any:
         raise ModuleNotFoundError(
             "Backbone 'efficientnet-lite0' needs package 'efficientnet-lite-pytorch', which is not "
             "installed. "
-            "Install it with: pip install 'embedonce[demo]'.",
+            "Install it with: pip install -e '.[demo]' in the folder of embedonce.",
             name=error.name,
         ) from error
     network = EfficientNet.from_name("efficientnet-lite0")

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from cache import FeatureStore
-from pipelines import tune as tune_module
+from pipelines import scoreboard
 from pipelines.cli import main
 from pipelines.runs import TrialFolder
 from tests.pipelines.conftest import World
@@ -125,7 +125,7 @@ def test_interrupted_tune_goes_on_without_repeating_trials(
         "--out",
         str(tmp_path),
     ]
-    real = tune_module.TrialPrinter.__call__
+    real = scoreboard.TrialPrinter.__call__
     seen: list[int] = []
 
     def stop_at_third(self: object, trial: Trial, best: Trial) -> None:
@@ -134,7 +134,7 @@ def test_interrupted_tune_goes_on_without_repeating_trials(
         if len(seen) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(tune_module.TrialPrinter, "__call__", stop_at_third)
+    monkeypatch.setattr(scoreboard.TrialPrinter, "__call__", stop_at_third)
     monkeypatch.setattr("pipelines.cli._threads_left", lambda: False)
     assert main(command) == 130
     assert "same command goes on" in capsys.readouterr().err

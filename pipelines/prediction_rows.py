@@ -1,0 +1,230 @@
+"""Rows to predict: from a run's own stores, from given stores, or embedded anew from raw inputs.
+
+Raw inputs go the same way as stored ones: a pass writes a small store into a temporary folder, and that store
+is read like any other. So a prediction cannot depend on the way in.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cache import Aligned, FeatureStore, align
+from extract import (
+    DataSet,
+    PassOptions,
+    SourceOptions,
+    backbone_names,
+    open_backbone,
+    resolve_device,
+    run_pass,
+)
+from pipelines.errors import RunError, UsageError
+from pipelines.extract import PassPrinter
+from pipelines.matrices import split_spec
+
+if TYPE_CHECKING:
+    from extract import Backbone
+
+
+@dataclass(frozen=True)
+class EmbeddingOptions:
+    """How raw inputs are embedded: the device, folders of weights by backbone, and encodings to try."""
+
+    device: str = "auto"
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    encodings: tuple[str, ...] = ("utf-8", "gb18030", "cp1252")
+
+
+@dataclass(frozen=True)
+class PredictionRows:
+    """Rows to predict: one matrix per needed space (None: the store is not there)."""
+
+    ids: tuple[str, ...]
+    X: np.ndarray
+    notes: tuple[str, ...]
+
+
+def own_unlabelled_rows(run: Path, spaces: Sequence[Mapping[str, Any]]) -> PredictionRows:
+    files = {}
+    for space in spaces:
+        path = Path(space["path"])
+        if not path.exists():
+            raise RunError(
+                f"Run '{run}' used store '{path}', which is not there (relative to the current folder). Run "
+                "from the folder where it was tuned, or name the stores with --features."
+            )
+        with FeatureStore.open(path) as store:
+            if store.fingerprint != space["store_fingerprint"]:
+                raise RunError(
+                    f"Store '{path}' has changed since run '{run}' was made (fingerprint "
+                    f"{store.fingerprint[:12]}, the run used {space['store_fingerprint'][:12]}). Tune "
+                    "again, or name stores with --features to predict all their rows."
+                )
+        files[space["block"]] = path
+    return stored_rows(files, spaces, unlabelled_only=True)
+
+
+def find_spaces(specs: Sequence[str], spaces: Sequence[Mapping[str, Any]]) -> dict[str, Path]:
+    """Return block -> store file; a space is recognised by its fingerprint, not by its file's name."""
+    offered: dict[str, Path] = {}
+    names = []
+    for spec in specs:
+        path, _ = split_spec(spec)
+        with FeatureStore.open(path) as store:
+            for name in store.spaces:
+                offered.setdefault(store.select(name).fingerprint, path)
+                names.append(f"{path}:{name}")
+    missing = [space for space in spaces if space["space_fingerprint"] not in offered]
+    if missing:
+        needed = ", ".join(
+            f"'{s['space']}' of {s['backbone']} ({s['precision']}, cleaning {s['clean'] or 'none'})"
+            for s in missing
+        )
+        raise UsageError(
+            f"The run needs {needed}, which the given stores do not hold (they hold {', '.join(names)}). "
+            "Extract with that backbone and the same settings, and add its store with --features."
+        )
+    return {space["block"]: offered[space["space_fingerprint"]] for space in spaces}
+
+
+def stored_rows(
+    files: Mapping[str, Path], spaces: Sequence[Mapping[str, Any]], *, unlabelled_only: bool
+) -> PredictionRows:
+    """Read the needed spaces of aligned stores; a block without a file is NaN, to be imputed."""
+    paths = list(dict.fromkeys(files.values()))
+    with ExitStack() as stack:
+        stores = [stack.enter_context(FeatureStore.open(path)) for path in paths]
+        aligned = align(stores)
+        columns = [_column(aligned, paths, files.get(space["block"]), space) for space in spaces]
+        keep = np.arange(len(aligned.ids))
+        if unlabelled_only:
+            keep = np.flatnonzero(np.asarray(aligned.labels) < 0)
+        dropped = [
+            f"{n:,} rows of '{path}' are not in every store and are left out"
+            for path, n in aligned.dropped.items()
+            if n
+        ]
+        return PredictionRows(
+            tuple(aligned.ids[i] for i in keep),
+            np.concatenate(columns, axis=1)[keep],
+            (*dropped, *_imputed(columns, spaces, keep)),
+        )
+
+
+def _column(
+    aligned: Aligned, paths: Sequence[Path], path: Path | None, space: Mapping[str, Any]
+) -> np.ndarray:
+    """Return the block of one space, float32 of shape (n, width); a missing embedding is a row of NaN."""
+    if path is None:
+        return np.full((len(aligned.ids), space["width"]), np.nan, dtype=np.float32)
+    at = paths.index(path)
+    x, valid = aligned.take(at, _space_name(aligned.stores[at], space))
+    column = np.array(x, dtype=np.float32)
+    column[~valid] = np.nan
+    return column
+
+
+def _space_name(store: FeatureStore, space: Mapping[str, Any]) -> str:
+    return next(name for name in store.spaces if store.select(name).fingerprint == space["space_fingerprint"])
+
+
+def _imputed(
+    columns: Sequence[np.ndarray], spaces: Sequence[Mapping[str, Any]], keep: np.ndarray
+) -> list[str]:
+    notes = []
+    for x, space in zip(columns, spaces, strict=True):
+        n_missing = int(np.isnan(x[keep, 0]).sum())
+        if n_missing:
+            notes.append(
+                f"{n_missing:,} of {len(keep):,} rows have no {space['block']}; the training mean stands in "
+                "for it"
+            )
+    return notes
+
+
+def embedded_rows(
+    data_set: DataSet, spaces: Sequence[Mapping[str, Any]], how: EmbeddingOptions
+) -> PredictionRows:
+    """Embed a data set with the run's backbones into a temporary folder, and read it from there."""
+    files: dict[str, Path] = {}
+    with tempfile.TemporaryDirectory(prefix="embedonce-predict-") as folder:
+        for number, (key, members) in enumerate(_by_backbone(spaces).items()):
+            wanted = [s for s in members if s["space"].split(".")[0] in data_set.modalities]
+            if not wanted:
+                continue
+            path = _pass(key, wanted, data_set, Path(folder) / str(number), how)
+            files.update({space["block"]: path for space in wanted})
+        if not files:
+            needed = ", ".join(space["space"] for space in spaces)
+            raise UsageError(
+                f"The run was trained on {needed}; the input has only {' and '.join(data_set.modalities)}."
+            )
+        return stored_rows(files, spaces, unlabelled_only=False)
+
+
+_PassKey = tuple[str, str, str]
+
+
+def _by_backbone(spaces: Sequence[Mapping[str, Any]]) -> dict[_PassKey, list[Mapping[str, Any]]]:
+    grouped: dict[_PassKey, list[Mapping[str, Any]]] = {}
+    for space in spaces:
+        grouped.setdefault((space["backbone"], space["clean"], space["precision"]), []).append(space)
+    return grouped
+
+
+def _pass(
+    key: _PassKey,
+    spaces: Sequence[Mapping[str, Any]],
+    data_set: DataSet,
+    out: Path,
+    how: EmbeddingOptions,
+) -> Path:
+    name, clean, precision = key
+    if not clean or not precision:
+        raise UsageError(
+            f"Space '{spaces[0]['space']}' was imported, so embedonce cannot embed new inputs for it. "
+            "Import their vectors into a store and name it with --features."
+        )
+    options = PassOptions(
+        out=out,
+        readouts=tuple(dict.fromkeys(space["space"].split(".", 1)[1] for space in spaces)),
+        device=resolve_device(how.device),
+        precision=precision,
+        max_bad=1.0,  # a broken input is predicted from its other modality, and listed
+        source=SourceOptions(clean=clean, encodings=how.encodings),
+    )
+    printer = PassPrinter()
+    try:
+        report = run_pass(data_set, _open_again(name, how), options, on_progress=printer)
+    finally:
+        printer.close()
+    with FeatureStore.open(report.path) as store:
+        made = {space: store.select(space).fingerprint for space in store.spaces}
+    for space in spaces:
+        if made[space["space"]] != space["space_fingerprint"]:
+            raise RunError(
+                f"Backbone '{name}' on this machine does not make the space '{space['space']}' that the run "
+                "was trained on (its weights or preprocessing differ). Pass the right weights with "
+                f"--weights {name}=DIR."
+            )
+    return report.path
+
+
+def _open_again(name: str, how: EmbeddingOptions) -> Backbone:
+    """Open the backbone that a store names; one that came from a folder needs that folder again."""
+    weights = how.weights.get(name)
+    if name in backbone_names() or name.startswith("hf:"):
+        return open_backbone(name, weights=weights)
+    if weights is None:
+        raise UsageError(
+            f"The run's backbone '{name}' came from a folder of weights; say where that folder is with "
+            f"--weights {name}=DIR."
+        )
+    return open_backbone(str(weights.absolute()))
