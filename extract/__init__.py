@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from extract.rehearsal import dry_run
     from extract.reports import DryRun, PassProgress, PassReport, reasons_not_ok
     from extract.run import TooManyBadRowsError, run_pass
-    from extract.samples import DataError, DataSet, Sample, repair_id, repair_label
+    from extract.samples import DataError, DataSet, Sample, repair_id, repair_label, repair_split
     from extract.sources import (
         Source,
         SourceOptions,
@@ -74,6 +74,7 @@ _HOME = {
     "rename_columns": "tables",
     "repair_id": "samples",
     "repair_label": "samples",
+    "repair_split": "samples",
     "resolve_device": "weights",
     "resolve_precision": "weights",
     "row_table": "sources",
@@ -122,6 +123,7 @@ __all__ = [
     "rename_columns",
     "repair_id",
     "repair_label",
+    "repair_split",
     "resolve_device",
     "resolve_precision",
     "row_table",

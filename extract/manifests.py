@@ -125,7 +125,7 @@ def read_guid_layout(folder: Path, *, encodings: Sequence[str] = DEFAULT_ENCODIN
             guid = _repaired(raw_id, place, repaired)
             found = files.get(guid) or files.get(raw_id.strip()) or {}
             image_path = next((found[suffix] for suffix in SUFFIXES if suffix in found), None)
-            used.update(found.values())
+            used.update(path for path in (found.get(".txt"), image_path) if path is not None)
             sample = Sample(
                 id=guid,
                 text_path=found.get(".txt"),
@@ -142,7 +142,8 @@ def read_guid_layout(folder: Path, *, encodings: Sequence[str] = DEFAULT_ENCODIN
 
 def _guid_rows(path: Path, encodings: Sequence[str]) -> Iterator[tuple[int, str, str]]:
     """Yield (line number, raw guid, raw tag) of a ``guid,tag`` list."""
-    reader = csv.reader(io.StringIO(_manifest_text(path, encodings)))
+    text = _manifest_text(path, encodings).replace("\r\n", "\n").replace("\r", "\n")
+    reader = csv.reader(io.StringIO(text, newline=""))
     header = [cell.strip().lower() for cell in next(reader, [])]
     if header != ["guid", "tag"]:
         raise DataError(f"'{path}' starts with {','.join(header)!r}; its first line must be 'guid,tag'.")
@@ -196,14 +197,17 @@ def _files_by_stem(folder: Path) -> dict[str, dict[str, Path]]:
         )
     root = folder.parent.resolve()
     found: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir(), key=lambda p: (p.suffix != p.suffix.lower(), p.name)):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             raise DataError(
                 f"'{path}' is a link to '{path.resolve()}', outside the data set. Copy the file into the "
                 "data set instead."
             )
         if path.is_file():
-            found.setdefault(path.stem, {}).setdefault(path.suffix.lower(), path)
+            by_suffix = found.setdefault(path.stem, {})
+            # Of 1.jpg and 1.JPG the lower-case name counts; the other is kept to be counted as ignored.
+            taken = path.suffix.lower() in by_suffix
+            by_suffix[path.suffix if taken else path.suffix.lower()] = path
     return found
 
 
@@ -240,7 +244,7 @@ def read_mvsa(folder: Path, *, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> 
     majority counts per modality, and a sample without a majority is dropped.
     """
     notes: dict[str, str] = {}
-    lines = _manifest_text(folder / MVSA_LIST, encodings).splitlines()
+    lines = _manifest_text(folder / MVSA_LIST, encodings).replace("\r\n", "\n").split("\n")
     files = _files_by_stem(folder / "data")
     rows: list[tuple[str, Sample]] = []
     used: set[Path] = set()

@@ -11,7 +11,16 @@ TEXT = "text"
 IMAGE = "image"
 
 #: Tags that mean "no label" in a manifest (the course data set writes ``null``).
-UNLABELLED = frozenset({"", "null", "none", "nan"})
+UNLABELLED = frozenset({"", "null"})
+
+SPLITS = ("train", "val", "test")
+_SPLIT_NAMES = {
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    **{name: name for name in ("", *SPLITS)},
+}
 
 _FLOAT_LIKE = re.compile(r"^(\d+)\.0+$")
 _MAX_ID_BYTES = 1024
@@ -121,6 +130,20 @@ def repair_label(raw: str | None) -> str | None:
         return None
     text = raw.strip()
     return None if text.lower() in UNLABELLED else text
+
+
+def repair_split(raw: str) -> str:
+    """Return the split that `raw` means: ``""``, ``"train"``, ``"val"`` or ``"test"``.
+
+    Raises
+    ------
+    DataError
+        If it means none of them.
+    """
+    name = raw.strip().lower()
+    if name not in _SPLIT_NAMES:
+        raise DataError(f"split {raw!r} is not one of {', '.join(SPLITS)} or empty")
+    return _SPLIT_NAMES[name]
 
 
 def merge_repeats(rows: list[tuple[str, Sample]], notes: dict[str, str]) -> tuple[Sample, ...]:

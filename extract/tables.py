@@ -5,6 +5,7 @@ Their columns are id, text or text_path, image, label, split and group.
 
 from __future__ import annotations
 
+import csv
 import difflib
 import io
 import json
@@ -22,6 +23,7 @@ from extract.samples import (
     note_repairs,
     repair_id,
     repair_label,
+    repair_split,
 )
 from extract.texts import DEFAULT_ENCODINGS, TextEncodingError, decode_text
 
@@ -29,17 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("id", "text", "text_path", "image", "label", "split", "group")
-SPLITS = ("train", "val", "test")
-_SPLIT_NAMES = {
-    "": "",
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-}
 
 
 def read_table(
@@ -85,7 +76,9 @@ def read_table(
             repaired.append((record["id"], sample.id))
         rows.append((f"row {number}", sample))
     if faults:
-        raise DataError(f"Table '{path}' has {len(faults)} faulty row(s): " + "; ".join(faults[:5]) + ".")
+        raise DataError(
+            f"Table '{path}' has {len(faults)} faulty row(s): " + "; ".join(faults[:5]) + ". Mend them."
+        )
     samples = merge_repeats(rows, notes)
     if not samples:
         raise DataError(f"Table '{path}' has no rows.")
@@ -105,7 +98,6 @@ def load_frame(path: Path, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> pd.D
     DataError
         If the file is empty or cannot be parsed.
     """
-    import pandas as pd
 
     if not path.is_file():
         raise FileNotFoundError(f"Table '{path}' does not exist or is not a file.")
@@ -120,25 +112,46 @@ def load_frame(path: Path, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> pd.D
         raise DataError(f"Table '{path}' cannot be read as text: {error}") from error
     if path.suffix.lower() == ".jsonl":
         return _load_jsonl(text, path)
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    return _load_separated(text, path, "\t" if path.suffix.lower() == ".tsv" else ",")
+
+
+def _load_separated(text: str, path: Path, separator: str) -> pd.DataFrame:
+    """Parse CSV or TSV; a row with more or fewer cells than the header is a fault, never shifted."""
+    import pandas as pd
+
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    rows, faults = [], []
     try:
-        return pd.read_csv(
-            io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skipinitialspace=False
+        header = next(reader, [])
+        for row in reader:
+            if len(row) == len(header):
+                rows.append(row)
+            elif row:
+                faults.append(f"line {reader.line_num} has {len(row)} cells")
+    except csv.Error as error:
+        raise DataError(f"Table '{path}' cannot be parsed: line {reader.line_num}: {error}") from error
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        faults.append(f"the header names {', '.join(map(repr, repeated))} twice")
+    if faults:
+        raise DataError(
+            f"Table '{path}' has a header of {len(header)} cells, but {len(faults)} fault(s): "
+            f"{'; '.join(faults[:5])}. Quote texts that hold the separator."
         )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise DataError(f"Table '{path}' cannot be parsed: {error}") from error
+    return pd.DataFrame(rows, columns=header, dtype=str)
 
 
 def _load_jsonl(text: str, path: Path) -> pd.DataFrame:
     import pandas as pd
 
     records = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines(): U+2028 and U+0085 may stand in a JSON string.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"Table '{path}' line {number} is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise DataError(f"Table '{path}' line {number} is not a JSON object: {line[:60]!r}")
@@ -185,7 +198,8 @@ def rename_columns(frame: pd.DataFrame, columns: Mapping[str, str], path: Path) 
             )
     if faults:
         raise DataError(f"--columns does not fit table '{path}': " + "; ".join(faults) + ".")
-    frame = frame.rename(columns={theirs: ours for ours, theirs in columns.items()})
+    shadowed = [ours for ours, theirs in columns.items() if ours in frame.columns and ours != theirs]
+    frame = frame.drop(columns=shadowed).rename(columns={theirs: ours for ours, theirs in columns.items()})
     if "id" not in frame.columns:
         raise DataError(
             f"Table '{path}' has the columns {', '.join(map(repr, frame.columns))} and none is 'id'. "
@@ -197,9 +211,6 @@ def rename_columns(frame: pd.DataFrame, columns: Mapping[str, str], path: Path) 
 def _sample(record: Mapping[str, str], root: Path) -> Sample:
     image_name = record.get("image", "").strip()
     text_name = record.get("text_path", "").strip()
-    split = record.get("split", "").strip().lower()
-    if split not in _SPLIT_NAMES:
-        raise DataError(f"split {split!r} is not one of {', '.join(SPLITS)} or empty")
     return Sample(
         id=repair_id(record["id"]),
         text=record.get("text"),
@@ -207,7 +218,7 @@ def _sample(record: Mapping[str, str], root: Path) -> Sample:
         image_path=_inside(root, image_name) if image_name else None,
         image_name=image_name,
         label=repair_label(record.get("label")),
-        split=_SPLIT_NAMES[split],
+        split=repair_split(record.get("split", "")),
         group=record.get("group", "").strip() or None,
     )
 

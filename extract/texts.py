@@ -82,7 +82,9 @@ def normal_encoding(name: str) -> str:
         If there is no such encoding.
     """
     try:
-        return codecs.lookup(name.strip()).name
+        found = codecs.lookup(name.strip())
+        "".encode(found.name)  # refuses codecs such as hex, which turn bytes into bytes
+        return found.name
     except LookupError as error:
         raise ValueError(
             f"encoding {name!r} is not known; use names such as utf-8, gb18030, cp1252, latin-1"

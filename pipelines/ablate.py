@@ -78,23 +78,23 @@ def ablate(settings: AblateSettings) -> Ablation:
         found = read_json(run.path / METRICS)
         return Ablation(run.path, found["rows"], found["majority"], found["seconds"], True)
     check_trainable(matrix, settings.folds)
-    run.begin()
-    rows = _rows(settings, matrix)
-    majority = majority_scores(matrix.labels[matrix.training], len(matrix.class_names))
-    seconds = round(time.perf_counter() - began, 3)
-    folder = run.result
-    metrics = {
-        "metric": score_name(settings.metric),
-        "n": len(matrix.training),
-        "rows": rows,
-        "majority": majority,
-        "seconds": seconds,
-    }
-    write_json(folder / METRICS, metrics)
-    write_json(folder / "config.json", run.config)
-    _write_tables(folder, rows)
-    write_ablation_report(folder, folder / REPORT, title=run.path.name)
-    return Ablation(run.publish(), rows, majority, seconds, False)
+    with run.working():
+        rows = _rows(settings, matrix)
+        majority = majority_scores(matrix.labels[matrix.training], len(matrix.class_names))
+        seconds = round(time.perf_counter() - began, 3)
+        folder = run.result
+        metrics = {
+            "metric": score_name(settings.metric),
+            "n": len(matrix.training),
+            "rows": rows,
+            "majority": majority,
+            "seconds": seconds,
+        }
+        write_json(folder / METRICS, metrics)
+        write_json(folder / "config.json", run.config)
+        _write_tables(folder, rows)
+        write_ablation_report(folder, folder / REPORT, title=run.path.name)
+        return Ablation(run.publish(), rows, majority, seconds, False)
 
 
 def _config(settings: AblateSettings, matrix: Matrix) -> dict[str, Any]:
@@ -187,6 +187,7 @@ def _row(
                 y,
                 n_classes=n_classes,
                 metric=settings.metric,
+                folds=folds,
                 random_state=settings.seed,
             )
         )

@@ -5,6 +5,7 @@ Errors are one clear line; the exit status is 0 for done, 1 for failed and 2 for
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
@@ -209,14 +210,18 @@ def _replayed(options: Namespace, words: Sequence[str]) -> Namespace:
     if options.config is None:
         return options
     from pipelines.errors import UsageError
-    from pipelines.runs import read_json
+    from pipelines.matrices import check_stores_unchanged
+    from pipelines.runs import check_config, read_json
 
     config = read_json(options.config)
+    check_config(config, options.config)
     if config.get("command") != options.verb:
         raise UsageError(
             f"'{options.config}' was written by '{config.get('command')}', not by '{options.verb}'."
         )
     given = given_options(words)
+    if "features" not in given:
+        check_stores_unchanged(config["spaces"], options.config)
     recorded: dict[str, Any] = {
         "features": [f"{space['path']}:{space['space']}" for space in config["spaces"]],
         "head": config["heads"][0],
@@ -253,7 +258,7 @@ def _report_page(options: Namespace, _words: list[str]) -> None:
         write_ablation_report if read_json(options.run / CONFIG).get("command") == "ablate" else write_report
     )
     write(options.run, target, title=options.run.resolve().name)
-    say(f'{{"report": "{target}"}}' if options.json else str(target))
+    say(json.dumps({"report": str(target)}) if options.json else str(target))
 
 
 def _demo(options: Namespace, _words: list[str]) -> None:

@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
-from cache import Plan, RowTable, ShardData, SpaceSpec, Split, Status, canonical_json, sha256_hex, write_store
-from extract import DataError, library_versions, load_frame, rename_columns, repair_id, repair_label
+from cache import (
+    FeatureStore,
+    Plan,
+    RowTable,
+    ShardData,
+    SpaceSpec,
+    Split,
+    Status,
+    StoreError,
+    canonical_json,
+    sha256_hex,
+    write_store,
+)
+from extract import (
+    DataError,
+    library_versions,
+    load_frame,
+    rename_columns,
+    repair_id,
+    repair_label,
+    repair_split,
+)
 from pipelines.console import say, tell
 from pipelines.errors import UsageError
 
-_SPLITS = {"": Split.NONE, "train": Split.TRAIN, "val": Split.VAL, "test": Split.TEST}
+_SPLIT_CODES = {"": Split.NONE, "train": Split.TRAIN, "val": Split.VAL, "test": Split.TEST}
 _ARRAY_SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
 
 
@@ -60,13 +82,34 @@ def import_arrays(settings: ImportSettings) -> Path:
         if len(matrix) != n_rows:
             raise DataError(
                 f"Array '{settings.arrays[modality]}' has {len(matrix):,} rows, but table "
-                f"'{settings.table}' has {n_rows:,}. Rows must be the same, in the same order."
+                f"'{settings.table}' has {n_rows:,}. Rows must be the same, in the same order, and "
+                "a CSV of numbers needs a header line."
             )
     data = {modality: _shard(modality, matrix) for modality, matrix in matrices.items()}
     status = np.stack([shard.status for shard in data.values()], axis=1)
     plan, meta = _plan(matrices, class_names, n_rows, columns)
+    if _is_there(settings.out, plan.fingerprint):
+        tell(f"Nothing to do: '{settings.out}' was made from this table and these arrays.")
+        return settings.out
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     return write_store(settings.out, plan, table=RowTable(**columns, status=status), data=data, meta=meta)
+
+
+def _is_there(path: Path, fingerprint: str) -> bool:
+    """Whether the store exists already; any other file at its place is left alone."""
+    if not os.path.lexists(path):
+        return False
+    if path.is_file() and path.stat().st_size:
+        try:
+            with FeatureStore.open(path) as store:
+                if store.fingerprint == fingerprint:
+                    return True
+        except StoreError:
+            pass  # whatever it is, it is not ours to write over
+    raise UsageError(
+        f"'{path}' exists and is not the store of this table and these arrays. Choose another --out, or move "
+        "it away."
+    )
 
 
 def _row_columns(frame: Any, path: Path) -> tuple[list[str], dict[str, Any]]:
@@ -82,13 +125,7 @@ def _row_columns(frame: Any, path: Path) -> tuple[list[str], dict[str, Any]]:
             f"{', '.join(map(repr, repeated[:5]))}. Every id may have one row."
         )
     labels = [repair_label(record.get("label")) for record in records]
-    splits = [record.get("split", "").strip().lower() for record in records]
-    unknown = sorted(set(splits) - set(_SPLITS))
-    if unknown:
-        raise DataError(
-            f"Table '{path}' has the split(s) {', '.join(map(repr, unknown[:5]))}; allowed are train, val, "
-            "test or empty."
-        )
+    splits = [repair_split(record.get("split", "")) for record in records]
     class_names = sorted({label for label in labels if label is not None})
     codes = {name: code for code, name in enumerate(class_names)}
     groups: dict[str, int] = {}
@@ -96,7 +133,7 @@ def _row_columns(frame: Any, path: Path) -> tuple[list[str], dict[str, Any]]:
     columns: dict[str, Any] = {
         "ids": ids,
         "label": np.array([-1 if label is None else codes[label] for label in labels], dtype=np.int32),
-        "split": np.array([_SPLITS[split] for split in splits], dtype=np.uint8),
+        "split": np.array([_SPLIT_CODES[split] for split in splits], dtype=np.uint8),
         "group": np.array(
             [groups.setdefault(name, len(groups)) if name else -1 for name in names], dtype=np.int32
         ),
@@ -118,7 +155,7 @@ def _load_array(path: Path) -> np.ndarray:
         raise FileNotFoundError(f"Array '{path}' does not exist or is not a file.")
     try:
         matrix = np.asarray(_read_array(path), dtype=np.float64)
-    except (ValueError, OSError, EOFError, KeyError) as error:
+    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
         raise DataError(f"Array '{path}' cannot be read as a matrix of numbers: {error}") from error
     if matrix.ndim != 2 or not matrix.shape[1]:
         raise DataError(f"Array '{path}' has the shape {matrix.shape}; it must be (rows, width).")
@@ -129,7 +166,11 @@ def _load_array(path: Path) -> np.ndarray:
             f"Array '{path}' has {len(bad):,} row(s) with infinite or partly missing numbers, the first is "
             f"row {bad[0]}. A row without an embedding must be NaN throughout."
         )
-    return matrix.astype(np.float32)
+    with np.errstate(over="ignore"):
+        narrow = matrix.astype(np.float32)
+    if np.isinf(narrow).any():
+        raise DataError(f"Array '{path}' holds numbers beyond the range of float32 (3.4e38).")
+    return narrow
 
 
 def _read_array(path: Path) -> Any:

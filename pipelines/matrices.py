@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cache import FeatureStore, SpaceError, Split, align
-from pipelines.errors import UsageError
+from pipelines.errors import RunError, UsageError
 from tuning import connected_groups
 
 FEATURES_FOLDER = Path("features")
@@ -134,6 +134,37 @@ def default_features(folder: Path = FEATURES_FOLDER) -> list[str]:
         f"Several stores in '{folder}/' offer the same modality ({choices}). Choose with --features "
         "FILE[:SPACE]."
     )
+
+
+def check_stores_unchanged(spaces: Sequence[Mapping[str, Any]], source: Path) -> None:
+    """Refuse stores that are not the ones a run recorded.
+
+    Parameters
+    ----------
+    spaces : sequence of mapping
+        As in ``config.json``.
+    source : Path
+        What recorded them, for the message.
+
+    Raises
+    ------
+    RunError
+        If a store is missing or has another fingerprint.
+    """
+    for space in spaces:
+        path = Path(space["path"])
+        if not path.exists():
+            raise RunError(
+                f"'{source}' used store '{path}', which is not there (relative to the current folder). Run "
+                "from the folder where it was made, or name the stores with --features."
+            )
+        with FeatureStore.open(path) as store:
+            if store.fingerprint != space["store_fingerprint"]:
+                raise RunError(
+                    f"Store '{path}' has changed since '{source}' was written (fingerprint "
+                    f"{store.fingerprint[:12]}, recorded is {space['store_fingerprint'][:12]}). Tune again, "
+                    "or name stores with --features."
+                )
 
 
 def split_spec(spec: str) -> tuple[Path, str | None]:

@@ -91,6 +91,7 @@ def _runner_up(
         y,
         n_classes=n_classes,
         metric=found.metric,
+        folds=found.folds,
         random_state=random_state,
     )
     return {**second.configuration.as_dict(), "number": second.number, "score": second.score, **compared}
@@ -101,6 +102,7 @@ def test_scores(pipeline: Any, matrix: Matrix) -> dict[str, Any] | None:
     rows = matrix.test
     if not len(rows):
         return None
+    shared = np.isin(matrix.groups[rows], matrix.groups[matrix.training])
     names = matrix.class_names
     probabilities = np.zeros((len(rows), len(names)), dtype=np.float32)
     probabilities[:, pipeline.classes_] = pipeline.predict_proba(matrix.X[rows])
@@ -109,6 +111,7 @@ def test_scores(pipeline: Any, matrix: Matrix) -> dict[str, Any] | None:
     scores: dict[str, Any] = dict(cv_summary(probabilities, y, whole, n_classes=len(names), random_state=0))
     return {
         "n": len(rows),
+        "sharing_text_image_or_group_with_training": int(shared.sum()),
         **{name: scores[name] for name in SCORES},
         "per_class": class_scores(probabilities.argmax(axis=1), y, names),
     }

@@ -52,6 +52,12 @@ def _batch_size(text: str) -> int | None:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
 def _share(text: str) -> float:
     """Parse ``0.1`` or ``10%``."""
     try:
@@ -160,7 +166,7 @@ def add_extract(parser: Parser) -> None:
         help="text cleaning recipe (default: %(default)s)",
     )
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder with the backbone's weights")
-    parser.add_argument("--limit", type=int, metavar="N", help="embed only the first N samples")
+    parser.add_argument("--limit", type=_count, metavar="N", help="embed only the first N samples")
     parser.add_argument(
         "--max-bad",
         type=_share,
@@ -340,17 +346,20 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
 
 def build_parser() -> Parser:
     """Return the parser of ``embedonce``."""
-    parser = Parser(prog="embedonce", description="Embed once. Train, tune and compare in seconds.")
+    parser = Parser(
+        prog="embedonce", allow_abbrev=False, description="Embed once. Train, tune and compare in seconds."
+    )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, (summary, add) in VERBS.items():
-        add(verbs.add_parser(verb, help=summary, description=f"{summary[0].upper()}{summary[1:]}."))
+        description = f"{summary[0].upper()}{summary[1:]}."
+        add(verbs.add_parser(verb, help=summary, description=description, allow_abbrev=False))
     return parser
 
 
 def build_single_parser(prog: str, verb: str) -> Parser:
     """Return the parser of a command that is one verb, such as ``tune``."""
     summary, add = VERBS[verb]
-    parser = Parser(prog=prog, description=f"{summary[0].upper()}{summary[1:]}.")
+    parser = Parser(prog=prog, allow_abbrev=False, description=f"{summary[0].upper()}{summary[1:]}.")
     add(parser)
     parser.set_defaults(verb=verb)
     return parser

@@ -12,7 +12,7 @@ import numpy as np
 
 from extract import DataSet, Sample, read_data_set
 from pipelines.console import say, table, tell
-from pipelines.errors import RunError, UsageError
+from pipelines.errors import UsageError
 from pipelines.prediction_rows import (
     EmbeddingOptions,
     PredictionRows,
@@ -21,7 +21,7 @@ from pipelines.prediction_rows import (
     own_unlabelled_rows,
     stored_rows,
 )
-from pipelines.runs import CONFIG, MODEL, read_json, write_predictions
+from pipelines.runs import CONFIG, MODEL, check_config, read_json, write_predictions
 
 if TYPE_CHECKING:
     from heads import LoadedModel
@@ -91,10 +91,7 @@ def predict(settings: PredictSettings) -> Predictions:
     from heads import load_model
 
     config = read_json(settings.run / CONFIG)
-    if "spaces" not in config:
-        raise RunError(
-            f"'{settings.run / CONFIG}' names no spaces; it is not the config of a tune or train run."
-        )
+    check_config(config, settings.run / CONFIG)
     model = load_model(settings.run / MODEL)
     how = EmbeddingOptions(settings.device, settings.weights, settings.encodings)
     if settings.features:
@@ -147,6 +144,8 @@ def print_predictions(predictions: Predictions, settings: PredictSettings, *, as
         say(table([[name, f"{p:.4f}"] for name, p in probabilities.items()], ["class", "probability"]))
         say(predictions.tags[0])
         return
+    if settings.out.is_dir() or not settings.out.absolute().parent.is_dir():
+        raise UsageError(f"'{settings.out}' cannot be written: it is a folder, or its folder does not exist.")
     write_predictions(settings.out, predictions.ids, predictions.tags)
     counts = {name: predictions.tags.count(name) for name in predictions.class_names}
     if as_json:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +27,10 @@ from extract import (
 )
 from pipelines.errors import RunError, UsageError
 from pipelines.extract import PassPrinter
-from pipelines.matrices import split_spec
+from pipelines.matrices import check_stores_unchanged, split_spec
 
 if TYPE_CHECKING:
-    from extract import Backbone
+    from extract import Backbone, PassReport
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,9 @@ class PredictionRows:
 
 
 def own_unlabelled_rows(run: Path, spaces: Sequence[Mapping[str, Any]]) -> PredictionRows:
-    files = {}
-    for space in spaces:
-        path = Path(space["path"])
-        if not path.exists():
-            raise RunError(
-                f"Run '{run}' used store '{path}', which is not there (relative to the current folder). Run "
-                "from the folder where it was tuned, or name the stores with --features."
-            )
-        with FeatureStore.open(path) as store:
-            if store.fingerprint != space["store_fingerprint"]:
-                raise RunError(
-                    f"Store '{path}' has changed since run '{run}' was made (fingerprint "
-                    f"{store.fingerprint[:12]}, the run used {space['store_fingerprint'][:12]}). Tune "
-                    "again, or name stores with --features to predict all their rows."
-                )
-        files[space["block"]] = path
+    """Return the unlabelled rows of the run's own stores, which must not have changed."""
+    check_stores_unchanged(spaces, run)
+    files = {space["block"]: Path(space["path"]) for space in spaces}
     return stored_rows(files, spaces, unlabelled_only=True)
 
 
@@ -154,19 +141,26 @@ def embedded_rows(
 ) -> PredictionRows:
     """Embed a data set with the run's backbones into a temporary folder, and read it from there."""
     files: dict[str, Path] = {}
+    broken: list[str] = []
     with tempfile.TemporaryDirectory(prefix="embedonce-predict-") as folder:
         for number, (key, members) in enumerate(_by_backbone(spaces).items()):
             wanted = [s for s in members if s["space"].split(".")[0] in data_set.modalities]
             if not wanted:
                 continue
-            path = _pass(key, wanted, data_set, Path(folder) / str(number), how)
-            files.update({space["block"]: path for space in wanted})
+            report = _pass(key, wanted, data_set, Path(folder) / str(number), how)
+            files.update({space["block"]: report.path for space in wanted})
+            broken += [f"not ok: {guid} ({why})" for guid, why in report.not_ok.items()]
         if not files:
             needed = ", ".join(space["space"] for space in spaces)
             raise UsageError(
                 f"The run was trained on {needed}; the input has only {' and '.join(data_set.modalities)}."
             )
-        return stored_rows(files, spaces, unlabelled_only=False)
+        rows = stored_rows(files, spaces, unlabelled_only=False)
+    nothing = np.flatnonzero(np.isnan(rows.X).all(axis=1))
+    if len(nothing) == len(rows.ids):
+        raise RunError(f"There is nothing to predict from: {'; '.join(dict.fromkeys(broken))}.")
+    unknown = [f"answered from nothing but the training means: {rows.ids[row]}" for row in nothing]
+    return replace(rows, notes=(*dict.fromkeys(broken), *unknown, *rows.notes))
 
 
 _PassKey = tuple[str, str, str]
@@ -185,7 +179,7 @@ def _pass(
     data_set: DataSet,
     out: Path,
     how: EmbeddingOptions,
-) -> Path:
+) -> PassReport:
     name, clean, precision = key
     if not clean or not precision:
         raise UsageError(
@@ -214,7 +208,7 @@ def _pass(
                 "was trained on (its weights or preprocessing differ). Pass the right weights with "
                 f"--weights {name}=DIR."
             )
-    return report.path
+    return report
 
 
 def _open_again(name: str, how: EmbeddingOptions) -> Backbone:

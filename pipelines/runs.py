@@ -11,7 +11,8 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class RunFolder:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Settings that change the result: not the versions, nor where files lie."""
+        """Settings that may change the result: not the versions, nor where files lie."""
         return _identity(self.config)
 
     @property
@@ -66,15 +67,38 @@ class RunFolder:
         """Whether the finished run is there."""
         return (self.path / METRICS).is_file()
 
-    def begin(self) -> None:
-        """Make the work folder and note the settings in it."""
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Hold the run for this process, and note its settings in the work folder.
+
+        The system lets go of the lock when the process ends, however it does.
+
+        Raises
+        ------
+        RunError
+            If another process holds the run, or has just finished it, or something else is in its place.
+        """
+        import fcntl
+
         if self.path.exists() and not self.is_done:
             raise RunError(
                 f"'{self.path}' exists and is not a run (it has no {METRICS}). Choose another --out or "
                 "--study."
             )
         (self.work / "trials").mkdir(parents=True, exist_ok=True)
-        write_file(self.work / CONFIG, _json(self.config))
+        with (self.work / "LOCK").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(
+                    f"Run '{self.path}' is being made by another process right now. Wait for it, or choose "
+                    "another --out."
+                ) from error
+            if self.is_done:
+                shutil.rmtree(self.work)
+                raise RunError(f"Run '{self.path}' was finished by another process just now; use it.")
+            write_file(self.work / CONFIG, _json(self.config))
+            yield
 
     @property
     def memory(self) -> TrialFolder:
@@ -109,7 +133,7 @@ class RunFolder:
 
 
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in config.items() if key not in ("versions", "timeout", "storage")}
+    kept = {key: value for key, value in config.items() if key not in ("versions", "storage")}
     kept["spaces"] = [
         {k: v for k, v in space.items() if k not in ("path",)} for space in config.get("spaces", [])
     ]
@@ -210,6 +234,36 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise RunError(f"'{path}' does not hold a JSON object.")
     return values
+
+
+_SPACE_KEYS = {
+    "path",
+    "space",
+    "block",
+    "width",
+    "backbone",
+    "space_fingerprint",
+    "store_fingerprint",
+    "clean",
+    "precision",
+}
+
+
+def check_config(config: Mapping[str, Any], path: Path) -> None:
+    """Refuse a ``config.json`` without the settings and spaces that a run records.
+
+    Raises
+    ------
+    RunError
+        Naming what is missing.
+    """
+    spaces = config.get("spaces")
+    if not isinstance(spaces, list) or not spaces or not all(isinstance(space, dict) for space in spaces):
+        raise RunError(f"'{path}' names no spaces; it is not the config.json of a tune, train or ablate run.")
+    missing = sorted({key for space in spaces for key in _SPACE_KEYS - set(space)})
+    missing += [key for key in ("command", "heads", "seed", "folds", "metric") if key not in config]
+    if missing:
+        raise RunError(f"'{path}' is damaged: it lacks {', '.join(map(repr, missing))}. Make the run again.")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

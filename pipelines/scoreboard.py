@@ -62,6 +62,10 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
         shown = ", ".join(f"{name} {metrics['test'][name]['mean']:.3f}" for name in SHOWN)
         say(f"test split ({metrics['test']['n']:,} rows, scored once): {shown}")
     say(verdict(metrics))
+    if metrics.get("stopped_by_timeout"):
+        tell(
+            f"--timeout stopped the search after {metrics['n_trials']} trials; a run without it starts anew."
+        )
     if not result.nothing_to_do:
         tell(
             f"{metrics['n']:,} labelled rows, {metrics['n_trials']} trial(s) in "
@@ -97,7 +101,7 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     if other is None:
         return winner
     low, high = other["ci95"]
-    clear = "differs from" if low > 0 or high < 0 else "cannot be told from"
+    clear = "is better than" if low > 0 else "cannot be told from"
     return (
         f"{winner}; it {clear} the runner-up {other['head']} (difference {other['difference']:+.3f}, 95 % "
         f"interval {low:+.3f} to {high:+.3f}, p = {other['p_value']:.2f})"

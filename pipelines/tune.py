@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cache import Split
 from heads import HEADS, RESAMPLERS
 from pipelines.console import tell
 from pipelines.errors import RunError, UsageError
@@ -120,17 +121,39 @@ def _run(command: str, settings: TuneSettings) -> RunResult:
     began = time.perf_counter()
     specs = settings.features or tuple(default_features())
     matrix = read_matrix(specs)
-    for note in matrix.notes:
+    for note in (*matrix.notes, *split_notes(matrix)):
         tell(f"note: {note}")
     run = RunFolder(settings.out, settings.study, run_config(command, settings, matrix))
     if run.is_done:
         return RunResult(run.path, read_json(run.path / METRICS), nothing_to_do=True)
     check_trainable(matrix, settings.folds)
-    run.begin()
-    found = _search(command, settings, matrix, run)
-    _write_run(run, found, matrix, settings, began)
-    path = run.publish()
+    if command == "train":
+        single_configuration(settings)  # wrong parameters are named before anything is written
+    with run.working():
+        asked = time.perf_counter()
+        found = _search(command, settings, matrix, run)
+        timed_out = settings.timeout is not None and time.perf_counter() - asked >= settings.timeout
+        _write_run(run, found, matrix, settings, began, timed_out=timed_out)
+        path = run.publish()
     return RunResult(path, read_json(path / METRICS), nothing_to_do=False)
+
+
+def split_notes(matrix: Matrix) -> list[str]:
+    """Say how the manifest's splits are used, where that could surprise."""
+    notes = []
+    validation = int(((matrix.splits == Split.VAL) & (matrix.labels >= 0)).sum())
+    if validation:
+        notes.append(
+            f"{validation:,} labelled rows of split 'val' are cross-validated and trained on like the "
+            "others; only split 'test' is held out"
+        )
+    shared = int(np.isin(matrix.groups[matrix.test], matrix.groups[matrix.training]).sum())
+    if shared:
+        notes.append(
+            f"{shared:,} of {len(matrix.test):,} test rows share a text, a picture or a group with training "
+            "rows: their score is too good"
+        )
+    return notes
 
 
 def run_config(command: str, settings: TuneSettings, matrix: Matrix) -> dict[str, Any]:
@@ -235,7 +258,13 @@ def single_configuration(settings: TuneSettings) -> Configuration:
 
 
 def _write_run(
-    run: RunFolder, found: SearchResult, matrix: Matrix, settings: TuneSettings, began: float
+    run: RunFolder,
+    found: SearchResult,
+    matrix: Matrix,
+    settings: TuneSettings,
+    began: float,
+    *,
+    timed_out: bool,
 ) -> None:
     from heads import save_model
 
@@ -265,6 +294,7 @@ def _write_run(
     write_predictions(folder / PREDICTIONS, [matrix.ids[i] for i in matrix.unlabelled], tags)
     test = test_scores(pipeline, matrix)
     metrics = metrics_of_run(found, matrix.labels[rows], names, test=test, random_state=settings.seed)
+    metrics["stopped_by_timeout"] = timed_out
     metrics["n_parameters"] = int(pipeline.named_steps["head"].n_parameters)
     metrics["seconds"] = round(time.perf_counter() - began, 3)
     write_json(folder / METRICS, metrics)

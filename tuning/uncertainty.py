@@ -133,10 +133,11 @@ def paired_difference(
     *,
     n_classes: int,
     metric: str = "macro-f1",
+    folds: Sequence[Fold] | None = None,
     n_bootstrap: int = 1000,
     random_state: int = 0,
 ) -> Difference:
-    """Score of A minus score of B on the same rows, all folds pooled.
+    """Score of A minus score of B on the same rows.
 
     Parameters
     ----------
@@ -147,14 +148,16 @@ def paired_difference(
     n_classes : int
     metric : str
         A score name.
+    folds : sequence of (train, valid), optional
+        Given, the score is the mean over folds, as in `cv_summary` and the search; else all rows are pooled.
     n_bootstrap, random_state : int
 
     Returns
     -------
     Difference
-        ``ci95`` is the percentile interval over bootstraps of the rows within each true class, in which a row
-        brings both its predictions. ``p_value`` is twice the smaller share of draws on either side of 0,
-        counting one more draw than were made on each side, so it is never 0 (Davison and Hinkley 1997).
+        ``ci95`` is the percentile interval over bootstraps of the rows within each fold and true class, in
+        which a row brings both its predictions. ``p_value`` is twice the smaller share of draws on either
+        side of 0, counting one more draw than were made on each side, so it is never 0 (Davison and Hinkley 1997).
 
     Raises
     ------
@@ -166,13 +169,18 @@ def paired_difference(
     codes = class_codes(y, n_classes)
     a = _most_probable(oof_a, len(codes), n_classes, name="oof_a")
     b = _most_probable(oof_b, len(codes), n_classes, name="oof_b")
-    joint = np.zeros((n_classes, n_classes, n_classes), dtype=np.int64)  # true class, class by A, class by B
-    np.add.at(joint, (codes, a, b), 1)
-    flat = joint.reshape(n_classes, n_classes * n_classes)
+    parts = [np.arange(len(codes))] if folds is None else [valid for _, valid in folds]
+    # fold, true class, class by A, class by B
+    joint = np.zeros((len(parts), n_classes, n_classes, n_classes), dtype=np.int64)
+    for fold, rows in enumerate(parts):
+        np.add.at(joint[fold], (codes[rows], a[rows], b[rows]), 1)
+    flat = joint.reshape(len(parts), n_classes, n_classes * n_classes)
     drawn = _redraw(flat, n_bootstrap, np.random.default_rng(random_state)).reshape(n_bootstrap, *joint.shape)
 
     def difference(cells: Ints) -> Floats:
-        return score(cells.sum(axis=-1), name) - score(cells.sum(axis=-2), name)
+        by_fold = score(cells.sum(axis=-1), name) - score(cells.sum(axis=-2), name)
+        means: Floats = by_fold.mean(axis=-1)
+        return means
 
     draws = difference(drawn)
     smaller_side = min(int((draws <= 0).sum()), int((draws >= 0).sum()))

@@ -127,7 +127,7 @@ def _runner_up(other: Mapping[str, Any] | None) -> str:
     if other is None:
         return ""
     low, high = other["ci95"]
-    word = "differs from" if low > 0 or high < 0 else "cannot be told from"
+    word = "is better than" if low > 0 else "cannot be told from"
     return (
         f"<p>The winner {word} the runner-up ({escape(other['head'])}): "
         f"difference {other['difference']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, "

@@ -138,3 +138,21 @@ def test_wrong_paths_say_what_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "x.docx").touch()
     with pytest.raises(DataError, match=r"'\.docx'"):
         read_data_set(tmp_path / "x.docx")
+
+
+def test_guid_layout_counts_spare_files_of_a_listed_id(tmp_path: Path) -> None:
+    """Of three pictures of one id, one is used and the others are counted as ignored."""
+    (tmp_path / "data").mkdir()
+    for name in ("1.JPG", "1.jpg", "1.png"):
+        write_picture(tmp_path / "data" / name, (9, 9, 9), seed=0)
+    write_list(tmp_path / "train.txt", [("1", "a")])
+    data_set = read_data_set(tmp_path)
+    assert data_set.samples[0].image_name == "data/1.jpg"
+    assert data_set.notes["files ignored"].startswith("2 not in any list")
+
+
+def test_old_mac_line_ends_are_read(tmp_path: Path) -> None:
+    """A list with CR alone as line end is a list."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "train.txt").write_bytes(b"guid,tag\r1,a\r2,b\r")
+    assert [s.id for s in read_data_set(tmp_path).samples] == ["1", "2"]

@@ -100,3 +100,23 @@ def test_broken_tables_are_one_clear_error(tmp_path: Path, name: str, data: byte
     (tmp_path / name).write_bytes(data)
     with pytest.raises(DataError, match=name):
         read_data_set(tmp_path / name)
+
+
+def test_rows_that_do_not_fit_the_header_are_named_not_shifted(tmp_path: Path) -> None:
+    """An unquoted comma in a text is a fault with its line, wherever it stands; so is a short row."""
+    (tmp_path / "t.csv").write_text("id,text,label\n1,hello, world,a\n2,bye\n3,yes,a\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"2 fault\(s\): line 2 has 4 cells; line 3 has 2 cells"):
+        read_data_set(tmp_path / "t.csv")
+
+
+def test_jsonl_keeps_unicode_line_separators(tmp_path: Path) -> None:
+    """U+2028 inside a JSON string is part of the text, not the end of the line."""
+    records = [{"id": "1", "text": "a\u2028b\u0085c", "label": "x"}]
+    (tmp_path / "t.jsonl").write_text(json.dumps(records[0], ensure_ascii=False), encoding="utf-8")
+    assert read_data_set(tmp_path / "t.jsonl").samples[0].text == "a\u2028b\u0085c"
+
+
+def test_none_is_a_class_name(tmp_path: Path) -> None:
+    """Stance data has a class called none; only the empty cell and null mean "no label"."""
+    (tmp_path / "t.csv").write_text("id,text,label\n1,a,none\n2,b,\n3,c,null\n4,d,favor\n", encoding="utf-8")
+    assert [s.label for s in read_data_set(tmp_path / "t.csv").samples] == ["none", None, None, "favor"]

@@ -130,6 +130,15 @@ def test_unknown_option_exits_with_two(capsys: pytest.CaptureFixture[str]) -> No
     assert "--trails" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words", [["extract", "--backbone", "minilm-l6", "--limit", "-1"], ["tune", "--tri", "3"]]
+)
+def test_options_are_neither_negative_nor_abbreviated(words: list[str]) -> None:
+    """A negative --limit would cut from the end, and a cut option name would lose against --config."""
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+
+
 def test_missing_weights_are_one_message_with_two_ways(
     in_world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

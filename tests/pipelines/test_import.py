@@ -140,3 +140,21 @@ def test_import_refuses_repeated_ids(tmp_path: Path, capsys: pytest.CaptureFixtu
         == 1
     )
     assert "more than once: '1'" in capsys.readouterr().err
+
+
+def test_import_never_writes_over_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same import again has nothing to do; its own table, a folder or another store is left alone."""
+    table, array, out = _table(tmp_path), tmp_path / "x.npy", tmp_path / "s.h5"
+    np.save(array, np.ones((12, 3)))
+    command = ["import", "--table", str(table), "--text", str(array), "--out"]
+    assert main([*command, str(out)]) == 0
+    before = out.read_bytes()
+    assert main([*command, str(out)]) == 0
+    assert "Nothing to do" in capsys.readouterr().err
+    np.save(array, np.full((12, 3), 2.0))
+    for target in (out, table, tmp_path):
+        kept = target.read_bytes() if target.is_file() else None
+        assert main([*command, str(target)]) == 2
+        assert "exists and is not the store" in capsys.readouterr().err
+        assert kept is None or target.read_bytes() == kept
+    assert out.read_bytes() == before

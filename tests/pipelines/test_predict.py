@@ -138,3 +138,25 @@ def test_folder_backbone_asks_for_its_weights(in_world: World, capsys: pytest.Ca
     """A backbone that came from a folder cannot be guessed."""
     assert main(["predict", "--run", str(in_world.run), "--text", "x"]) == 2
     assert "--weights tiny-clip=DIR" in capsys.readouterr().err
+
+
+def test_broken_raw_inputs_are_named(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A picture that is none is named; with no usable input at all there is no answer."""
+    junk = tmp_path / "junk.jpg"
+    junk.write_text("hello", encoding="utf-8")
+    command = [
+        "predict",
+        "--run",
+        str(in_world.run),
+        "--weights",
+        f"tiny-clip={in_world.clip}",
+        "--image",
+        str(junk),
+    ]
+    assert main([*command, "--text", "the cat"]) == 0
+    assert "not ok: input (image_format)" in capsys.readouterr().err
+    assert main(command) == 1
+    assert "nothing to predict from: not ok: input (image_format)" in capsys.readouterr().err
+    assert main([*command, "--text", "  "]) == 1

@@ -269,3 +269,46 @@ def test_test_split_is_scored_once_and_never_trained_on(tmp_path: Path) -> None:
     assert metrics["test"]["accuracy"]["mean"] < 0.1
     with FeatureStore.open(store) as opened:
         assert opened.n_rows == 120
+
+
+def test_two_processes_cannot_make_the_same_run(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While one process makes a run, another is told so; the system frees the run when the process ends."""
+    import fcntl
+
+    work = tmp_path / "shared.work"
+    command = ["train", "--folds", "3", "--study", "shared", "--out", str(tmp_path)]
+    work.mkdir()
+    with (work / "LOCK").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert main(command) == 1
+        assert "another process" in capsys.readouterr().err
+    assert main(command) == 0
+
+
+def test_a_search_stopped_by_its_timeout_is_another_run(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A search that ran out of time says so, and the same search without a limit starts anew."""
+    command = ["tune", "--heads", "logreg", "--folds", "3", "--trials", "40", "--out", str(tmp_path)]
+    assert main([*command, "--timeout", "0.05"]) == 0
+    assert "--timeout stopped the search" in capsys.readouterr().err
+    stopped = json.loads(next(tmp_path.glob("*/metrics.json")).read_text(encoding="utf-8"))
+    assert stopped["n_trials"] < 40
+    assert main([*command, "--trials", "4"]) == 0
+    assert len(list(tmp_path.glob("*/metrics.json"))) == 2
+
+
+def test_config_refuses_a_store_that_has_changed(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Replaying a run on another store under the same name would not be a replay."""
+    config = json.loads((in_world.run / "config.json").read_text(encoding="utf-8"))
+    config["spaces"][0]["store_fingerprint"] = "0" * 64
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert main(["tune", "--config", str(tmp_path / "config.json"), "--out", str(tmp_path)]) == 1
+    assert "has changed since" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text('{"command": "tune"}', encoding="utf-8")
+    assert main(["tune", "--config", str(tmp_path / "config.json")]) == 1
+    assert "names no spaces" in capsys.readouterr().err

@@ -153,3 +153,16 @@ def test_uncertainty_refuses_tables_of_other_rows(scored):
         mcnemar(a, a[1:], y)
     with pytest.raises(ValueError, match="'y' has no rows"):
         majority_scores(np.zeros(0, int), 3)
+
+
+def test_paired_difference_over_folds_is_the_difference_of_the_means():
+    """With folds, the difference is that of the two `cv_summary` means, so it cannot contradict a search."""
+    rng = np.random.default_rng(5)
+    y = rng.permutation(np.repeat([0, 1, 2], [40, 12, 20]))
+    a, b = (np.where(rng.random(72) < share, y, rng.integers(0, 3, 72)) for share in (0.6, 0.5))
+    rows = rng.permutation(72)
+    folds = [(np.setdiff1d(rows, part), part) for part in np.array_split(rows, 4)]
+    found = paired_difference(one_hot(a), one_hot(b), y, n_classes=3, folds=folds)
+    means = [cv_summary(one_hot(p), y, folds, n_classes=3)["macro_f1"]["mean"] for p in (a, b)]
+    assert found["difference"] == pytest.approx(means[0] - means[1])
+    assert found["ci95"][0] < found["difference"] < found["ci95"][1]
