@@ -157,7 +157,8 @@ def paired_difference(
     Difference
         ``ci95`` is the percentile interval over bootstraps of the rows within each fold and true class, in
         which a row brings both its predictions. ``p_value`` is twice the smaller share of draws on either
-        side of 0, counting one more draw than were made on each side, so it is never 0 (Davison and Hinkley 1997).
+        side of 0, counting one more draw than were made on each side, so it is never 0 (Davison and Hinkley
+        1997).
 
     Raises
     ------
