@@ -159,6 +159,11 @@ def add_extract(parser: Parser) -> None:
         metavar="LIST",
         help="which vectors to take (default: pooled)",
     )
+    # Named by the design so that scripts need not change later; this version stores the clean view only.
+    parser.add_argument("--views", type=int, choices=(0,), default=0, help="augmented views (so far only 0)")
+    parser.add_argument(
+        "--augment", choices=("light",), default="light", help="kind of views; no effect at 0"
+    )
     parser.add_argument(
         "--clean",
         default="basic",
