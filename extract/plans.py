@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache import Plan, RowTable, SpaceSpec, canonical_json, sha256_hex
 from extract.images import DECODING
-from extract.samples import IMAGE, TEXT, DataError, DataSet
+from extract.samples import IMAGE, DataError, DataSet
 from extract.sources import Source, SourceOptions, encoding_names, row_table
 from extract.texts import recipe_version
 
@@ -230,9 +230,3 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-__all__ = [
-    "DEFAULT_SHARD_ROWS", "IMAGE", "TEXT", "PassOptions", "PassPlan", "library_versions", "make_plan",
-    "shared_modalities",
-]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -60,7 +61,8 @@ def _leave(code: int, text: str) -> int:
     sys.stderr.write(f"\n{text}\n")
     sys.stderr.flush()
     # Worker threads may sit in a long forward; an ordinary exit would wait for them.
-    os._exit(code) if _threads_left() else None
+    if _threads_left():
+        os._exit(code)
     return code
 
 
@@ -187,7 +189,10 @@ def _predict(options: Namespace, _words: list[str]) -> None:
         columns=options.columns,
         encodings=options.encodings,
     )
-    predict.print_predictions(predict.predict(settings), settings, as_json=options.json)
+    began = time.perf_counter()
+    predictions = predict.predict(settings)
+    seconds = time.perf_counter() - began
+    predict.print_predictions(predictions, settings, seconds=seconds, as_json=options.json)
 
 
 def _ablate(options: Namespace, words: list[str]) -> None:
@@ -276,7 +281,9 @@ def _import(options: Namespace, _words: list[str]) -> None:
     settings = importing.ImportSettings(
         options.table, options.out, options.text, options.image, options.joint
     )
-    importing.print_import(importing.import_arrays(settings), as_json=options.json)
+    began = time.perf_counter()
+    path = importing.import_arrays(settings)
+    importing.print_import(path, seconds=time.perf_counter() - began, as_json=options.json)
 
 
 def _inspect(options: Namespace, _words: list[str]) -> None:

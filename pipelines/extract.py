@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from extract import (
@@ -121,7 +122,8 @@ def print_report(report: PassReport, *, as_json: bool) -> None:
         _print_counts(report)
     _print_summary(report)
     if not report.nothing_to_do:
-        tell(f"{report.n_rows:,} rows in {duration(report.seconds)}. Next: tune --features {report.path}")
+        name = quote(str(report.path))
+        tell(f"{report.n_rows:,} rows in {duration(report.seconds)}. Next: tune --features {name}")
     say(str(report.path))
 
 

@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 from zipfile import BadZipFile
 
@@ -34,7 +35,7 @@ from extract import (
     repair_label,
     repair_split,
 )
-from pipelines.console import say, tell
+from pipelines.console import duration, say, tell
 from pipelines.errors import UsageError
 
 _SPLIT_CODES = {"": Split.NONE, "train": Split.TRAIN, "val": Split.VAL, "test": Split.TEST}
@@ -229,10 +230,11 @@ def _plan(
     return plan, meta
 
 
-def print_import(path: Path, *, as_json: bool) -> None:
+def print_import(path: Path, *, seconds: float, as_json: bool) -> None:
     """Print where the store is and what to do next."""
     if as_json:
         say(json.dumps({"path": str(path)}))
         return
-    tell(f"Next: embedonce inspect {path}, or tune --features {path}")
+    name = quote(str(path))
+    tell(f"done in {duration(seconds)}. Next: embedonce inspect {name}, or tune --features {name}")
     say(str(path))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from extract import DataSet, Sample, read_data_set
-from pipelines.console import say, table, tell
+from pipelines.console import duration, say, table, tell
 from pipelines.errors import UsageError
 from pipelines.prediction_rows import (
     EmbeddingOptions,
@@ -129,7 +129,9 @@ def _one_sample(settings: PredictSettings) -> DataSet:
     return DataSet(Path(), "input", (sample,), modalities)
 
 
-def print_predictions(predictions: Predictions, settings: PredictSettings, *, as_json: bool) -> None:
+def print_predictions(
+    predictions: Predictions, settings: PredictSettings, *, seconds: float, as_json: bool
+) -> None:
     """Write the answers, or print them when there is a single raw input."""
     for note in predictions.notes:
         tell(f"note: {note}")
@@ -161,4 +163,5 @@ def print_predictions(predictions: Predictions, settings: PredictSettings, *, as
             "--features or --data."
         )
     say(table([[name, count] for name, count in counts.items()], ["predicted", "rows"]))
+    tell(f"{len(predictions.ids):,} rows predicted in {duration(seconds)}.")
     say(str(settings.out))

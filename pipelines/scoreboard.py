@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from pipelines.console import duration, say, table, tell
@@ -71,7 +72,7 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
             f"{metrics['n']:,} labelled rows, {metrics['n_trials']} trial(s) in "
             f"{duration(metrics['seconds'])}."
         )
-    tell(f"Next: open {result.path / REPORT}, or embedonce predict --run {result.path}")
+    tell(f"Next: open {result.path / REPORT}, or embedonce predict --run {quote(str(result.path))}")
     say(str(result.path))
 
 

@@ -7,18 +7,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-
-@pytest.fixture(autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    """Run torch on one thread: on a busy machine, threads that wait for each other take ten times longer."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from tests.kit.threads import one_torch_thread  # noqa: F401 - a fixture of this folder
 
 
 @pytest.fixture
-def two_torch_threads(one_torch_thread: None) -> Iterator[None]:
+def two_torch_threads(one_torch_thread: None) -> Iterator[None]:  # noqa: F811 - the fixture, by name
     """Run torch on two threads, where the way work is split could show in the last bits."""
     torch.set_num_threads(2)
     yield

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 from pipelines.cli import main
 from tests.kit.data_sets import write_guid_data_set
+from tests.kit.threads import one_torch_thread  # noqa: F401 - a fixture of this folder
 from tests.kit.tiny_checkpoints import make_tiny_bert, make_tiny_clip
-
-
-@pytest.fixture(autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    """Run torch on one thread: on a busy machine, threads that wait for each other take ten times longer."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
