@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MODALITIES = ("text", "image", "joint")
@@ -31,6 +32,10 @@ class Card:
         Height and width that the network sees, in pixels.
     resize : int or None
         Length of the shorter side after resizing, in pixels.
+    resize_mode : {"shorter", "exact", "dynamic"}
+        "shorter": the shorter side becomes `resize` and the middle square is cut out. "exact": the picture is
+        squeezed to `image_size` both ways, without a crop. "dynamic": the network takes many sizes; then
+        `image_size`, `resize` and `interpolation` may be None.
     interpolation : {"bilinear", "bicubic"} or None
         Pillow filter, always with antialias.
     mean, std : tuple of 3 floats or None
@@ -42,6 +47,15 @@ class Card:
     licence, paper : str
     parameters : int or None
         Approximate number of weights.
+    weights_bytes : int or None
+        Size of the weight file that `source` offers; None estimates it as float32.
+    layers : dict of str to tuple of int
+        Modality -> width of each hidden state that readout ``layer:k`` may take, k from 0 (the input of the
+        first layer) to ``len - 1`` (the output of the last one). Empty if the network offers none.
+    prompt : str
+        Words that are put before every text, such as "query: "; part of the preprocessing.
+    default_modalities : tuple of str
+        Modalities that are embedded unless others are asked for; empty means all.
 
     Raises
     ------
@@ -65,6 +79,11 @@ class Card:
     licence: str = "unknown"
     paper: str = "unknown"
     parameters: int | None = None
+    resize_mode: str = "shorter"
+    weights_bytes: int | None = None
+    layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    prompt: str = ""
+    default_modalities: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         faults = [*self._readout_faults(), *self._text_faults(), *self._image_faults()]
@@ -76,10 +95,40 @@ class Card:
         plain = asdict(self)
         plain["modalities"] = list(self.modalities)
         plain["readouts"] = {modality: dict(widths) for modality, widths in self.readouts.items()}
-        for field in ("mean", "std"):
-            if plain[field] is not None:
-                plain[field] = list(plain[field])
+        plain["layers"] = {modality: list(widths) for modality, widths in self.layers.items()}
+        plain["default_modalities"] = list(self.default_modalities)
+        for name in ("mean", "std"):
+            if plain[name] is not None:
+                plain[name] = list(plain[name])
         return plain
+
+    def width(self, modality: str, readout: str) -> int:
+        """Return the number of columns of a readout.
+
+        Parameters
+        ----------
+        modality : str
+            One of `modalities`.
+        readout : str
+            A name from `readouts`, or ``layer:k``.
+
+        Raises
+        ------
+        ValueError
+            If the modality has no such readout; the message lists those that it has.
+        """
+        widths = self.readouts[modality]
+        if readout in widths:
+            return widths[readout]
+        layers = self.layers.get(modality, ())
+        match = re.fullmatch(r"layer:(\d{1,4})", readout)
+        if match and int(match[1]) < len(layers) and readout == f"layer:{int(match[1])}":
+            return layers[int(match[1])]
+        offered = ", ".join(widths) + (f", layer:0 to layer:{len(layers) - 1}" if layers else "")
+        raise ValueError(
+            f"Readout '{readout}' of '{self.name}' does not exist for {modality}; allowed are {offered}. "
+            "Change --readout."
+        )
 
     def _readout_faults(self) -> list[str]:
         faults = [
@@ -91,6 +140,9 @@ class Card:
             faults.append(
                 f"readouts are given for {list(self.readouts)}, modalities are {list(self.modalities)}"
             )
+        unknown = (set(self.default_modalities) | set(self.layers)) - set(self.modalities)
+        if unknown:
+            faults.append(f"default_modalities or layers name {', '.join(sorted(unknown))}, not a modality")
         for modality, widths in self.readouts.items():
             if "pooled" not in widths:
                 faults.append(f"readout 'pooled' is missing for {modality}")
@@ -111,11 +163,16 @@ class Card:
         if "image" not in self.modalities:
             return []
         faults = []
-        if not self.image_size or not self.resize or self.resize < self.image_size:
+        if self.resize_mode not in ("shorter", "exact", "dynamic"):
+            faults.append(f"resize_mode {self.resize_mode!r} must be 'shorter', 'exact' or 'dynamic'")
+        dynamic = self.resize_mode == "dynamic"
+        if not dynamic and (not self.image_size or not self.resize or self.resize < self.image_size):
             faults.append(
                 f"resize {self.resize} must be at least image_size {self.image_size}, both positive"
             )
-        if self.interpolation not in ("bilinear", "bicubic"):
+        if self.resize_mode == "exact" and self.resize != self.image_size:
+            faults.append(f"resize {self.resize} must equal image_size {self.image_size} in mode 'exact'")
+        if not dynamic and self.interpolation not in ("bilinear", "bicubic"):
             faults.append(f"interpolation {self.interpolation!r} must be 'bilinear' or 'bicubic'")
         if (
             self.mean is None

@@ -53,7 +53,6 @@ class TextInputs:
             [len(t.ids) for t in tokens],
             budget=budget,
             max_rows=self._batch_size or MAX_TEXT_ROWS,
-            sort=self._tower.bucketed,
         )
         return [[rows[i] for i in batch] for batch in batches]
 
@@ -100,4 +99,4 @@ class ImageInputs:
 
     def forward(self, items: Sequence[Any]) -> Vectors:
         """Embed pixel arrays."""
-        return self._tower.forward(np.stack(items))
+        return self._tower.forward(items)

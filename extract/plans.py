@@ -146,13 +146,8 @@ def shared_modalities(data_set: DataSet, backbone: Backbone) -> tuple[str, ...]:
 
 
 def _readouts(backbone: Backbone, modality: str, asked: Sequence[str]) -> list[str]:
-    allowed = backbone.card.readouts[modality]
-    unknown = [name for name in asked if name not in allowed]
-    if unknown:
-        raise ValueError(
-            f"Readout(s) {', '.join(map(repr, unknown))} of '{backbone.card.name}' do not exist for "
-            f"{modality}; allowed are {', '.join(allowed)}. Change --readout."
-        )
+    for readout in asked:
+        backbone.card.width(modality, readout)
     return list(dict.fromkeys(asked))
 
 
@@ -165,7 +160,7 @@ def _space(backbone: Backbone, modality: str, readout: str, options: PassOptions
         "precision": options.precision,
         "stored": "float32",
     }
-    width = backbone.card.readouts[modality][readout]
+    width = backbone.card.width(modality, readout)
     return SpaceSpec(f"{modality}.{readout}", width, "float32", sha256_hex(canonical_json(identity)))
 
 

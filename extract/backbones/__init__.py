@@ -1,5 +1,5 @@
 """Frozen backbones: the contract they keep, and one module per kind of input (text, vision, paired)."""
 
-from extract.backbones.contract import Backbone, ImageTower, TextTower, Tokens
+from extract.backbones.contract import Backbone, ImageTower, JointTower, Pair, TextTower, Tokens
 
-__all__ = ["Backbone", "ImageTower", "TextTower", "Tokens"]
+__all__ = ["Backbone", "ImageTower", "JointTower", "Pair", "TextTower", "Tokens"]

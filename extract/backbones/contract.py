@@ -36,23 +36,48 @@ class Tokens:
     full_length: int
 
 
-class TextTower(ABC):
-    """A loaded text network. It owns its weights; dropping the last reference frees them.
+class Tower(ABC):
+    """A loaded network of one modality. It owns its weights; dropping the last reference frees them.
 
     Attributes
     ----------
     readouts : tuple of str
-        Keys of what :meth:`forward` returns.
-    bucketed : bool
-        Whether texts of like length may share a batch; False for networks that pad to full length.
+        Keys of what ``forward`` returns.
+    reentrant : bool
+        Whether several threads may call ``forward`` at once; False for networks that keep state between
+        calls.
     """
 
     readouts: tuple[str, ...]
-    bucketed: bool
+    reentrant: bool = True
+
+    @abstractmethod
+    def rows_per_forward(self, bucket: int) -> int | None:
+        """Return how many rows one forward takes; None if it takes any number.
+
+        On a CPU forwards have a fixed shape, so that a row's vector does not depend on its neighbours (see
+        ``fixed_batches``); a batch with fewer rows is filled up, which costs as much as a full one.
+
+        Parameters
+        ----------
+        bucket : int
+            What inputs that may share a forward have in common: a padded length, or 0.
+        """
+
+
+class TextTower(Tower):
+    """A text network."""
 
     @abstractmethod
     def tokenise(self, texts: Sequence[str]) -> list[Tokens]:
         """Return one :class:`Tokens` per text, in order. Safe to call from several threads."""
+
+    @abstractmethod
+    def bucket(self, tokens: Tokens) -> int:
+        """Return the length in tokens that a text is padded to; texts of one bucket share a forward.
+
+        Networks that pad to full length return that length for every text.
+        """
 
     @abstractmethod
     def forward(self, batch: Sequence[Tokens]) -> dict[str, np.ndarray]:
@@ -66,39 +91,71 @@ class TextTower(ABC):
         """
 
 
-class ImageTower(ABC):
-    """A loaded image network. It owns its weights; dropping the last reference frees them.
-
-    Attributes
-    ----------
-    readouts : tuple of str
-        Keys of what :meth:`forward` returns.
-    """
-
-    readouts: tuple[str, ...]
+class ImageTower(Tower):
+    """An image network."""
 
     @abstractmethod
-    def preprocess(self, image: Image) -> np.ndarray:
-        """Return the input array of an RGB image. Safe to call from several threads.
+    def preprocess(self, image: Image) -> Any:
+        """Return the network's input for an RGB image. Safe to call from several threads.
 
         Returns
         -------
         ndarray of shape (3, height, width), float32
+            Or, for networks that take many sizes, what their :meth:`forward` understands.
         """
 
     @abstractmethod
-    def forward(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+    def forward(self, batch: Sequence[Any]) -> dict[str, np.ndarray]:
         """Embed preprocessed images.
 
         Parameters
         ----------
-        batch : ndarray of shape (n_images, 3, height, width), float32
+        batch : sequence
+            What :meth:`preprocess` returned, one per image.
 
         Returns
         -------
         dict of str to ndarray of shape (n_images, width), float32
             Rows in the order of `batch`. On CPU in fp32, with one number of threads, a row depends on its own
             image alone, to the last bit.
+        """
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One prepared text and image.
+
+    Attributes
+    ----------
+    tokens : Tokens
+    pixels : Any
+        The image's input array or arrays.
+    """
+
+    tokens: Tokens
+    pixels: Any
+
+
+class JointTower(Tower):
+    """A network that sees a text and an image together."""
+
+    @abstractmethod
+    def prepare(self, text: str, image: Image) -> Pair:
+        """Return the network's input for a text and an RGB image. Safe to call from several threads."""
+
+    @abstractmethod
+    def bucket(self, pair: Pair) -> int:
+        """Return what pairs that may share a forward have in common, such as a padded length."""
+
+    @abstractmethod
+    def forward(self, batch: Sequence[Pair]) -> dict[str, np.ndarray]:
+        """Embed prepared pairs.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_pairs, width), float32
+            Rows in the order of `batch`. On CPU in fp32, with one number of threads, a row depends on its own
+            pair alone, to the last bit.
         """
 
 
@@ -157,7 +214,7 @@ class Backbone(ABC):
         readouts: Sequence[str] = ("pooled",),
         device: str = "cpu",
         precision: str = "fp32",
-    ) -> TextTower | ImageTower:
+    ) -> TextTower | ImageTower | JointTower:
         """Load one tower, and nothing of the other, in eval mode and without gradients.
 
         Parameters
@@ -165,7 +222,7 @@ class Backbone(ABC):
         modality : str
             One of the card's modalities.
         readouts : sequence of str
-            Which vectors to take; names from the card.
+            Which vectors to take; names from the card, or ``layer:k``.
         device : str
             Resolved: "cpu", "cuda" or "cuda:N".
         precision : {"fp32", "fp16", "bf16"}
@@ -209,14 +266,13 @@ class Backbone(ABC):
                 f"Backbone '{self.card.name}' has no {modality} tower; it embeds "
                 f"{' and '.join(self.card.modalities)}."
             )
-        allowed = self.card.readouts[modality]
-        unknown = [readout for readout in readouts if readout not in allowed]
-        if unknown or not readouts:
-            found = ", ".join(f"'{readout}'" for readout in unknown) or "none"
+        if not readouts:
             raise ValueError(
-                f"Readouts of the {modality} tower of '{self.card.name}': found {found}, allowed are "
-                f"{', '.join(allowed)}."
+                f"No readout of the {modality} tower of '{self.card.name}' is asked for; allowed are "
+                f"{', '.join(self.card.readouts[modality])}."
             )
+        for readout in readouts:
+            self.card.width(modality, readout)
 
 
 def folder_source(name: str) -> str:

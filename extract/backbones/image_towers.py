@@ -41,12 +41,19 @@ class PixelTower(ImageTower):
         """Return the input array. See :meth:`ImageTower.preprocess`."""
         return self._recipe.apply(image)
 
-    def forward(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+    def rows_per_forward(self, bucket: int) -> int | None:  # noqa: ARG002
+        """Return the rows of a fixed shape. See :meth:`Tower.rows_per_forward`."""
+        return CPU_IMAGES if self._device == "cpu" else None
+
+    def forward(self, batch: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Embed images. See :meth:`ImageTower.forward`."""
         if self._device != "cpu":
             return self._embed(batch)
         # Forwards of one shape: see fixed_batches.
-        parts = [(self._embed(batch[rows]), n_real) for rows, n_real in chunks(range(len(batch)), CPU_IMAGES)]
+        parts = [
+            (self._embed([batch[row] for row in rows]), n_real)
+            for rows, n_real in chunks(range(len(batch)), CPU_IMAGES)
+        ]
         return {
             readout: np.concatenate([vectors[readout][:n_real] for vectors, n_real in parts])
             for readout in self.readouts
@@ -57,8 +64,8 @@ class PixelTower(ImageTower):
         """Return readout -> (b, d) for pixels of shape (b, 3, height, width)."""
 
     @torch.inference_mode()
-    def _embed(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        pixels = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device, self._dtype)
+    def _embed(self, batch: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        pixels = torch.from_numpy(np.stack(batch)).to(self._device, self._dtype)
         vectors = self._readout(pixels)
         return {readout: vectors[readout].float().cpu().numpy() for readout in self.readouts}
 

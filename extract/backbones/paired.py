@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extract.backbones.checkpoints import hub_source, tokenizer_files, tokenizer_settings
 from extract.backbones.contract import Backbone, folder_source, mismatch
-from extract.backbones.text import hub_source, tokenizer_files, tokenizer_settings
+from extract.backbones.processors import PROCESSOR_FILES, image_settings
 from extract.cards import Card
 from extract.registry import register_backbone, register_family
 from extract.weight_sources import WeightSource
-from extract.weights import WeightsMissingError, read_json, transformers_weight_files
+from extract.weights import read_json, transformers_weight_files
 
 if TYPE_CHECKING:
     from extract.backbones.clip_towers import ClipImageTower, ClipTextTower
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-#: Pillow's numbers of the filters that a card can name.
-_FILTER_OF = {2: "bilinear", 3: "bicubic"}
 
 CLIP_VIT_B32 = Card(
     name="clip-vit-b32",
@@ -165,7 +163,7 @@ class ClipBackbone(Backbone):
         return PixelRecipe.from_card(self.card, odd_margin="down")
 
     def _files(self, folder: Path) -> list[Path]:
-        named = [folder / name for name in _PROCESSOR_FILES if (folder / name).is_file()]
+        named = [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
         return [*transformers_weight_files(folder), folder / "config.json", *tokenizer_files(folder), *named]
 
     def _mismatches(self, folder: Path) -> list[str]:
@@ -223,54 +221,4 @@ def clip_shape(folder: Path) -> ClipShape:
         image_size=config.vision_config.image_size,
         patch_size=config.vision_config.patch_size,
         token_limit=config.text_config.max_position_embeddings,
-    )
-
-
-def image_settings(folder: Path, image_size: int) -> dict[str, Any]:
-    """Read a card's image fields from the folder's image processor.
-
-    Raises
-    ------
-    WeightsMissingError
-        If the folder has no image processor: its mean and size cannot be guessed.
-    ValueError
-        If it asks for something other than resize, centre crop, scale and normalise; all faults are named.
-    """
-    settings = _processor(folder)
-    size, crop = settings.get("size"), settings.get("crop_size")
-    shorter = size.get("shortest_edge") if isinstance(size, dict) else size
-    side = crop.get("height") if isinstance(crop, dict) and crop.get("height") == crop.get("width") else crop
-    steps = ("do_resize", "do_center_crop", "do_normalize", "do_rescale")
-    faults = [f"{step} is off" for step in steps if settings.get(step, True) is not True]
-    faults += [f"size is {size!r}, not a shorter side"] if not isinstance(shorter, int) else []
-    faults += mismatch("crop size", image_size, side)
-    if settings.get("resample") not in _FILTER_OF:
-        faults.append(f"resample is {settings.get('resample')!r}, supported are 2 (bilinear) and 3 (bicubic)")
-    if abs(settings.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-9:
-        faults.append(f"rescale_factor is {settings['rescale_factor']!r}, supported is 1/255")
-    if faults:
-        raise ValueError(
-            f"Image processor in '{folder}' is not supported: {'; '.join(faults)}. Make its vectors "
-            "elsewhere and use "
-            "'embedonce import'."
-        )
-    return {
-        "image_size": image_size,
-        "resize": shorter,
-        "interpolation": _FILTER_OF[settings["resample"]],
-        "mean": tuple(settings["image_mean"]),
-        "std": tuple(settings["image_std"]),
-    }
-
-
-def _processor(folder: Path) -> Any:
-    for name in _PROCESSOR_FILES:
-        if (folder / name).is_file():
-            settings = read_json(folder / name)
-            # transformers 5 may nest it in one file with the tokenizer's settings.
-            return settings.get("image_processor", settings)
-    raise WeightsMissingError(
-        f"Folder '{folder}' lacks {' or '.join(repr(name) for name in _PROCESSOR_FILES)}, which say how "
-        "images are prepared. "
-        "Copy the whole folder of the model."
     )

@@ -7,26 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extract.backbones.checkpoints import hub_source, model_type, tokenizer_files, tokenizer_settings
 from extract.backbones.contract import Backbone, folder_source, mismatch
 from extract.backbones.sentence_pipeline import SentencePipeline, pipeline_files, read_pipeline
 from extract.cards import Card
 from extract.registry import register_backbone, register_family
-from extract.weight_sources import HubSnapshot, PackageFolder, WeightSource
-from extract.weights import hash_files, read_json, transformers_weight_files
+from extract.weight_sources import PackageFolder, WeightSource
+from extract.weights import read_json, transformers_weight_files
 
 if TYPE_CHECKING:
     from extract.backbones.text_towers import MaskedTextTower
-
-TOKENIZER_FILES = (
-    "added_tokens.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
 
 _BERT_READOUTS = {"text": {"pooled": 768, "cls": 768, "mean": 768}}
 
@@ -149,7 +139,7 @@ class BertBackbone(Backbone):
 
     def _mismatches(self, folder: Path) -> list[str]:
         transformers_weight_files(folder)
-        found = "sentence-transformers" if (folder / "modules.json").is_file() else bert_model_type(folder)
+        found = "sentence-transformers" if (folder / "modules.json").is_file() else model_type(folder)
         if found != self.card.family:
             return mismatch("family", self.card.family, found)
         width, limit, vocabulary = bert_shape(folder)
@@ -225,7 +215,7 @@ def recognise_sentence_transformers(name: str, source: WeightSource) -> Backbone
     """Build a backbone from a folder with ``modules.json`` around a BERT encoder."""
     folder = source.folder()
     read_pipeline(folder)
-    found = bert_model_type(folder)
+    found = model_type(folder)
     if found != "bert":
         raise ValueError(
             f"Folder '{folder}' is a sentence-transformers model around '{found}'; supported is 'bert'. "
@@ -233,28 +223,6 @@ def recognise_sentence_transformers(name: str, source: WeightSource) -> Backbone
             "elsewhere and use 'embedonce import'."
         )
     return SentenceBackbone(_described(name, source, "sentence-transformers"), source)
-
-
-def hub_source(card: Card, *, former_name: str | None = None) -> HubSnapshot:
-    """Return the hub repository that the card's source names."""
-    return HubSnapshot(card.source.removeprefix("hf:"), card.revision, former_name=former_name)
-
-
-def tokenizer_files(folder: Path) -> list[Path]:
-    """Return the files of `folder` that make its tokenizer."""
-    return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
-
-
-def tokenizer_settings(folder: Path) -> dict[str, Any]:
-    """Return the declared class of the folder's tokenizer and the hash of its files."""
-    config = folder / "tokenizer_config.json"
-    declared = read_json(config).get("tokenizer_class") if config.is_file() else None
-    return {"tokenizer": declared or "auto", "tokenizer_sha256": hash_files(folder, tokenizer_files(folder))}
-
-
-def bert_model_type(folder: Path) -> str:
-    """Return ``model_type`` of the folder's config.json."""
-    return str(read_json(folder / "config.json").get("model_type"))
 
 
 def bert_shape(folder: Path) -> tuple[int, int, int]:

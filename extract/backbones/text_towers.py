@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from extract.backbones.contract import TextTower, Tokens
-from extract.backbones.fixed_batches import chunks_by_length
+from extract.backbones.fixed_batches import CPU_TOKENS, chunks_by_length, padded_length
 
 if TYPE_CHECKING:
     from extract.backbones.sentence_pipeline import SentencePipeline
@@ -30,8 +30,6 @@ class MaskedTextTower(TextTower):
     device : str
     """
 
-    bucketed = True
-
     def __init__(
         self, network: Any, tokenizer: Any, *, readouts: Sequence[str], token_limit: int, device: str
     ) -> None:
@@ -48,6 +46,14 @@ class MaskedTextTower(TextTower):
             self._cut(np.array(encoding.ids, dtype=np.int64))
             for encoding in self._backend.encode_batch(list(texts))
         ]
+
+    def bucket(self, tokens: Tokens) -> int:
+        """Return the padded length. See :meth:`TextTower.bucket`."""
+        return padded_length(len(tokens.ids), self._limit)
+
+    def rows_per_forward(self, bucket: int) -> int | None:
+        """Return the rows of a fixed shape. See :meth:`Tower.rows_per_forward`."""
+        return max(1, CPU_TOKENS // bucket) if self._device == "cpu" else None
 
     def forward(self, batch: Sequence[Tokens]) -> dict[str, np.ndarray]:
         """Embed tokenised texts. See :meth:`TextTower.forward`."""
