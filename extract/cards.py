@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MODALITIES = ("text", "image", "joint")
+#: Families that read a text, an image or both as a message of a chat.
+VISION_LANGUAGE_FAMILIES = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl"})
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,10 @@ class Card:
         Length of the shorter side after resizing, in pixels.
     resize_mode : {"shorter", "exact", "dynamic"}
         "shorter": the shorter side becomes `resize` and the middle square is cut out. "exact": the picture is
-        squeezed to `image_size` both ways, without a crop. "dynamic": the network takes many sizes; then
+        squeezed to `resize` both ways and the middle square is cut out. "dynamic": the network takes many sizes; then
         `image_size`, `resize` and `interpolation` may be None.
-    interpolation : {"bilinear", "bicubic"} or None
-        Pillow filter, always with antialias.
+    interpolation : {"nearest", "bilinear", "bicubic", "lanczos"} or None
+        Pillow filter; all but "nearest" antialias.
     mean, std : tuple of 3 floats or None
         Normalisation of RGB values in 0 to 1.
     token_limit : int or None
@@ -170,10 +173,8 @@ class Card:
             faults.append(
                 f"resize {self.resize} must be at least image_size {self.image_size}, both positive"
             )
-        if self.resize_mode == "exact" and self.resize != self.image_size:
-            faults.append(f"resize {self.resize} must equal image_size {self.image_size} in mode 'exact'")
-        if not dynamic and self.interpolation not in ("bilinear", "bicubic"):
-            faults.append(f"interpolation {self.interpolation!r} must be 'bilinear' or 'bicubic'")
+        if not dynamic and self.interpolation not in INTERPOLATIONS:
+            faults.append(f"interpolation {self.interpolation!r} must be one of {', '.join(INTERPOLATIONS)}")
         if (
             self.mean is None
             or self.std is None

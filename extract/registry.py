@@ -9,19 +9,31 @@ from importlib import import_module
 from pathlib import Path
 
 from extract.backbones.contract import Backbone
-from extract.cards import Card
+from extract.cards import VISION_LANGUAGE_FAMILIES, Card
 from extract.weight_sources import GivenFolder, HubSnapshot, WeightSource
 from extract.weights import read_json
 
 Opener = Callable[[Card, WeightSource | None], Backbone]
 Recogniser = Callable[[str, WeightSource], Backbone]
 
-_BACKBONE_MODULES = ("extract.backbones.text", "extract.backbones.vision", "extract.backbones.paired")
+_BACKBONE_MODULES = (
+    "extract.backbones.text",
+    "extract.backbones.vision",
+    "extract.backbones.vision_transformers",
+    "extract.backbones.timm_models",
+    "extract.backbones.paired",
+    "extract.backbones.siglip",
+    "extract.backbones.openclip_layout",
+    "extract.backbones.flava",
+    "extract.backbones.blip",
+    "extract.backbones.vision_language",
+)
 _registered: dict[str, tuple[Card, Opener]] = {}
 _families: dict[str, Recogniser] = {}
 
 _OTHER_SPELLINGS = (
-    "Other valid spellings: hf:ORG/NAME (a Hugging Face repository), or the path of a folder of weights"
+    "Other valid spellings: hf:ORG/NAME (a Hugging Face repository), timm:NAME (a network of timm), or the "
+    "path of a folder of weights"
 )
 
 
@@ -111,8 +123,8 @@ def open_backbone(name: str, *, weights: Path | None = None) -> Backbone:
     Parameters
     ----------
     name : str
-        A registered name, ``hf:ORG/NAME``, or the path of a folder of weights. A registered name wins over a
-        folder of the same name; write ``./NAME`` for the folder.
+        A registered name, ``hf:ORG/NAME``, ``timm:NAME``, or the path of a folder of weights. A registered
+        name wins over a folder of the same name; write ``./NAME`` for the folder.
     weights : Path or None
         Folder to take the weights from instead of the card's own source.
 
@@ -141,6 +153,13 @@ def _table() -> dict[str, tuple[Card, Opener]]:
 
 
 def _open_unregistered(name: str, weights: Path | None) -> Backbone:
+    if name.startswith("timm:"):
+        from extract.backbones.timm_models import open_timm
+
+        backbone = open_timm(name, weights)
+        if weights is not None:
+            backbone.check_available()
+        return backbone
     if name.startswith("hf:"):
         repo = name.removeprefix("hf:")
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
@@ -162,20 +181,42 @@ def _open_unregistered(name: str, weights: Path | None) -> Backbone:
 def _recognise(name: str, source: WeightSource) -> Backbone:
     """Build the backbone whose family the files in `source` name."""
     folder = source.folder()
-    if (folder / "modules.json").is_file():
+    if (folder / "modules.json").is_file() and not _is_vision_language(folder):
         family = "sentence-transformers"
     elif (folder / "config.json").is_file():
-        family = str(read_json(folder / "config.json").get("model_type"))
+        family = _declared_family(folder / "config.json")
+    elif (folder / "open_clip_config.json").is_file():
+        family = "open-clip"
     else:
         family = "state-dict"
     _table()
     if family not in _families:
+        config = folder / "config.json"
+        # Families such as jina_clip exist only as code in their repositories.
+        is_code = config.is_file() and "auto_map" in read_json(config)
+        code = " It needs program code from its repository, which is never run." if is_code else ""
         raise ValueError(
             f"Weights in '{folder}' are of family '{family}', which is not supported; supported are "
-            f"{', '.join(sorted(_families))}. Choose another backbone, or import vectors made elsewhere "
-            "with 'embedonce import'."
+            f"{', '.join(sorted(_families))}.{code} Choose another backbone, or import vectors made "
+            "elsewhere with 'embedonce import'."
         )
     return _families[family](name, source)
+
+
+def _declared_family(config: Path) -> str:
+    """Return the family that config.json names; timm's own files name an architecture instead."""
+    settings = read_json(config)
+    is_timm = "architecture" in settings and "model_type" not in settings
+    return "timm" if is_timm else str(settings.get("model_type"))
+
+
+def _is_vision_language(folder: Path) -> bool:
+    """Whether the files are those of a network that reads texts and images in chats.
+
+    Embedding models made from one carry sentence-transformers files as well, whose pipeline is for texts.
+    """
+    config = folder / "config.json"
+    return config.is_file() and read_json(config).get("model_type") in VISION_LANGUAGE_FAMILIES
 
 
 def _unknown(name: str) -> str:
@@ -193,6 +234,7 @@ def _unknown(name: str) -> str:
     names = backbone_names()
     wanted = name.lower()
     contained = [known for known in names if wanted and wanted in known]
+    contained.sort(key=lambda known: not known.startswith(wanted))
     if len(contained) > 1:
         return f"Backbone '{name}' is ambiguous: it could be {_quoted(contained)}. Write one of them in full."
     near = contained or get_close_matches(wanted, names, n=5, cutoff=0.5)

@@ -12,7 +12,7 @@ from extract.weights import WeightsMissingError, transformers_weight_files
 #: Seconds to wait for the hub's first answer; a machine without a network must fail at once.
 HUB_TIMEOUT = 5.0
 #: Files of a repository that are never loaded: other frameworks' copies and examples.
-_HUB_WANTED = ("*.json", "*.txt", "*.model", "*/config.json")
+_HUB_WANTED = ("*.json", "*.txt", "*.model", "*.jinja", "*/config.json")
 
 
 class WeightSource(ABC):
@@ -152,16 +152,18 @@ class HubSnapshot(WeightSource):
         info = HfApi().model_info(self._repo, revision=self._asked, timeout=HUB_TIMEOUT)
         names = {file.rfilename for file in info.siblings or ()}
         # Both kinds of weights are often there; one is enough, and safetensors runs no code.
-        kind = (
-            "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "pytorch_model*.bin"
+        is_safe = any(
+            name.rpartition("/")[2].startswith("model") and name.endswith(".safetensors") for name in names
         )
+        kind = "*.safetensors" if is_safe else "pytorch_model*.bin"
         return Path(
             snapshot_download(
                 self._repo,
                 # Downloaded under the name that was asked for, so that the cache's refs find it next time.
                 revision=self._asked,
                 allow_patterns=[*_HUB_WANTED, kind],
-                ignore_patterns=["onnx/*", "openvino/*"],
+                # Other libraries' copies of the same weights (laion's and apple's repositories have them).
+                ignore_patterns=["onnx/*", "openvino/*", "open_clip_*", "mlx_*"],
                 etag_timeout=HUB_TIMEOUT,
             )
         )

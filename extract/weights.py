@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-PRECISIONS = ("fp32", "fp16", "bf16")
-
 #: Weight files of a transformers folder, in the order in which from_pretrained prefers them.
 _TRANSFORMERS_FILES = (
     "model.safetensors",
@@ -197,21 +195,6 @@ def _has_gpu_driver() -> bool:
     except OSError:
         return False
     return True
-
-
-def resolve_precision(precision: str, device: str) -> str:
-    """Return the precision that "auto" stands for on a resolved `device`: fp32 on CPU, fp16 on CUDA.
-
-    Raises
-    ------
-    ValueError
-        If `precision` is not "auto", "fp32", "fp16" or "bf16".
-    """
-    if precision == "auto":
-        return "fp16" if device.startswith("cuda") else "fp32"
-    if precision not in PRECISIONS:
-        raise ValueError(f"Precision '{precision}' is not known; allowed are auto, {', '.join(PRECISIONS)}.")
-    return precision
 
 
 def torch_dtype(precision: str) -> torch.dtype:

@@ -7,17 +7,29 @@ from typing import Any
 
 from extract.cards import Card
 from extract.weight_sources import HubSnapshot
-from extract.weights import hash_files, read_json
+from extract.weights import WeightsMissingError, hash_files, read_json
 
 TOKENIZER_FILES = (
     "added_tokens.json",
     "merges.txt",
     "sentencepiece.bpe.model",
     "special_tokens_map.json",
+    "spiece.model",
+    "spm.model",
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.json",
     "vocab.txt",
+)
+
+#: What makes a vocabulary: each line alone is enough. The last ones are read through sentencepiece.
+_VOCABULARIES = (
+    ("tokenizer.json",),
+    ("vocab.txt",),
+    ("vocab.json", "merges.txt"),
+    ("sentencepiece.bpe.model",),
+    ("spiece.model",),
+    ("spm.model",),
 )
 
 
@@ -38,6 +50,22 @@ def tokenizer_settings(folder: Path) -> dict[str, Any]:
     return {"tokenizer": declared or "auto", "tokenizer_sha256": hash_files(folder, tokenizer_files(folder))}
 
 
+def check_vocabulary(folder: Path) -> None:
+    """Raise WeightsMissingError if no tokenizer file in `folder` holds a vocabulary."""
+    if any(all((folder / name).is_file() for name in names) for names in _VOCABULARIES):
+        return
+    kinds = ", ".join(" with ".join(f"'{name}'" for name in names) for names in _VOCABULARIES)
+    raise WeightsMissingError(
+        f"Folder '{folder}' holds no vocabulary of a tokenizer: expected one of {kinds}. Copy the whole "
+        "folder of the model again."
+    )
+
+
 def model_type(folder: Path) -> str:
     """Return ``model_type`` of the folder's config.json."""
     return str(read_json(folder / "config.json").get("model_type"))
+
+
+def is_openclip_layout(folder: Path) -> bool:
+    """Whether `folder` describes itself in OpenCLIP's way only; in both ways, it is transformers'."""
+    return (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from extract.backbones.checkpoints import check_vocabulary
 from extract.weights import refuse_unsafe, torch_dtype, transformers_weight_files
 
 
@@ -18,6 +19,7 @@ def load_network(
     device: str,
     options: Mapping[str, Any] | None = None,
     remedy: str = "Copy the whole folder of the model again.",
+    uniform: bool = False,
 ) -> Any:
     """Load a transformers model in eval mode, in the stated precision, on the stated device.
 
@@ -32,6 +34,9 @@ def load_network(
         Further arguments of the model's constructor.
     remedy : str
         What to do when weights are missing.
+    uniform : bool
+        Whether norms and embeddings take the precision on a CPU too. For large networks whose files are in
+        bf16: reading them as float32 would need twice the memory and win no digit.
 
     Raises
     ------
@@ -41,6 +46,9 @@ def load_network(
         If a weight of the network is missing in the files or has another shape: transformers would fill it
         with random numbers, and the vectors would mean nothing.
     """
+    # torch loads here, not with the module: cards that are read from folders need only load_config.
+    from extract.backbones.arithmetic import loading_dtype, place
+
     refuse_unsafe(transformers_weight_files(folder))
     with quiet_transformers():
         try:
@@ -48,7 +56,7 @@ def load_network(
                 str(folder),
                 # Never the default: transformers 5 takes the checkpoint's own dtype, which differs between
                 # uploads.
-                dtype=torch_dtype(precision),
+                dtype=torch_dtype(precision) if uniform else loading_dtype(precision, device),
                 local_files_only=True,
                 output_loading_info=True,
                 **(options or {}),
@@ -65,7 +73,7 @@ def load_network(
             f"({', '.join(missing[:5])}), which would be "
             f"random numbers. {remedy}"
         )
-    return model.eval().requires_grad_(False).to(device)
+    return place(model, precision, device)
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -76,13 +84,23 @@ def load_tokenizer(folder: Path) -> Any:
 
     Raises
     ------
+    WeightsMissingError
+        If its vocabulary is not in the folder: transformers would take an empty one, in which every word is
+        unknown.
     ValueError
-        If it has no padding token, or does not close a text with one special token.
+        If it cannot be read, has no padding token, or does not close a text with one special token.
     """
     from transformers import AutoTokenizer
 
+    check_vocabulary(folder)
     with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        except Exception as error:  # the tokenizers library raises bare ones
+            raise ValueError(
+                f"Tokenizer in '{folder}' cannot be read ({one_line(error)}). Copy the whole folder of the "
+                "model again; a tokenizer.json that you trust, saved beside it, is read first."
+            ) from error
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
         raise ValueError(
             f"Tokenizer in '{folder}' ({type(tokenizer).__name__}) has no fast version or no padding token. "

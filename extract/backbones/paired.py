@@ -1,101 +1,68 @@
-"""Paired backbones: CLIP, a text and an image tower into one space."""
+"""Paired backbones: CLIP and its relatives, a text and an image tower projected into one space."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extract.backbones.checkpoints import hub_source, tokenizer_files, tokenizer_settings
-from extract.backbones.contract import Backbone, folder_source, mismatch
+from extract.backbones.checkpoints import (
+    hub_source,
+    is_openclip_layout,
+    model_type,
+    tokenizer_files,
+    tokenizer_settings,
+)
+from extract.backbones.contract import Backbone, ImageTower, TextTower, folder_source, mismatch
+from extract.backbones.paired_cards import PROJECTED_CHECKPOINTS
+from extract.backbones.paired_families import (
+    FAMILIES,
+    PairedShape,
+    ProjectedFamily,
+    card_widths,
+    projected_shape,
+)
+from extract.backbones.paired_readouts import Meanings
 from extract.backbones.processors import PROCESSOR_FILES, image_settings
 from extract.cards import Card
 from extract.registry import register_backbone, register_family
-from extract.weight_sources import WeightSource
+from extract.weight_sources import GivenFolder, WeightSource
 from extract.weights import read_json, transformers_weight_files
 
 if TYPE_CHECKING:
-    from extract.backbones.clip_towers import ClipImageTower, ClipTextTower
+    from extract.backbones.clip_towers import ProjectedImageTower, ProjectedTextTower
     from extract.backbones.pixels import PixelRecipe
 
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-CLIP_VIT_B32 = Card(
-    name="clip-vit-b32",
-    family="clip",
-    modalities=("text", "image"),
-    readouts={"text": {"pooled": 512, "hidden": 512}, "image": {"pooled": 512, "hidden": 768}},
-    source="hf:openai/clip-vit-base-patch32",
-    image_size=224,
-    resize=224,
-    interpolation="bicubic",
-    mean=_CLIP_MEAN,
-    std=_CLIP_STD,
-    token_limit=77,
-    padding="longest",
-    licence="MIT",
-    paper="https://arxiv.org/abs/2103.00020",
-    parameters=151_277_313,
-)
-CLIP_VIT_B16 = replace(
-    CLIP_VIT_B32, name="clip-vit-b16", source="hf:openai/clip-vit-base-patch16", parameters=149_620_737
-)
-CLIP_VIT_L14 = replace(
-    CLIP_VIT_B32,
-    name="clip-vit-l14",
-    readouts={"text": {"pooled": 768, "hidden": 768}, "image": {"pooled": 768, "hidden": 1024}},
-    source="hf:openai/clip-vit-large-patch14",
-    parameters=427_616_513,
-)
-CLIP_VIT_L14_336 = replace(
-    CLIP_VIT_L14,
-    name="clip-vit-l14-336",
-    source="hf:openai/clip-vit-large-patch14-336",
-    image_size=336,
-    resize=336,
-    parameters=427_944_193,
-)
-#: B/32 and B/16 agree in every width and size; only the patches tell their weights apart.
-_PATCH_SIZE = {"clip-vit-b32": 32, "clip-vit-b16": 16, "clip-vit-l14": 14, "clip-vit-l14-336": 14}
+#: What each tower consists of; the rest of a two-tower network is never loaded with it.
+HALVES = {"text": ("text_model", "text_projection"), "image": ("vision_model", "visual_projection")}
 
 
-@dataclass(frozen=True)
-class ClipShape:
-    """Sizes of a CLIP checkpoint, from its config.json."""
+class PairedBackbone(Backbone):
+    """A two-tower checkpoint in the transformers format.
 
-    projection: int
-    text_width: int
-    image_width: int
-    image_size: int
-    patch_size: int
-    token_limit: int
+    Parameters
+    ----------
+    patch_size : int
+        Pixels; tells checkpoints of equal width apart.
+    activation : str
+        Non-linearity of the image tower; tells OpenAI's CLIP from OpenCLIP's copies of the same size.
+    """
 
-    @property
-    def readouts(self) -> dict[str, dict[str, int]]:
-        """Readouts and widths by modality."""
-        return {
-            "text": {"pooled": self.projection, "hidden": self.text_width},
-            "image": {"pooled": self.projection, "hidden": self.image_width},
-        }
-
-
-class ClipBackbone(Backbone):
-    """A CLIP checkpoint in the transformers format; `patch_size` tells checkpoints of equal width apart."""
-
-    def __init__(self, card: Card, source: WeightSource, *, patch_size: int) -> None:
+    def __init__(self, card: Card, source: WeightSource, *, patch_size: int, activation: str) -> None:
         super().__init__(card, source)
-        self._patch_size = patch_size
+        self._patch_size, self._activation = patch_size, activation
 
     def preprocessing(self, modality: str) -> dict[str, Any]:
         """Return the settings of one modality. See :meth:`Backbone.preprocessing`."""
         self._check_request(modality, ("pooled",))
-        readouts = {"pooled": "projected, not normalised", "hidden": "before projection"}
+        readouts = dict(self._meanings[modality])
         if modality == "image":
-            return {**self.recipe.as_dict(), "readouts": readouts}
+            return {**self._image_preparation(), "readouts": readouts}
         return {
-            **tokenizer_settings(self._folder),
+            **self._tokenizer_settings(),
             "token_limit": self.card.token_limit,
             "padding": self.card.padding,
             "truncation": "right, closing token kept",
@@ -109,51 +76,11 @@ class ClipBackbone(Backbone):
         readouts: Sequence[str] = ("pooled",),
         device: str = "cpu",
         precision: str = "fp32",
-    ) -> ClipTextTower | ClipImageTower:
+    ) -> TextTower | ImageTower:
         """Load one tower. See :meth:`Backbone.open_tower`."""
         self._check_request(modality, readouts)
         open_one = self._open_text if modality == "text" else self._open_image
         return open_one(readouts, device, precision)
-
-    def _open_text(self, readouts: Sequence[str], device: str, precision: str) -> ClipTextTower:
-        from transformers import CLIPTextModelWithProjection
-
-        from extract.backbones.clip_towers import ClipTextTower
-        from extract.backbones.loading import load_network, load_tokenizer
-
-        network = load_network(CLIPTextModelWithProjection, self._folder, precision=precision, device=device)
-        tokenizer = load_tokenizer(self._folder)
-        self._check_closing_token(network.config.eos_token_id, tokenizer)
-        assert self.card.token_limit is not None, "Card refuses a text modality without a token limit"
-        return ClipTextTower(
-            network, tokenizer, readouts=readouts, token_limit=self.card.token_limit, device=device
-        )
-
-    def _open_image(self, readouts: Sequence[str], device: str, precision: str) -> ClipImageTower:
-        from transformers import CLIPVisionModelWithProjection
-
-        from extract.backbones.clip_towers import ClipImageTower
-        from extract.backbones.loading import load_network
-        from extract.weights import torch_dtype
-
-        network = load_network(
-            CLIPVisionModelWithProjection, self._folder, precision=precision, device=device
-        )
-        return ClipImageTower(
-            network, self.recipe, readouts=readouts, device=device, dtype=torch_dtype(precision)
-        )
-
-    def _check_closing_token(self, configured: int, tokenizer: Any) -> None:
-        """Refuse a checkpoint whose network looks for another closing token: it would read position 0."""
-        # 2 is the value of old configs; the network then takes the highest id, which must be the closing
-        # token.
-        expected = len(tokenizer) - 1 if configured == 2 else configured
-        if tokenizer.eos_token_id != expected:
-            raise ValueError(
-                f"Weights in '{self._folder}' look for closing token {expected}, but the tokenizer "
-                "closes texts with "
-                f"{tokenizer.eos_token_id}. Correct text_config.eos_token_id in config.json."
-            )
 
     @property
     def recipe(self) -> PixelRecipe:
@@ -162,63 +89,194 @@ class ClipBackbone(Backbone):
 
         return PixelRecipe.from_card(self.card, odd_margin="down")
 
+    @property
+    @abstractmethod
+    def _meanings(self) -> Meanings:
+        """How each readout is made, by modality."""
+
+    @abstractmethod
+    def _shape(self, folder: Path) -> PairedShape:
+        """Return the sizes of the checkpoint in `folder`."""
+
+    @abstractmethod
+    def _open_text(self, readouts: Sequence[str], device: str, precision: str) -> TextTower:
+        """Load the text tower."""
+
+    @abstractmethod
+    def _open_image(self, readouts: Sequence[str], device: str, precision: str) -> ImageTower:
+        """Load the image tower."""
+
+    @property
+    @abstractmethod
+    def _network(self) -> str:
+        """Name of the transformers class of the whole network."""
+
+    def _load_half(self, modality: str, device: str, precision: str) -> Any:
+        import transformers
+
+        from extract.backbones.loading import load_network
+        from extract.backbones.network_parts import parts_of
+
+        half = parts_of(getattr(transformers, self._network), HALVES[modality])
+        return load_network(half, self._folder, precision=precision, device=device)
+
+    def _image_preparation(self) -> dict[str, Any]:
+        return self.recipe.as_dict()
+
+    def _tokenizer_settings(self) -> dict[str, Any]:
+        return tokenizer_settings(self._folder)
+
+    @property
+    def _token_limit(self) -> int:
+        assert self.card.token_limit is not None, "Card refuses a text modality without a token limit"
+        return self.card.token_limit
+
     def _files(self, folder: Path) -> list[Path]:
         named = [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
         return [*transformers_weight_files(folder), folder / "config.json", *tokenizer_files(folder), *named]
 
     def _mismatches(self, folder: Path) -> list[str]:
         transformers_weight_files(folder)
-        found = read_json(folder / "config.json").get("model_type")
-        if found != self.card.family:
-            return mismatch("family", self.card.family, found)
-        shape = clip_shape(folder)
+        if model_type(folder) != self.card.family:
+            return mismatch("family", self.card.family, model_type(folder))
+        return [*self._size_mismatches(self._shape(folder)), *self._image_mismatches(folder)]
+
+    def _size_mismatches(self, shape: PairedShape) -> list[str]:
+        widths = {m: dict(w) for m, w in self.card.readouts.items()}
+        layers = {m: list(w) for m, w in self.card.layers.items()}
+        found = card_widths(shape, self._meanings)
         return [
-            *mismatch("widths", {m: dict(w) for m, w in self.card.readouts.items()}, shape.readouts),
+            *mismatch("widths", widths, found["readouts"]),
+            *mismatch("layers", {m: len(w) for m, w in layers.items()}, _counts(found["layers"])),
             *mismatch("image size", self.card.image_size, shape.image_size),
             *mismatch("patch size", self._patch_size, shape.patch_size),
             *mismatch("token limit", self.card.token_limit, shape.token_limit),
+            *mismatch("activation", self._activation, shape.activation),
         ]
 
+    def _image_mismatches(self, folder: Path) -> list[str]:
+        """Compare the folder's own image processor, if it has one, with the card."""
+        if not any((folder / name).is_file() for name in PROCESSOR_FILES):
+            return []
+        found = image_settings(folder)
+        names = ("resize", "resize_mode", "interpolation", "mean", "std")
+        return [line for name in names for line in mismatch(name, getattr(self.card, name), found[name])]
 
-@register_backbone(CLIP_VIT_B32)
-@register_backbone(CLIP_VIT_B16)
-@register_backbone(CLIP_VIT_L14)
-@register_backbone(CLIP_VIT_L14_336)
-def open_clip(card: Card, source: WeightSource | None) -> Backbone:
-    """Open one of OpenAI's CLIP checkpoints."""
-    return ClipBackbone(card, source or hub_source(card), patch_size=_PATCH_SIZE[card.name])
+
+class ProjectedBackbone(PairedBackbone):
+    """CLIP, MetaCLIP 2, Chinese-CLIP, AltCLIP and AIMv2."""
+
+    @property
+    def _family(self) -> ProjectedFamily:
+        return FAMILIES[self.card.family]
+
+    @property
+    def _network(self) -> str:
+        return self._family.network
+
+    @property
+    def _meanings(self) -> Meanings:
+        return self._family.meanings
+
+    def _shape(self, folder: Path) -> PairedShape:
+        return projected_shape(folder, self._family)
+
+    @cached_property
+    def _closing_token(self) -> int | None:
+        return self._shape(self._folder).closing_token
+
+    def _load_tokenizer(self) -> Any:
+        from extract.backbones.loading import load_tokenizer
+
+        return load_tokenizer(self._folder)
+
+    def _open_text(self, readouts: Sequence[str], device: str, precision: str) -> ProjectedTextTower:
+        from extract.backbones.clip_towers import ProjectedTextTower
+
+        tokenizer = self._load_tokenizer()
+        self._check_closing_token(tokenizer)
+        return ProjectedTextTower(
+            self._load_half("text", device, precision),
+            tokenizer,
+            readouts=readouts,
+            token_limit=self._token_limit,
+            device=device,
+            reads=self._family.reads,
+            writes_mask=self._family.writes_mask,
+        )
+
+    def _open_image(self, readouts: Sequence[str], device: str, precision: str) -> ProjectedImageTower:
+        from extract.backbones.clip_towers import ProjectedImageTower
+        from extract.weights import torch_dtype
+
+        return ProjectedImageTower(
+            self._load_half("image", device, precision),
+            self.recipe,
+            readouts=readouts,
+            device=device,
+            dtype=torch_dtype(precision),
+            has_class_token=self._family.has_class_token,
+        )
+
+    def _check_closing_token(self, tokenizer: Any) -> None:
+        """Refuse a checkpoint whose network looks for another closing token: it would read position 0."""
+        expected = self._closing_token
+        if expected is None:
+            return
+        if self.card.family == "clip" and expected == 2:
+            # The value of old configs; the network then takes the highest id, which must be the closing one.
+            expected = len(tokenizer) - 1
+        if tokenizer.eos_token_id != expected:
+            raise ValueError(
+                f"Weights in '{self._folder}' look for closing token {expected}, but the tokenizer "
+                f"closes texts with {tokenizer.eos_token_id}. Correct text_config.eos_token_id in "
+                "config.json, or copy the tokenizer that the weights were trained with."
+            )
 
 
-@register_family("clip")
-def recognise_clip(name: str, source: WeightSource) -> Backbone:
-    """Build a CLIP backbone from any folder or repository of that family."""
+def _counts(layers: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    return {modality: len(widths) for modality, widths in layers.items()}
+
+
+def open_published(card: Card, source: WeightSource | None) -> Backbone:
+    """Open a published checkpoint of one of the projected families.
+
+    A folder that the user names may also be in OpenCLIP's own layout.
+    """
+    facts = PROJECTED_CHECKPOINTS[card.name]
+    kind = ProjectedBackbone
+    if isinstance(source, GivenFolder) and is_openclip_layout(source.folder()):
+        from extract.backbones.openclip_layout import OpenClipBackbone
+
+        kind = OpenClipBackbone
+    return kind(card, source or hub_source(card), patch_size=facts.patch_size, activation=facts.activation)
+
+
+def recognise_projected(name: str, source: WeightSource) -> Backbone:
+    """Build a backbone from any folder or repository of one of the projected families."""
     folder = source.folder()
-    shape = clip_shape(folder)
+    kind = model_type(folder)
+    family = FAMILIES[kind]
+    if kind == "aimv2" and "text_config" not in read_json(folder / "config.json"):
+        raise ValueError(
+            f"Weights in '{folder}' are an AIMv2 image encoder without a text tower; supported is the paired "
+            "form (aimv2-large-patch14-224-lit). Make its vectors elsewhere and use 'embedonce import'."
+        )
+    shape = projected_shape(folder, family)
     card = Card(
         name=name,
-        family="clip",
+        family=kind,
         modalities=("text", "image"),
-        readouts=shape.readouts,
         source=folder_source(name),
         token_limit=shape.token_limit,
         padding="longest",
+        **card_widths(shape, family.meanings),
         **image_settings(folder, shape.image_size),
     )
-    return ClipBackbone(card, source, patch_size=shape.patch_size)
+    return ProjectedBackbone(card, source, patch_size=shape.patch_size, activation=shape.activation)
 
 
-def clip_shape(folder: Path) -> ClipShape:
-    """Read the sizes of the checkpoint in `folder`."""
-    from transformers import CLIPConfig
-
-    from extract.backbones.loading import load_config
-
-    config = load_config(CLIPConfig, folder)
-    return ClipShape(
-        projection=config.projection_dim,
-        text_width=config.text_config.hidden_size,
-        image_width=config.vision_config.hidden_size,
-        image_size=config.vision_config.image_size,
-        patch_size=config.vision_config.patch_size,
-        token_limit=config.text_config.max_position_embeddings,
-    )
+for _facts in PROJECTED_CHECKPOINTS.values():
+    register_backbone(_facts.card)(open_published)
+for _kind in FAMILIES:
+    register_family(_kind)(recognise_projected)

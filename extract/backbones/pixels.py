@@ -11,7 +11,12 @@ from PIL import Image
 
 from extract.cards import Card
 
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 #: Longer images are first cut to this ratio around their middle. The square crop shows at most the middle
 #: 1:1, and resizing a strip of one pixel by a million whole would need gigabytes.
 LONGEST_RATIO = 64
@@ -19,20 +24,25 @@ LONGEST_RATIO = 64
 
 @dataclass(frozen=True)
 class PixelRecipe:
-    """Resize the shorter side, crop the middle square, scale to 0..1, normalise.
+    """Resize, crop the middle square, scale to 0..1, normalise.
 
     Attributes
     ----------
     resize : int
-        Shorter side after resizing, in pixels.
+        Shorter side after resizing, or in mode "exact" both sides, in pixels.
     crop : int
         Side of the square, in pixels.
-    interpolation : {"bilinear", "bicubic"}
-        Pillow filter, which antialiases when it shrinks.
+    interpolation : {"nearest", "bilinear", "bicubic", "lanczos"}
+        Pillow filter; all but "nearest" antialias when they shrink.
     mean, std : tuple of 3 floats
     odd_margin : {"down", "even"}
         Where the square starts when the margin is odd: transformers rounds half a pixel down, torchvision to
         even.
+    mode : {"shorter", "exact"}
+        "exact" squeezes the picture to a square, whatever its shape.
+    rounding : {"uint8", "none"}
+        Whether pixels are rounded to 8 bits after resizing. "none" is for networks whose reference scales
+        first and resizes numbers (DINOv3); it costs several times as much.
     """
 
     resize: int
@@ -41,26 +51,52 @@ class PixelRecipe:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     odd_margin: str
+    mode: str = "shorter"
+    rounding: str = "uint8"
 
     @classmethod
-    def from_card(cls, card: Card, *, odd_margin: str) -> PixelRecipe:
-        """Return the recipe of an image backbone's card."""
+    def from_card(cls, card: Card, *, odd_margin: str, rounding: str = "uint8") -> PixelRecipe:
+        """Return the recipe of an image backbone's card.
+
+        Raises
+        ------
+        ValueError
+            If the card's resize mode is "dynamic": such networks have a preprocessing of their own.
+        """
+        if card.resize_mode == "dynamic":
+            raise ValueError(
+                f"Card '{card.name}' has resize_mode 'dynamic'; pixel recipes are for 'shorter' and 'exact'."
+            )
         assert card.resize and card.image_size and card.interpolation and card.mean and card.std, (
             "Card checks this"
         )
-        return cls(card.resize, card.image_size, card.interpolation, card.mean, card.std, odd_margin)
+        return cls(
+            card.resize, card.image_size, card.interpolation, card.mean, card.std, odd_margin,
+            mode=card.resize_mode, rounding=rounding,
+        )  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as plain JSON values; it enters the fingerprint."""
-        return {
-            "resize": {"shorter_side": self.resize, "interpolation": self.interpolation, "antialias": True},
+        size: dict[str, Any] = {"shorter_side": self.resize}
+        if self.mode == "exact":
+            size = {"height": self.resize, "width": self.resize}
+        recipe: dict[str, Any] = {
+            "resize": {
+                **size,
+                "interpolation": self.interpolation,
+                "antialias": self.interpolation != "nearest",
+            },
             "crop": {"size": self.crop, "place": "centre", "odd_margin": self.odd_margin},
             "scale": "1/255",
             "mean": list(self.mean),
             "std": list(self.std),
-            "longest_ratio": LONGEST_RATIO,
             "library": "pillow",
         }
+        if self.mode == "shorter":
+            recipe["longest_ratio"] = LONGEST_RATIO
+        if self.rounding != "uint8":
+            recipe["rounding"] = self.rounding
+        return recipe
 
     def apply(self, image: Image.Image) -> np.ndarray:
         """Return the network's input.
@@ -83,16 +119,31 @@ class PixelRecipe:
             raise ValueError(
                 f"Image mode is '{image.mode}', allowed is 'RGB'. Convert it with image.convert('RGB')."
             )
-        image = _cut_strip(image)
-        width, height = self._resized(*image.size)
-        left, top = self._margin(width), self._margin(height)
-        square = image.resize((width, height), _FILTERS[self.interpolation]).crop(
-            (left, top, left + self.crop, top + self.crop)
-        )
+        if self.mode == "shorter":
+            image = _cut_strip(image)
+        size = self._resized(*image.size)
+        left, top = self._margin(size[0]), self._margin(size[1])
+        box = (left, top, left + self.crop, top + self.crop)
+        if self.rounding == "none":
+            return self._without_rounding(image, size, box)
+        square = image.resize(size, _FILTERS[self.interpolation]).crop(box)
         pixels = np.asarray(square)  # (crop, crop, 3) uint8
         return np.stack([self._levels[channel][pixels[:, :, channel]] for channel in range(3)])
 
+    def _without_rounding(
+        self, image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]
+    ) -> np.ndarray:
+        """Resize each channel as numbers in 0..1; Pillow then works in float32."""
+        channels = []
+        for band, mean, std in zip(image.split(), self.mean, self.std, strict=True):
+            numbers = Image.fromarray(np.asarray(band, dtype=np.float32) / np.float32(255))
+            square = np.asarray(numbers.resize(size, _FILTERS[self.interpolation]).crop(box))
+            channels.append((square - np.float32(mean)) / np.float32(std))
+        return np.stack(channels)
+
     def _resized(self, width: int, height: int) -> tuple[int, int]:
+        if self.mode == "exact":
+            return self.resize, self.resize
         # The longer side is cut, not rounded: so do torchvision and transformers.
         if width <= height:
             return self.resize, int(self.resize * height / width)

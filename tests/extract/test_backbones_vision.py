@@ -1,4 +1,4 @@
-"""Image backbones: equal to torchvision's and the packages' own preprocessing and forward."""
+"""State-dict backbones: equal to torchvision's and the packages' own preprocessing and forward."""
 
 from __future__ import annotations
 
@@ -12,11 +12,22 @@ from PIL import Image
 
 from extract.backbones import ImageTower
 from extract.backbones.pixels import LONGEST_RATIO, PixelRecipe
+from extract.backbones.staged_networks import build_efficientnet, build_resnet, fold_batch_norms
+from extract.backbones.vision import state_dict_family
+from extract.backbones.vision_cards import TORCHVISION_CONVNEXT_TINY, TORCHVISION_EFFICIENTNET_B0
+from extract.cards import Card
 from extract.registry import backbone_names, find_card, open_backbone
 from tests.kit.emoji_images import draw_emoji
 from tests.kit.tiny_checkpoints import make_resnet18, make_tiny_bert
+from tests.kit.tiny_vision import make_torchvision
 
-IMAGE_BACKBONES = [name for name in backbone_names() if "image" in find_card(name).modalities]
+#: Names whose recipe and library are both known here; the hub's are in test_backbones_vision_processors.
+IMAGE_BACKBONES = [
+    name
+    for name in backbone_names()
+    if find_card(name).source.startswith(("torchvision:", "package:efficientnet"))
+    or name in ("clip-vit-b32", "clip-vit-l14-336")
+]
 SIZES = [(333, 217), (217, 501), (31, 57), (224, 224), (641, 225), (225, 640), (1, 1), (97, 3)]
 EMOJI = "😀😢❤🎉🐱"
 
@@ -42,6 +53,7 @@ def reference_pixels(name: str, image: Image.Image) -> np.ndarray:
 
     if card.family.startswith("resnet"):
         weights = torchvision.models.get_model_weights(card.family)["IMAGENET1K_V1"]
+        assert weights.meta["num_params"] == card.parameters
         assert weights.url.rsplit("/", 1)[1] == card.source.removeprefix("torchvision:")
         return weights.transforms()(image).numpy()
     # efficientnet_lite_pytorch/model.py, example at the end, and the square that a batch needs.
@@ -153,22 +165,121 @@ def test_image_tower_gives_a_row_the_same_bits_in_any_company(
         np.testing.assert_array_equal(lite0.forward(batch[rows])["pooled"], whole[rows])
 
 
-def test_resnet_equals_torchvision(resnet_folder: Path) -> None:
-    """pooled equals torchvision's network without its classifier, at batch sizes 1 and 5."""
+#: torchvision architecture -> the card's family and its number of stages; the smallest of each kind.
+TORCHVISION = {"resnet18": 5, "resnet50": 5, "efficientnet_b0": 9, "convnext_tiny": 5}
+#: Rows per call; the big networks get one size, to save time.
+BATCH_SIZES = {"resnet18": (1, 3, 8)}
+
+
+@pytest.fixture(scope="module")
+def torchvision_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One state dict of each architecture, whose batch norms have seen something."""
+    root = tmp_path_factory.mktemp("torchvision")
+    return {name: make_torchvision(root / name, name) for name in TORCHVISION}
+
+
+def stage_outputs(architecture: str, model: torch.nn.Module, pixels: torch.Tensor) -> list[torch.Tensor]:
+    """Run torchvision's network by its own children and keep the maps after each stage."""
+    if architecture.startswith("resnet"):
+        ends = ["maxpool", "layer1", "layer2", "layer3", "layer4"]
+    elif architecture == "efficientnet_b0":
+        ends = [f"features.{i}" for i in range(9)]
+    else:
+        ends = [f"features.{i}" for i in (0, 1, 3, 5, 7)]
+    kept: dict[str, torch.Tensor] = {}
+    hooks = [
+        model.get_submodule(end).register_forward_hook(
+            lambda _module, _inputs, output, end=end: kept.__setitem__(end, output.clone())
+        )
+        for end in ends
+    ]
+    model(pixels)
+    for hook in hooks:
+        hook.remove()
+    return [kept[end] for end in ends]
+
+
+@pytest.mark.parametrize("architecture", TORCHVISION)
+def test_torchvision_network_equals_torchvision(
+    architecture: str, torchvision_folders: dict[str, Path]
+) -> None:
+    """pooled and every stage equal torchvision's network without its classifier, at several batch sizes."""
     import torchvision
 
-    backbone = open_backbone(str(resnet_folder))
-    assert backbone.card.family == "resnet18" and backbone.card.readouts == {"image": {"pooled": 512}}
-    tower = backbone.open_tower("image")
+    folder = torchvision_folders[architecture]
+    backbone = open_backbone(str(folder))
+    assert backbone.card.family == architecture
+    readouts = ["pooled", *(f"layer:{k}" for k in range(TORCHVISION[architecture]))]
+    tower = backbone.open_tower("image", readouts=readouts)
     assert isinstance(tower, ImageTower)
-    model = torchvision.models.resnet18()
-    model.load_state_dict(torch.load(resnet_folder / "resnet18.pth", weights_only=True))
-    model.fc = torch.nn.Identity()
-    batch = np.stack([tower.preprocess(draw_emoji(char, 150)) for char in EMOJI])
+    model = getattr(torchvision.models, architecture)()
+    model.load_state_dict(torch.load(folder / f"{architecture}.pth", weights_only=True))
+    model.eval()
+    if architecture.startswith("resnet"):
+        model.fc = torch.nn.Identity()
+    else:
+        model.classifier[-1] = torch.nn.Identity()
+    sizes = BATCH_SIZES.get(architecture, (3,))
+    n_most = max(sizes)
+    batch = np.stack([tower.preprocess(draw_emoji(char, 150)) for char in "😀😢❤🎉🐱🐶🌞🌧"[:n_most]])
     with torch.no_grad():
-        expected = model.eval()(torch.from_numpy(batch)).numpy()
-    np.testing.assert_allclose(tower.forward(batch)["pooled"], expected, atol=1e-5)
-    np.testing.assert_allclose(tower.forward(batch[:1])["pooled"], expected[:1], atol=1e-5)
+        expected = {"pooled": model(torch.from_numpy(batch)).numpy()}
+        for k, maps in enumerate(stage_outputs(architecture, model, torch.from_numpy(batch))):
+            expected[f"layer:{k}"] = maps.flatten(2).mean(2).numpy()
+    for n in sizes:
+        found = tower.forward(batch[:n])
+        for readout in readouts:
+            assert found[readout].shape == (n, backbone.card.width("image", readout))
+            scale = np.abs(expected[readout]).max()
+            np.testing.assert_allclose(found[readout], expected[readout][:n], atol=1e-5 * max(scale, 1))
+    apart = min(np.corrcoef(vectors)[0, 1] for vectors in expected.values())
+    assert apart < 0.999, "different pictures are told apart, so equal vectors mean something"
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "efficientnet_b0"])
+def test_folded_batch_norms_stay_within_a_hundred_thousandth(
+    architecture: str, torchvision_folders: dict[str, Path]
+) -> None:
+    """Every batch norm is folded, and each vector moves by less than 1e-5 of its length."""
+    folder = torchvision_folders[architecture]
+    state = torch.load(folder / f"{architecture}.pth", weights_only=True)
+    build = build_resnet if architecture.startswith("resnet") else build_efficientnet
+    plain, folded = build(architecture, state).eval(), build(architecture, state).eval()
+    n_norms = sum(isinstance(module, torch.nn.BatchNorm2d) for module in plain.modules())
+    assert fold_batch_norms(folded) == n_norms > 19
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    pixels = torch.randn(4, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        one, two = plain(pixels)["pooled"], folded(pixels)["pooled"]
+    assert ((one - two).norm(dim=1) / one.norm(dim=1)).max() < 1e-5
+    assert not torch.equal(one, two)
+
+
+def test_resnet_weights_that_look_alike_are_refused(tmp_path: Path) -> None:
+    """A wide or a grouped ResNet has a ResNet50's blocks, and a larger ConvNeXt the tiny one's names."""
+    import torchvision
+
+    for name in ("wide_resnet50_2", "resnext50_32x4d", "convnext_small", "efficientnet_b1"):
+        with torch.device("meta"):
+            state = getattr(torchvision.models, name)().state_dict()
+        assert state_dict_family(state) is None
+    for name in ("resnet34", "resnet101", "resnet152"):
+        with torch.device("meta"):
+            state = getattr(torchvision.models, name)().state_dict()
+        assert state_dict_family(state) == name
+
+
+@pytest.mark.parametrize("card", [TORCHVISION_CONVNEXT_TINY, TORCHVISION_EFFICIENTNET_B0])
+def test_recognised_torchvision_card_is_true(card: Card) -> None:
+    """The cards of networks without a registered name agree with torchvision's own entries."""
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(card.family)["IMAGENET1K_V1"]
+    transforms = weights.transforms()
+    assert weights.url.rsplit("/", 1)[1] == card.source.removeprefix("torchvision:")
+    assert weights.meta["num_params"] == card.parameters
+    assert ([card.image_size], [card.resize]) == (transforms.crop_size, transforms.resize_size)
+    assert (card.interpolation, card.mean) == (transforms.interpolation.value, tuple(transforms.mean))
 
 
 def test_resnet_opens_by_registered_name_with_weights(tmp_path: Path, resnet_folder: Path) -> None:
@@ -191,7 +302,7 @@ def test_wrong_image_weights_are_refused(tmp_path: Path, resnet_folder: Path) ->
     (tmp_path / "other").mkdir()
     torch.save({"layer.weight": torch.ones(2)}, tmp_path / "other" / "model.pth")
     with pytest.raises(
-        ValueError, match=r"of no known network; known are efficientnet-lite0, resnet18, resnet50"
+        ValueError, match=r"of no known network; known are convnext_tiny, .*efficientnet_b0, resnet101"
     ):
         open_backbone(str(tmp_path / "other"))
     with pytest.raises(ValueError, match=r"family is 'not known', the card says 'resnet18'"):

@@ -40,7 +40,7 @@ def test_card_as_dict_survives_json() -> None:
         ),
         (lambda: dataclasses.replace(TEXT, modalities=("text", "image")), "readouts are given for"),
         (lambda: dataclasses.replace(IMAGE, resize=7), "resize 7 must be at least image_size 8"),
-        (lambda: dataclasses.replace(IMAGE, interpolation="nearest"), "interpolation 'nearest' must be"),
+        (lambda: dataclasses.replace(IMAGE, interpolation="cubic"), "interpolation 'cubic' must be"),
         (lambda: dataclasses.replace(IMAGE, std=(0.5, 0.0, 0.5)), "std above 0"),
     ],
 )

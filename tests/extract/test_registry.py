@@ -40,15 +40,15 @@ def test_backbone_names_has_the_backbones_of_this_issue() -> None:
     [
         (
             "clip",
-            r"ambiguous: it could be 'clip-vit-b16', 'clip-vit-b32', 'clip-vit-l14', 'clip-vit-l14-336'\.",
+            r"ambiguous: it could be 'clip-vit-b16', 'clip-vit-b32', 'clip-vit-l14', 'clip-vit-l14-336'",
         ),
-        ("bert", r"ambiguous: it could be 'bert-base-chinese', 'bert-base-uncased'"),
+        ("bert", r"ambiguous: it could be 'bert-base-cased', 'bert-base-chinese', 'bert-base-multi"),
         ("resnet-50", r"not known\. Near matches: 'resnet50'.*hf:ORG/NAME.*folder of weights"),
         ("CLIP-ViT-L14", r"not known\. Near matches: 'clip-vit-l14'|ambiguous: it could be 'clip-vit-l14'"),
-        ("minilm", r"Near matches: 'minilm-l6'"),
-        ("zzz", r"not known\. Known names: bert-base-chinese,.*Other valid spellings"),
+        ("minilm", r"ambiguous: it could be 'minilm-l12', 'minilm-l6'\."),
+        ("zzz", r"not known\. Known names: .*bert-base-chinese,.*Other valid spellings"),
         ("", r"Backbone '' is not known"),
-        ("timm:vit_small", r"not known\..*Other valid spellings"),
+        ("timm:vit_small", r"'timm:vit_small' is not known to timm .*Near matches: "),
         ("./no/such/folder", r"looks like a path, but there is no such folder"),
         ("/no/such", r"looks like a path, but there is no such folder"),
         ("openai/clip-vit-large-patch14", r"write 'hf:openai/clip-vit-large-patch14'"),
@@ -102,7 +102,7 @@ def test_open_backbone_refuses_an_unknown_family(tmp_path: Path) -> None:
     """A config of another family is refused, and the supported families are named."""
     (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
     with pytest.raises(
-        ValueError, match=r"family 'whisper', which is not supported; supported are bert, clip"
+        ValueError, match=r"family 'whisper', which is not supported; supported are .*bert, .*clip"
     ):
         open_backbone(str(tmp_path))
 

@@ -20,7 +20,6 @@ from extract.weights import (
     WeightsMissingError,
     read_state_dict,
     resolve_device,
-    resolve_precision,
     state_dict_file,
     torch_dtype,
     transformers_weight_files,
@@ -178,7 +177,7 @@ def test_hub_cache_is_found_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     snapshot = make_tiny_clip(repository / "snapshots" / commit)
     backbone = open_backbone("hf:org/tiny")
     assert backbone.revision == commit
-    assert backbone.card.readouts["image"] == {"pooled": 24, "hidden": 40}
+    assert backbone.card.readouts["image"] == {"pooled": 24, "hidden": 40, "cls": 40, "mean": 40}
     (snapshot / "model.safetensors").unlink()
     with pytest.raises(WeightsMissingError, match="Weights 'org/tiny' are not on this machine"):
         open_backbone("hf:org/tiny")
@@ -205,20 +204,13 @@ def test_weights_sha256_covers_what_is_loaded_and_nothing_else(tmp_path: Path) -
     assert len(seen) == 5
 
 
-def test_resolve_device_and_precision_pick_what_the_machine_has() -> None:
-    """auto is CUDA in fp16 where there is one, else CPU in fp32; what is not there is refused."""
+def test_resolve_device_picks_what_the_machine_has() -> None:
+    """auto is CUDA where there is one, else the CPU; what is not there is refused."""
     has_cuda = torch.cuda.is_available()
     assert resolve_device("auto") == ("cuda" if has_cuda else "cpu")
     assert resolve_device("cpu") == "cpu"
-    assert resolve_precision("auto", "cpu") == "fp32"
-    assert resolve_precision("auto", "cuda:1") == "fp16"
-    assert resolve_precision("bf16", "cpu") == "bf16"
     assert torch_dtype("bf16") is torch.bfloat16
     with pytest.raises(ValueError, match=r"Device 'cuda:99' is not on this machine .*--device cpu"):
         resolve_device("cuda:99")
     with pytest.raises(ValueError, match=r"Device 'gpu' is not known; allowed are auto, cpu"):
         resolve_device("gpu")
-    with pytest.raises(
-        ValueError, match=r"Precision 'int8' is not known; allowed are auto, fp32, fp16, bf16"
-    ):
-        resolve_precision("int8", "cpu")
