@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from extract.backbones import Backbone, ImageTower, TextTower, Tokens
     from extract.cards import Card
+    from extract.choices import parts_of
+    from extract.devices import WorkerDiedError, resolve_devices
+    from extract.drift import DriftError
     from extract.images import BadImageError, decode_image, read_image_file
     from extract.manifests import read_data_set
+    from extract.memory import parse_bytes
     from extract.plans import PassOptions, library_versions, make_plan
+    from extract.precision import resolve_precision
     from extract.registry import backbone_names, find_card, open_backbone, register_backbone
     from extract.rehearsal import dry_run
     from extract.reports import DryRun, PassProgress, PassReport, reasons_not_ok
-    from extract.run import TooManyBadRowsError, run_pass
+    from extract.run import TooManyBadRowsError, run_pass, run_passes
     from extract.samples import DataError, DataSet, Sample, repair_id, repair_label, repair_split
     from extract.sources import (
         Source,
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     )
     from extract.tables import load_frame, rename_columns
     from extract.texts import DEFAULT_ENCODINGS, RECIPES, clean_text, decode_text
-    from extract.weights import UnsafeWeightsError, WeightsMissingError, resolve_device, resolve_precision
+    from extract.weights import UnsafeWeightsError, WeightsMissingError, resolve_device
 
 _HOME = {
     "DEFAULT_ENCODINGS": "texts",
@@ -41,6 +46,7 @@ _HOME = {
     "Card": "cards",
     "DataError": "samples",
     "DataSet": "samples",
+    "DriftError": "drift",
     "DryRun": "reports",
     "ImageTower": "backbones",
     "PassOptions": "plans",
@@ -54,6 +60,7 @@ _HOME = {
     "TooManyBadRowsError": "run",
     "UnsafeWeightsError": "weights",
     "WeightsMissingError": "weights",
+    "WorkerDiedError": "devices",
     "backbone_names": "registry",
     "clean_text": "texts",
     "count_names": "sources",
@@ -66,6 +73,8 @@ _HOME = {
     "load_frame": "tables",
     "make_plan": "plans",
     "open_backbone": "registry",
+    "parse_bytes": "memory",
+    "parts_of": "choices",
     "read_data_set": "manifests",
     "read_image_file": "images",
     "read_sources": "sources",
@@ -76,9 +85,11 @@ _HOME = {
     "repair_label": "samples",
     "repair_split": "samples",
     "resolve_device": "weights",
-    "resolve_precision": "weights",
+    "resolve_devices": "devices",
+    "resolve_precision": "precision",
     "row_table": "sources",
     "run_pass": "run",
+    "run_passes": "run",
     "status_columns": "sources",
 }
 
@@ -90,6 +101,7 @@ __all__ = [
     "Card",
     "DataError",
     "DataSet",
+    "DriftError",
     "DryRun",
     "ImageTower",
     "PassOptions",
@@ -103,6 +115,7 @@ __all__ = [
     "TooManyBadRowsError",
     "UnsafeWeightsError",
     "WeightsMissingError",
+    "WorkerDiedError",
     "backbone_names",
     "clean_text",
     "count_names",
@@ -115,6 +128,8 @@ __all__ = [
     "load_frame",
     "make_plan",
     "open_backbone",
+    "parse_bytes",
+    "parts_of",
     "read_data_set",
     "read_image_file",
     "read_sources",
@@ -125,9 +140,11 @@ __all__ = [
     "repair_label",
     "repair_split",
     "resolve_device",
+    "resolve_devices",
     "resolve_precision",
     "row_table",
     "run_pass",
+    "run_passes",
     "status_columns",
 ]
 

@@ -1,53 +1,88 @@
-"""Batches: which inputs go through the network together."""
+"""Batches: which inputs go through the network together, across the borders of shards.
+
+A shard is finished before the next one is begun in earnest, so that a crash costs little. Its last batches
+are filled up with inputs of the shards after it: on a CPU, where every forward has a fixed shape, a
+half-empty batch costs as much as a full one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 
-#: Padded tokens per text batch, and rows per image batch, when --batch-size is not given.
-TOKEN_BUDGET = {"cpu": 2048, "cuda": 32768}
-IMAGE_ROWS = {"cpu": 16, "cuda": 64}
-MAX_TEXT_ROWS = 256
+#: Padded tokens per text batch, and rows per image or pair batch, on a GPU when no batch size is known.
+TOKEN_BUDGET = 32768
+IMAGE_ROWS = 64
+PAIR_ROWS = 8
+MAX_TEXT_ROWS = 1024
+#: Most inputs and shards that are looked at ahead of the shard in hand.
+AHEAD_UNITS = 4096
+AHEAD_SHARDS = 16
 
 
-def cut_by_tokens(
-    lengths: Sequence[int], *, budget: int, max_rows: int, sort: bool = True
-) -> list[list[int]]:
-    """Cut texts into batches whose padded size stays within a token budget, longest first.
-
-    Longest first means that running out of memory shows in the first batch, and that texts of like length
-    share a batch, so that little padding is computed.
+class BatchPlanner:
+    """Cut a stream of shards into batches of one bucket, longest first, filled from the shards ahead.
 
     Parameters
     ----------
-    lengths : sequence of int
-        Tokens of each text.
-    budget : int
-        Largest ``max(length) * rows`` of a batch; a single longer text is a batch of its own.
-    max_rows : int
-        Largest number of rows of a batch.
-    sort : bool
-        False keeps the given order, for towers that always pad to full length.
+    shards : iterable of list of int
+        The units (inputs) of each shard that must be computed, in shard order; drawn as late as possible.
+    bucket_of : callable
+        Takes units, returns one bucket (an int, such as a padded length) per unit.
+    capacity : callable
+        Takes a bucket, returns how many of its units make a full batch, at least 1.
+    ahead_units, ahead_shards : int
+        Stop drawing shards when so many units wait, or so many shards are open.
 
-    Returns
-    -------
-    list of list of int
-        Positions into `lengths`; every position occurs once. Ties keep their order, so the cut is stable.
+    Notes
+    -----
+    Iterating yields every unit exactly once. While a shard has units left, each batch begins with one of its
+    units, from its largest bucket: running out of memory shows early. Which batch a unit falls into depends
+    on the stream alone.
     """
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i]) if sort else list(range(len(lengths)))
-    batches: list[list[int]] = []
-    longest = 0
-    for position in order:
-        grown = max(longest, lengths[position])
-        if batches and len(batches[-1]) < max_rows and grown * (len(batches[-1]) + 1) <= budget:
-            batches[-1].append(position)
-            longest = grown
-        else:
-            batches.append([position])
-            longest = lengths[position]
-    return batches
 
+    def __init__(
+        self,
+        shards: Iterable[list[int]],
+        bucket_of: Callable[[list[int]], list[int]],
+        capacity: Callable[[int], int],
+        *,
+        ahead_units: int = AHEAD_UNITS,
+        ahead_shards: int = AHEAD_SHARDS,
+    ) -> None:
+        self._shards = iter(shards)
+        self._bucket_of, self._capacity = bucket_of, capacity
+        self._ahead_units, self._ahead_shards = ahead_units, ahead_shards
+        self._waiting: dict[int, deque[tuple[int, int]]] = {}  # bucket -> (shard, unit), in shard order
+        self._left: deque[list[int]] = deque()  # [shard, units left] of every open shard
+        self._drawn = 0
+        self._is_exhausted = False
 
-def cut_by_rows(n_rows: int, size: int) -> list[list[int]]:
-    """Cut ``range(n_rows)`` into runs of `size`."""
-    return [list(range(start, min(start + size, n_rows))) for start in range(0, n_rows, size)]
+    def __iter__(self) -> Iterator[list[int]]:
+        while self._draw():
+            shard = self._left[0][0]
+            bucket = max(b for b, queue in self._waiting.items() if queue and queue[0][0] == shard)
+            queue = self._waiting[bucket]
+            picked = [queue.popleft() for _ in range(min(self._capacity(bucket), len(queue)))]
+            for entry in self._left:
+                entry[1] -= sum(shard == entry[0] for shard, _ in picked)
+            yield [unit for _, unit in picked]
+
+    def _draw(self) -> bool:
+        """Open shards until enough units wait; returns whether there is a unit to yield."""
+        while self._left and self._left[0][1] == 0:
+            self._left.popleft()
+        while not self._is_exhausted and not self._is_full():
+            units = next(self._shards, None)
+            if units is None:
+                self._is_exhausted = True
+            elif units:
+                self._left.append([self._drawn, len(units)])
+                for unit, bucket in zip(units, self._bucket_of(units), strict=True):
+                    self._waiting.setdefault(bucket, deque()).append((self._drawn, unit))
+                self._drawn += 1
+        return bool(self._left)
+
+    def _is_full(self) -> bool:
+        waiting = sum(left for _, left in self._left)
+        return bool(self._left) and (waiting >= self._ahead_units or len(self._left) >= self._ahead_shards)

@@ -1,102 +1,287 @@
-"""Inputs of the stages: texts as tokens, images as pixel arrays."""
+"""Inputs of a pass: texts as tokens, images as pixel arrays, pairs of both; clean or as augmented views.
+
+A *unit* is one rendering of one row's input: ``row + view * n_rows``, where view 0 is the clean one.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cache import Status
-from extract.batches import IMAGE_ROWS, MAX_TEXT_ROWS, TOKEN_BUDGET, cut_by_rows, cut_by_tokens
-from extract.forwards import Vectors
+from extract.batches import IMAGE_ROWS, MAX_TEXT_ROWS, PAIR_ROWS, TOKEN_BUDGET
 from extract.images import BadImageError, decode_image, read_image_file
-from extract.samples import DataSet
 from extract.sources import Source
+from extract.views import image_view, text_view
 
 if TYPE_CHECKING:
-    from extract.backbones import ImageTower, TextTower, Tokens
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+    from extract.backbones import ImageTower, JointTower, TextTower, Tokens
+    from extract.forwards import Vectors
 
 
-class TextInputs:
-    """Cleaned texts of a data set for a text tower.
+@dataclass(frozen=True)
+class Renderings:
+    """What the units of one modality stand for.
+
+    Attributes
+    ----------
+    n_rows : int
+    augment : str
+        Kind of the views; see ``extract.views.AUGMENTATIONS``.
+    seeds : ndarray of shape (n_rows, 32), uint8
+        Hash of each row's input, which seeds its views: equal inputs have equal views.
+    """
+
+    n_rows: int
+    augment: str
+    seeds: np.ndarray
+
+    def text(self, unit: int, text: str) -> str:
+        """Return the text of `unit`, given its row's."""
+        row, view = unit % self.n_rows, unit // self.n_rows
+        if not view:
+            return text
+        return text_view(text, augment=self.augment, seed=self.seeds[row].tobytes(), view=view)
+
+    def image(self, unit: int, image: Image) -> Image:
+        """Return the picture of `unit`, given its row's."""
+        row, view = unit % self.n_rows, unit // self.n_rows
+        if not view:
+            return image
+        return image_view(image, augment=self.augment, seed=self.seeds[row].tobytes(), view=view)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch that is ready for the network.
+
+    Attributes
+    ----------
+    units : list of int
+    status : ndarray of shape (n_units,), uint8
+        Codes of `Status`; only units that are ok have items.
+    items : list of list
+        For each lane, the inputs of the units that are ok and that it wants, in order.
+    positions : list of ndarray of int
+        For each lane, where in `units` its items belong.
+    truncated : ndarray of shape (n_units,), bool
+        Where the network sees less than the whole text.
+    """
+
+    units: list[int]
+    status: np.ndarray
+    items: list[list[Any]]
+    positions: list[np.ndarray]
+    truncated: np.ndarray
+
+
+class Inputs(ABC):
+    """One modality's inputs for one or several towers (lanes) that share the reading and decoding.
+
+    Attributes
+    ----------
+    n_lanes : int
+    reentrant : bool
+        Whether several threads may call `forward` at once.
+    """
+
+    n_lanes: int = 1
+    reentrant: bool = True
+
+    @abstractmethod
+    def buckets(self, units: Sequence[int]) -> list[int]:
+        """Return what units that may share a batch have in common, one int per unit."""
+
+    @abstractmethod
+    def capacity(self, bucket: int) -> int:
+        """Return how many units of a bucket make a full batch."""
+
+    @abstractmethod
+    def prepare(self, units: Sequence[int], wanted: Sequence[np.ndarray]) -> Prepared:
+        """Read and decode `units`; safe to call from several threads.
+
+        Parameters
+        ----------
+        units : sequence of int
+        wanted : sequence of ndarray of shape (n_units,), bool
+            For each lane, which units it wants.
+        """
+
+    @abstractmethod
+    def forward(self, lane: int, items: Sequence[Any]) -> Vectors:
+        """Embed the items of one lane: readout -> ndarray of shape (n_items, width), float32."""
+
+
+class TextInputs(Inputs):
+    """Cleaned texts for a text tower.
 
     Parameters
     ----------
     sources : sequence of Source
     tower : TextTower
-    device : str
+    renderings : Renderings
     batch_size : int or None
-        Largest number of rows per forward; None leaves only the token budget.
+        Largest number of rows per forward on a GPU; None leaves only the token budget.
+    token_budget : int
+        Padded tokens of a batch on a GPU.
     """
 
     def __init__(
-        self, sources: Sequence[Source], tower: TextTower, *, device: str, batch_size: int | None
+        self,
+        sources: Sequence[Source],
+        tower: TextTower,
+        renderings: Renderings,
+        *,
+        batch_size: int | None,
+        token_budget: int | None = None,
     ) -> None:
-        self._sources, self._tower = sources, tower
-        self._budget = TOKEN_BUDGET.get(device.split(":")[0], TOKEN_BUDGET["cpu"])
-        self._batch_size = batch_size
-        self._tokens: dict[int, Tokens] = {}
+        self._sources, self._tower, self._renderings = sources, tower, renderings
+        self._batch_size, self._budget = batch_size, token_budget or TOKEN_BUDGET
+        self._tokens: dict[int, Tokens] = {}  # of units between `buckets` and `prepare`
+        self.reentrant = tower.reentrant
 
-    def cut(self, rows: Sequence[int]) -> list[list[int]]:
-        """Tokenise one shard's rows and cut them by tokens."""
-        tokens = self._tower.tokenise([self._sources[row].text for row in rows]) if rows else []
-        self._tokens = dict(zip(rows, tokens, strict=True))
-        budget = (
-            self._budget
-            if self._batch_size is None
-            else max(len(t.ids) for t in tokens) * self._batch_size
-            if tokens
-            else 1
+    def buckets(self, units: Sequence[int]) -> list[int]:
+        """Tokenise `units` and return their padded lengths."""
+        n_rows = self._renderings.n_rows
+        texts = [self._renderings.text(unit, self._sources[unit % n_rows].text) for unit in units]
+        tokens = self._tower.tokenise(texts)
+        self._tokens.update(zip(units, tokens, strict=True))
+        return [self._tower.bucket(item) for item in tokens]
+
+    def capacity(self, bucket: int) -> int:
+        """Return the rows of a fixed shape, or what the token budget allows."""
+        fixed = self._tower.rows_per_forward(bucket)
+        return fixed or self._batch_size or max(1, min(MAX_TEXT_ROWS, self._budget // max(1, bucket)))
+
+    def prepare(self, units: Sequence[int], wanted: Sequence[np.ndarray]) -> Prepared:
+        """Return the tokens of `units`; every one is usable."""
+        items = [self._tokens.pop(unit) for unit in units]
+        positions = np.flatnonzero(wanted[0])
+        return Prepared(
+            units=list(units),
+            status=np.full(len(units), Status.OK, dtype=np.uint8),
+            items=[[items[i] for i in positions]],
+            positions=[positions],
+            truncated=np.array([item.full_length > len(item.ids) for item in items], dtype=bool),
         )
-        batches = cut_by_tokens(
-            [len(t.ids) for t in tokens],
-            budget=budget,
-            max_rows=self._batch_size or MAX_TEXT_ROWS,
-        )
-        return [[rows[i] for i in batch] for batch in batches]
 
-    def prepare(self, rows: Sequence[int]) -> tuple[list[Any], np.ndarray]:
-        """Return the tokens of `rows`; every one is usable."""
-        return [self._tokens[row] for row in rows], np.full(len(rows), Status.OK, dtype=np.uint8)
-
-    def is_truncated(self, item: Tokens) -> bool:
-        """Whether the text has more tokens than the network takes."""
-        return item.full_length > len(item.ids)
-
-    def forward(self, items: Sequence[Any]) -> Vectors:
+    def forward(self, lane: int, items: Sequence[Any]) -> Vectors:  # noqa: ARG002
         """Embed tokens."""
         return self._tower.forward(items)
 
 
-class ImageInputs:
-    """Pictures of a data set for an image tower."""
+class ImageInputs(Inputs):
+    """Pictures for one or several image towers: each picture is read and decoded once for all of them."""
 
-    def __init__(self, data_set: DataSet, tower: ImageTower, *, device: str, batch_size: int | None) -> None:
-        self._samples, self._tower = data_set.samples, tower
-        self._rows = batch_size or IMAGE_ROWS.get(device.split(":")[0], IMAGE_ROWS["cpu"])
+    def __init__(
+        self,
+        paths: Sequence[Path | None],
+        towers: Sequence[ImageTower],
+        renderings: Renderings,
+        *,
+        batch_size: int | None,
+    ) -> None:
+        self._paths, self._towers, self._renderings = paths, towers, renderings
+        self._batch_size = batch_size
+        self.n_lanes = len(towers)
+        self.reentrant = all(tower.reentrant for tower in towers)
 
-    def cut(self, rows: Sequence[int]) -> list[list[int]]:
-        """Cut one shard's rows into batches of equal size."""
-        return [[rows[i] for i in batch] for batch in cut_by_rows(len(rows), self._rows)]
+    def buckets(self, units: Sequence[int]) -> list[int]:
+        """Return one bucket for all: pictures have one size after preprocessing."""
+        return [0] * len(units)
 
-    def prepare(self, rows: Sequence[int]) -> tuple[list[Any], np.ndarray]:
-        """Read, decode and preprocess `rows`; a picture that cannot be decoded gets its status."""
-        pixels, status = [], np.full(len(rows), Status.OK, dtype=np.uint8)
-        for i, row in enumerate(rows):
-            path = self._samples[row].image_path
+    def capacity(self, bucket: int) -> int:
+        """Return the rows of a fixed shape, or the batch size."""
+        fixed = [tower.rows_per_forward(bucket) for tower in self._towers]
+        known = [rows for rows in fixed if rows]
+        return max(known) if known else self._batch_size or IMAGE_ROWS
+
+    def prepare(self, units: Sequence[int], wanted: Sequence[np.ndarray]) -> Prepared:
+        """Read, decode and preprocess `units`; a picture that cannot be decoded gets its status."""
+        status = np.full(len(units), Status.OK, dtype=np.uint8)
+        items: list[list[Any]] = [[] for _ in self._towers]
+        positions: list[list[int]] = [[] for _ in self._towers]
+        for i, unit in enumerate(units):
             try:
-                if path is None:
-                    raise BadImageError(Status.IMAGE_MISSING, "no image file")
-                pixels.append(self._tower.preprocess(decode_image(read_image_file(path))))
+                image = self._renderings.image(unit, _decoded(self._paths[unit % self._renderings.n_rows]))
             except BadImageError as error:
                 status[i] = error.status
-        return pixels, status
+                continue
+            for lane, tower in enumerate(self._towers):
+                if wanted[lane][i]:
+                    items[lane].append(tower.preprocess(image))
+                    positions[lane].append(i)
+        whole = np.zeros(len(units), dtype=bool)  # pictures are resized, never cut short
+        return Prepared(list(units), status, items, [np.array(p, dtype=np.intp) for p in positions], whole)
 
-    def is_truncated(self, item: Any) -> bool:  # noqa: ARG002
-        """Pictures are resized, never cut short."""
-        return False
-
-    def forward(self, items: Sequence[Any]) -> Vectors:
+    def forward(self, lane: int, items: Sequence[Any]) -> Vectors:
         """Embed pixel arrays."""
-        return self._tower.forward(items)
+        return self._towers[lane].forward(items)
+
+
+class JointInputs(Inputs):
+    """Pairs of text and picture for a joint tower."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        paths: Sequence[Path | None],
+        tower: JointTower,
+        renderings: Renderings,
+        *,
+        batch_size: int | None,
+    ) -> None:
+        self._sources, self._paths, self._tower = sources, paths, tower
+        self._renderings, self._batch_size = renderings, batch_size
+        self.reentrant = tower.reentrant
+
+    def buckets(self, units: Sequence[int]) -> list[int]:
+        """Return one bucket for all; `forward` groups by shape, which is known after preparing."""
+        return [0] * len(units)
+
+    def capacity(self, bucket: int) -> int:
+        """Return the rows of a fixed shape, or the batch size."""
+        return self._tower.rows_per_forward(bucket) or self._batch_size or PAIR_ROWS
+
+    def prepare(self, units: Sequence[int], wanted: Sequence[np.ndarray]) -> Prepared:
+        """Read, decode and prepare `units`; a picture that cannot be decoded gives its pair a status."""
+        status = np.full(len(units), Status.OK, dtype=np.uint8)
+        truncated = np.zeros(len(units), dtype=bool)
+        items, positions = [], []
+        for i in np.flatnonzero(wanted[0]).tolist():
+            row = units[i] % self._renderings.n_rows
+            try:
+                image = self._renderings.image(units[i], _decoded(self._paths[row]))
+            except BadImageError as error:
+                status[i] = error.status
+                continue
+            pair = self._tower.prepare(self._renderings.text(units[i], self._sources[row].text), image)
+            truncated[i] = pair.tokens.full_length > len(pair.tokens.ids)
+            items.append(pair)
+            positions.append(i)
+        return Prepared(list(units), status, [items], [np.array(positions, dtype=np.intp)], truncated)
+
+    def forward(self, lane: int, items: Sequence[Any]) -> Vectors:  # noqa: ARG002
+        """Embed pairs, those of one shape together."""
+        groups: dict[int, list[int]] = {}
+        for i, pair in enumerate(items):
+            groups.setdefault(self._tower.bucket(pair), []).append(i)
+        rows: Vectors = {}
+        for members in groups.values():
+            for name, x in self._tower.forward([items[i] for i in members]).items():
+                rows.setdefault(name, np.empty((len(items), x.shape[1]), dtype=np.float32))[members] = x
+        return rows
+
+
+def _decoded(path: Path | None) -> Image:
+    if path is None:
+        raise BadImageError(Status.IMAGE_MISSING, "no image file")
+    return decode_image(read_image_file(path))

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache import Plan, RowTable, SpaceSpec, canonical_json, sha256_hex
+from extract.choices import parts_of, readouts_by_modality, shared_modalities
 from extract.images import DECODING
-from extract.samples import IMAGE, DataError, DataSet
+from extract.samples import IMAGE, DataSet
 from extract.sources import Source, SourceOptions, encoding_names, row_table
 from extract.texts import recipe_version
+from extract.views import AUGMENTATIONS, describe
 
 if TYPE_CHECKING:
     from extract.backbones import Backbone
@@ -29,13 +31,22 @@ class PassOptions:
     out : Path
         Folder of the stores.
     readouts : tuple of str
-        Which vectors are taken from each forward.
-    device : {"cpu", "cuda", ...}
-        Resolved, never "auto".
+        Which vectors are taken from each forward: a readout of every modality (``"pooled"``), or of one
+        (``"image.layer:3"``).
+    modalities : tuple of str
+        Modalities to embed; empty takes the backbone's default.
+    views : int
+        Augmented views stored beside the clean vector of every row.
+    augment : {"light", "strong"}
+        Kind of the views.
+    device : str
+        Resolved, never "auto": "cpu", "cuda:0", or several with commas, one process each.
     precision : {"fp32", "fp16", "bf16"}
         Resolved, never "auto".
     batch_size : int or None
-        Rows per forward; None chooses by modality and device.
+        Rows per forward on a GPU; None chooses by modality and device. On a CPU forwards have fixed shapes.
+    max_memory : int or None
+        Most bytes that the network and its work may take on the device.
     max_bad : float
         Largest share of rows, 0 to 1, that may have a status other than ok.
     shard_rows : int
@@ -48,9 +59,13 @@ class PassOptions:
 
     out: Path
     readouts: tuple[str, ...] = ("pooled",)
+    modalities: tuple[str, ...] = ()
+    views: int = 0
+    augment: str = "light"
     device: str = "cpu"
     precision: str = "fp32"
     batch_size: int | None = None
+    max_memory: int | None = None
     max_bad: float = 0.1
     shard_rows: int = DEFAULT_SHARD_ROWS
     replace: bool = False
@@ -64,8 +79,17 @@ class PassOptions:
             faults.append(f"max-bad {self.max_bad} must be a share between 0 and 1")
         if self.shard_rows < 1:
             faults.append(f"shard rows {self.shard_rows} must be at least 1")
+        if self.views < 0:
+            faults.append(f"views {self.views} must be at least 0")
+        if self.augment not in AUGMENTATIONS:
+            faults.append(f"augment '{self.augment}' is not one of {', '.join(AUGMENTATIONS)}")
         if faults:
             raise ValueError("; ".join(faults))
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that share the pass, at least one."""
+        return tuple(self.device.split(","))
 
 
 @dataclass(frozen=True)
@@ -103,13 +127,14 @@ def make_plan(
     ValueError
         If a readout is not one of the backbone's.
     """
-    modalities = shared_modalities(data_set, backbone)
+    modalities = shared_modalities(data_set, backbone, options.modalities)
+    readouts = readouts_by_modality(backbone, modalities, options.readouts)
     encodings = encoding_names(sources)
     table = row_table(data_set, sources, modalities, encodings)
     spaces = tuple(
         _space(backbone, modality, readout, options)
         for modality in modalities
-        for readout in _readouts(backbone, modality, options.readouts)
+        for readout in readouts[modality]
     )
     identity: dict[str, Any] = {
         "backbone": backbone.card.name,
@@ -121,6 +146,8 @@ def make_plan(
         "class_names": list(data_set.class_names),
         "rows": _rows_digest(table),
     }
+    if options.views:
+        identity["views"] = _views(options, modalities)
     plan = Plan(
         backbone=backbone.card.name,
         n_rows=len(table.ids),
@@ -130,25 +157,15 @@ def make_plan(
         identity=identity,
     )
     target = options.out / f"{backbone.file_name}.h5"
-    return PassPlan(target, modalities, plan, table, _meta(data_set, backbone, options, encodings))
+    return PassPlan(
+        target, modalities, plan, table, _meta(data_set, backbone, options, encodings, modalities)
+    )
 
 
-def shared_modalities(data_set: DataSet, backbone: Backbone) -> tuple[str, ...]:
-    """Return the modalities that both have, in the backbone's order."""
-    shared = tuple(m for m in backbone.card.modalities if m in data_set.modalities)
-    if not shared:
-        raise DataError(
-            f"Backbone '{backbone.card.name}' embeds {' and '.join(backbone.card.modalities)}, but the data "
-            f"set in '{data_set.root}' has only {' and '.join(data_set.modalities)}. Choose another "
-            "--backbone."
-        )
-    return shared
-
-
-def _readouts(backbone: Backbone, modality: str, asked: Sequence[str]) -> list[str]:
-    for readout in asked:
-        backbone.card.width(modality, readout)
-    return list(dict.fromkeys(asked))
+def _views(options: PassOptions, modalities: Sequence[str]) -> dict[str, Any]:
+    """Describe the views; they are not part of a space's fingerprint, which is that of its clean vectors."""
+    recipes = {modality: describe(options.augment, modality) for modality in modalities}
+    return {"n": options.views, "augment": options.augment, "recipes": recipes}
 
 
 def _space(backbone: Backbone, modality: str, readout: str, options: PassOptions) -> SpaceSpec:
@@ -161,12 +178,13 @@ def _space(backbone: Backbone, modality: str, readout: str, options: PassOptions
         "stored": "float32",
     }
     width = backbone.card.width(modality, readout)
-    return SpaceSpec(f"{modality}.{readout}", width, "float32", sha256_hex(canonical_json(identity)))
+    fingerprint = sha256_hex(canonical_json(identity))
+    return SpaceSpec(f"{modality}.{readout}", width, "float32", fingerprint, views=options.views)
 
 
 def _preprocessing(backbone: Backbone, modality: str) -> dict[str, Any]:
     settings = dict(backbone.preprocessing(modality))
-    if modality == IMAGE:
+    if IMAGE in parts_of(modality):
         settings["decoding"] = DECODING
     return settings
 
@@ -183,7 +201,11 @@ def _rows_digest(table: RowTable) -> str:
 
 
 def _meta(
-    data_set: DataSet, backbone: Backbone, options: PassOptions, encodings: Sequence[str]
+    data_set: DataSet,
+    backbone: Backbone,
+    options: PassOptions,
+    encodings: Sequence[str],
+    modalities: Sequence[str],
 ) -> dict[str, Any]:
     return {
         "class_names": list(data_set.class_names),
@@ -194,8 +216,9 @@ def _meta(
             "revision": backbone.revision,
             "source": backbone.card.source,
         },
-        "preprocessing": {m: _preprocessing(backbone, m) for m in shared_modalities(data_set, backbone)},
+        "preprocessing": {m: _preprocessing(backbone, m) for m in modalities},
         "precision": options.precision,
+        **({"views": _views(options, modalities)} if options.views else {}),
         "clean": {"recipe": options.source.clean, "version": recipe_version(options.source.clean)},
         "data": {"layout": data_set.layout, "notes": dict(data_set.notes)},
         "versions": library_versions(),

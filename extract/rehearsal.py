@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cache import ReuseIndex, Status, required_bytes
+from extract.batches import BatchPlanner
+from extract.devices import open_engine
+from extract.engine import Engine
+from extract.open_shards import ModalityRows
 from extract.plans import PassOptions
-from extract.reports import DryRun, OnProgress
+from extract.reports import DryRun, OnProgress, PassProgress
 from extract.samples import DataSet
-from extract.sources import count_statuses
-from extract.stages import ModalityRows
+from extract.sources import count_statuses, read_sources
 from extract.work import PassWork
 
 if TYPE_CHECKING:
     from extract.backbones import Backbone
 
-_PROBES = 8
+_PROBES = 32
 
 
 def dry_run(
@@ -34,7 +37,12 @@ def dry_run(
     DataError, WeightsMissingError
         As `run_pass`.
     """
-    work = PassWork.gather(data_set, backbone, options, on_progress or (lambda _: None))
+    backbone.check_available()
+    tell, total = on_progress or (lambda _: None), len(data_set.samples)
+    sources = read_sources(
+        data_set, options.source, on_progress=lambda n: tell(PassProgress("sources", n, total))
+    )
+    work = PassWork.gather(data_set, sources, backbone, options)
     reuse = ReuseIndex.from_folder(options.out)
     wanted = {modality: _unknown(work.rows(modality), reuse) for modality in work.planned.modalities}
     plan, table = work.planned.plan, work.planned.table
@@ -62,17 +70,19 @@ def _estimate(work: PassWork, modality: str, wanted: Sequence[int]) -> float:
     """Estimate seconds from the second of two small batches (the first warms up)."""
     if not wanted:
         return 0.0
-    inputs = work.open_inputs(modality)
     probe = list(wanted[:_PROBES])
-    seconds = 0.0
-    for _ in range(2):
+    with open_engine([work], modality) as engine:
+        _run_probe(engine, probe)
         began = time.perf_counter()
-        for batch in inputs.cut(probe):
-            items, _status = inputs.prepare(batch)
-            if items:
-                inputs.forward(items)
+        _run_probe(engine, probe)
         seconds = time.perf_counter() - began
-    return seconds * len(wanted) / len(probe)
+    return seconds * len(wanted) * (1 + work.options.views) / len(probe)
+
+
+def _run_probe(engine: Engine, rows: Sequence[int]) -> None:
+    planner = BatchPlanner([list(rows)], engine.inputs.buckets, engine.inputs.capacity)
+    for _ in engine.run((units, [np.ones(len(units), dtype=bool)]) for units in planner):
+        pass
 
 
 def _existing_parent(path: Path) -> Path:

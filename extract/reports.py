@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from cache import FeatureStore, Status, write_file
+from extract.counts import ModalityCount
 from extract.plans import PassOptions
 from extract.sources import count_names, count_statuses
-from extract.stages import ModalityCount
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,22 @@ class PassProgress:
     stage : str
         ``"sources"``, ``"text"`` or ``"image"``.
     done, total : int
-        Rows of this stage.
+        Rows of this stage, times views and backbones.
     limiting : str
         Which stage sets the pace: ``"reading"`` or ``"forward"``; empty while sources are read.
+    peak_bytes : int or None
+        Most device memory in use so far; None on a CPU.
+    truncated, bad : int
+        Rows so far whose text was cut, or that have no vector.
     """
 
     stage: str
     done: int
     total: int
     limiting: str = ""
+    peak_bytes: int | None = None
+    truncated: int = 0
+    bad: int = 0
 
 
 OnProgress = Callable[[PassProgress], None]
@@ -134,6 +141,17 @@ def reasons_not_ok(ids: tuple[str, ...], status: np.ndarray) -> dict[str, str]:
         ids[row]: ", ".join(sorted({Status(code).label for code in status[row] if code != Status.OK}))
         for row in np.flatnonzero((status != Status.OK).any(axis=1)).tolist()
     }
+
+
+def summary_for_meta(status: np.ndarray, modalities: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return what ``/meta`` says about the rows: per modality, how many have each status.
+
+    Parameters
+    ----------
+    status : ndarray of shape (n, n_modalities), uint8
+    modalities : sequence of str
+    """
+    return count_statuses(status, modalities)
 
 
 def write_pass_log(report: PassReport, options: PassOptions, started: datetime) -> None:

@@ -1,15 +1,20 @@
-"""The pass: data set and backbone in, one feature store out; interrupted, it goes on where it was."""
+"""The pass: data set and backbones in, feature stores out; interrupted, it goes on where it was."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cache import FeatureStore, FingerprintMismatch, PassFolder, ReuseIndex, first_difference
+from extract.counts import ModalityCount
+from extract.devices import open_engine
 from extract.plans import PassOptions, PassPlan
 from extract.reports import (
     OnProgress,
@@ -17,11 +22,13 @@ from extract.reports import (
     PassReport,
     reasons_not_ok,
     report_of_store,
+    summary_for_meta,
     write_pass_log,
 )
-from extract.samples import DataError, DataSet
-from extract.stages import ModalityCount, run_modality
-from extract.work import LazyInputs, PassWork
+from extract.samples import IMAGE, DataError, DataSet
+from extract.sources import read_sources
+from extract.stages import Lane, ModalityProgress, run_modality
+from extract.work import PassWork
 
 if TYPE_CHECKING:
     from extract.backbones import Backbone
@@ -49,31 +56,150 @@ def run_pass(
         If more rows than ``options.max_bad`` are not ok; finished shards stay.
     FingerprintMismatch
         If the store exists and was made with other settings or inputs, and ``options.replace`` is False.
+    DriftError
+        If rows that an earlier process stored come out differently now.
     StoreError
         For every fault of the disk or of an existing store.
     """
+    return run_passes(data_set, [(backbone, options)], on_progress=on_progress)[0]
+
+
+def run_passes(
+    data_set: DataSet,
+    passes: Sequence[tuple[Backbone, PassOptions]],
+    *,
+    on_progress: OnProgress | None = None,
+) -> list[PassReport]:
+    """Embed a data set with several backbones, reading it once and decoding each picture once for all.
+
+    Parameters
+    ----------
+    data_set : DataSet
+    passes : sequence of (Backbone, PassOptions)
+        The options may differ in precision and readouts only. The image towers of all of them are in memory
+        together; text and joint towers one by one.
+    on_progress : callable, optional
+
+    Returns
+    -------
+    list of PassReport
+        In the order of `passes`.
+
+    Raises
+    ------
+    ValueError
+        If two backbones would write the same file.
+    Exception
+        As `run_pass`. Finished shards of every backbone stay.
+    """
     began, started = time.perf_counter(), datetime.now(UTC)
     tell = on_progress or (lambda _: None)
-    work = PassWork.gather(data_set, backbone, options, tell)
-    planned = work.planned
-    check_bad_rows(planned, planned.table.status, options.max_bad)
-    if _is_there(planned, replace=options.replace):
-        return report_of_store(planned.target, data_set.notes)
-    options.out.mkdir(parents=True, exist_ok=True)
-    reuse = ReuseIndex.from_folder(options.out)
-    with PassFolder(planned.target, planned.plan) as folder:
-        counts = {modality: _embed(modality, work, folder, reuse, tell) for modality in planned.modalities}
-        check_bad_rows(planned, _final_status(folder, planned), options.max_bad)
-        path = folder.publish(planned.table, planned.meta)
-    report = report_of_store(
-        path,
-        data_set.notes,
-        counts=counts,
-        seconds=time.perf_counter() - began,
-        notes=(*folder.notes, *reuse.notes),
+    _refuse_same_file([backbone for backbone, _ in passes])
+    for backbone, _ in passes:
+        backbone.check_available()
+    total = len(data_set.samples)
+    source_options = passes[0][1].source
+    sources = read_sources(
+        data_set, source_options, on_progress=lambda n: tell(PassProgress("sources", n, total))
     )
-    write_pass_log(report, options, started)
-    return report
+    works = [PassWork.gather(data_set, sources, *each) for each in passes]
+    for work in works:
+        check_bad_rows(work.planned, work.planned.table.status, work.options.max_bad)
+    waiting = [work for work in works if not _is_there(work.planned, replace=work.options.replace)]
+    made = _make(waiting, tell, began, started)
+    return [
+        made.get(work.planned.target) or report_of_store(work.planned.target, data_set.notes)
+        for work in works
+    ]
+
+
+def _make(
+    works: Sequence[PassWork], tell: OnProgress, began: float, started: datetime
+) -> dict[Path, PassReport]:
+    """Compute and publish the stores that are not there yet; returns reports by path."""
+    if not works:
+        return {}
+    out = works[0].options.out
+    out.mkdir(parents=True, exist_ok=True)
+    reuse = ReuseIndex.from_folder(out)
+    reports: dict[Path, PassReport] = {}
+    with ExitStack() as stack:
+        folders = [stack.enter_context(PassFolder(work.planned.target, work.planned.plan)) for work in works]
+        counts: list[dict[str, ModalityCount]] = [{} for _ in works]
+        for modality, members in _stages(works):
+            lanes = [
+                Lane(
+                    folders[i],
+                    works[i].rows(modality),
+                    works[i].options.precision,
+                    works[i].planned.table.ids,
+                )
+                for i in members
+            ]
+            done = run_modality(
+                lanes,
+                partial(open_engine, [works[i] for i in members], modality),
+                reuse=reuse,
+                on_progress=partial(_tell_progress, tell, modality),
+            )
+            for i, count in zip(members, done, strict=True):
+                counts[i][modality] = count
+        for work, folder, by_modality in zip(works, folders, counts, strict=True):
+            status = _final_status(folder, work.planned)
+            check_bad_rows(work.planned, status, work.options.max_bad)
+            meta = {**work.planned.meta, "summary": summary_for_meta(status, work.planned.modalities)}
+            path = folder.publish(work.planned.table, meta)
+            report = report_of_store(
+                path,
+                work.data_set.notes,
+                counts=by_modality,
+                seconds=time.perf_counter() - began,
+                notes=(*folder.notes, *reuse.notes),
+            )
+            write_pass_log(report, work.options, started)
+            reports[path] = report
+    return reports
+
+
+def _lane(work: PassWork, folder: PassFolder, modality: str) -> Lane:
+    return Lane(folder, work.rows(modality), work.options.precision, work.planned.table.ids)
+
+
+def _stages(works: Sequence[PassWork]) -> list[tuple[str, list[int]]]:
+    """Return (modality, works that take part), in the order of the first work; images of all go together."""
+    stages: list[tuple[str, list[int]]] = []
+    for i, work in enumerate(works):
+        for modality in work.planned.modalities:
+            shared = next((members for m, members in stages if m == modality == IMAGE), None)
+            if shared is None:
+                stages.append((modality, [i]))
+            else:
+                shared.append(i)
+    return stages
+
+
+def _refuse_same_file(backbones: Sequence[Backbone]) -> None:
+    names = [backbone.file_name for backbone in backbones]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"Two of the backbones would write the same file '{name}.h5'. Name each backbone once."
+            )
+
+
+def _tell_progress(tell: OnProgress, modality: str, progress: ModalityProgress) -> None:
+    counts = progress.counts
+    tell(
+        PassProgress(
+            modality,
+            progress.done,
+            progress.total,
+            counts[0].clock.limiting,
+            peak_bytes=counts[0].peak_bytes,
+            truncated=sum(count.truncated for count in counts),
+            bad=counts[0].bad,
+        )
+    )
 
 
 def check_bad_rows(planned: PassPlan, status: np.ndarray, max_bad: float) -> None:
@@ -116,7 +242,7 @@ def _is_there(planned: PassPlan, *, replace: bool) -> bool:
 
 def _mismatch_text(target: Path, difference: tuple[str, Any, Any] | None) -> str:
     if difference is None:
-        what = "other spaces (readouts or precision)"
+        what = "other spaces (modalities, readouts or precision)"
     elif difference[0] == "rows":
         what = "other rows (ids, labels, texts or images have changed since)"
     else:
@@ -125,22 +251,6 @@ def _mismatch_text(target: Path, difference: tuple[str, Any, Any] | None) -> str
         f"Store '{target}' was made with {what}. Extract into another folder with --out, or pass --replace "
         "to make it anew (unchanged rows are copied, not computed)."
     )
-
-
-def _embed(
-    modality: str, work: PassWork, folder: PassFolder, reuse: ReuseIndex, tell: OnProgress
-) -> ModalityCount:
-    """Compute the missing shards of one modality."""
-    if not folder.missing(modality):
-        return ModalityCount(resumed=folder.resumed(modality))
-    total = work.planned.plan.n_rows
-
-    def on_count(count: ModalityCount) -> None:
-        done = count.resumed + count.computed + count.reused + count.repeated + count.bad
-        tell(PassProgress(modality, min(done, total), total, count.clock.limiting))
-
-    inputs = LazyInputs(work, modality)
-    return run_modality(folder, work.rows(modality), inputs, reuse=reuse, on_progress=on_count)
 
 
 def _final_status(folder: PassFolder, planned: PassPlan) -> np.ndarray:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 TEXT = "text"
 IMAGE = "image"
+JOINT = "joint"
+"""A text and an image seen together by one network."""
 
 #: Tags that mean "no label" in a manifest (the course data set writes ``null``).
 UNLABELLED = frozenset({"", "null"})
@@ -60,6 +63,12 @@ class Sample:
     label: str | None = None
     split: str = ""
     group: str | None = None
+
+    def __post_init__(self) -> None:
+        # A million rows have a handful of labels; each would otherwise keep a string of its own.
+        for name in ("label", "split"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, value if value is None else sys.intern(value))
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,22 @@ deduplication and of reuse, and the place where broken files are found early.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from cache import RowTable, Split, Status
 from extract.images import BadImageError, decode_image, read_header, read_image_file
-from extract.samples import IMAGE, TEXT, DataSet, Sample
+from extract.samples import IMAGE, JOINT, TEXT, DataSet, Sample
 from extract.texts import DEFAULT_ENCODINGS, TextEncodingError, clean_text, decode_text
 
 _SPLITS = {"": Split.NONE, "train": Split.TRAIN, "val": Split.VAL, "test": Split.TEST}
 _N_READERS = 4
+#: Samples that one reader takes at a time.
+_RUN = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,25 @@ def read_sources(
         One per sample: rows in = rows out.
     """
     sources: list[Source] = []
+    ahead: deque[Future[list[Source]]] = deque()
     with ThreadPoolExecutor(_N_READERS) as pool:
-        for source in pool.map(lambda s: read_source(s, data_set.modalities, options), data_set.samples):
-            sources.append(source)
-            if on_progress is not None:
-                on_progress(len(sources))
+        # Runs of samples, few of them ahead: a task for each of a million samples would cost gigabytes.
+        for start in range(0, len(data_set.samples), _RUN):
+            run = data_set.samples[start : start + _RUN]
+            ahead.append(pool.submit(_read_run, run, data_set.modalities, options))
+            if len(ahead) > 2 * _N_READERS:
+                sources += ahead.popleft().result()
+                if on_progress is not None:
+                    on_progress(len(sources))
+        for future in ahead:
+            sources += future.result()
+    if on_progress is not None:
+        on_progress(len(sources))
     return sources
+
+
+def _read_run(samples: Sequence[Sample], modalities: Sequence[str], options: SourceOptions) -> list[Source]:
+    return [read_source(sample, modalities, options) for sample in samples]
 
 
 def read_source(sample: Sample, modalities: Sequence[str], options: SourceOptions) -> Source:
@@ -171,7 +186,8 @@ def row_table(
     for sample in samples:
         if sample.group is not None:
             groups.setdefault(sample.group, len(groups))
-    with_text, with_image = TEXT in modalities, IMAGE in modalities
+    with_text = TEXT in modalities or JOINT in modalities
+    with_image = IMAGE in modalities or JOINT in modalities
     return RowTable(
         ids=tuple(s.id for s in samples),
         label=np.array([-1 if s.label is None else codes[s.label] for s in samples], dtype=np.int32),
@@ -192,18 +208,26 @@ def row_table(
 
 def status_columns(sources: Sequence[Source], modalities: Sequence[str]) -> np.ndarray:
     """Return uint8 of shape (n_samples, n_modalities)."""
-    columns = {TEXT: [s.text_status for s in sources], IMAGE: [s.image_status for s in sources]}
-    return np.stack([np.array(columns[m], dtype=np.uint8) for m in modalities], axis=1)
+    text = np.array([s.text_status for s in sources], dtype=np.uint8)
+    image = np.array([s.image_status for s in sources], dtype=np.uint8)
+    # A pair is usable if both halves are; the text's fault is named first.
+    columns = {TEXT: text, IMAGE: image, JOINT: np.where(text == Status.OK, image, text)}
+    return np.stack([columns[modality] for modality in modalities], axis=1)
 
 
 def input_hashes(sources: Sequence[Source], modality: str) -> np.ndarray:
     """Return what identifies an input of one modality: uint8 of shape (n_samples, 32).
 
-    A text is identified by its cleaned characters, an image by the bytes of its file.
+    A text is identified by its cleaned characters, an image by the bytes of its file, a pair by both hashes.
     """
+    if modality == IMAGE:
+        return _hash_rows([s.image_sha256 for s in sources])
+    texts = [hashlib.sha256(s.text.encode("utf-8")).digest() for s in sources]
     if modality == TEXT:
-        return _hash_rows([hashlib.sha256(s.text.encode("utf-8")).digest() for s in sources])
-    return _hash_rows([s.image_sha256 for s in sources])
+        return _hash_rows(texts)
+    # The rule of cache.ReuseIndex, which finds pairs in earlier stores.
+    pairs = [text + s.image_sha256 for text, s in zip(texts, sources, strict=True)]
+    return _hash_rows([hashlib.sha256(pair).digest() for pair in pairs])
 
 
 def encoding_names(sources: Sequence[Source]) -> list[str]:

@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from extract.samples import (
     IMAGE,
@@ -65,8 +65,10 @@ def read_table(
     repaired: list[tuple[str, str]] = []
     faults: list[str] = []
     rows: list[tuple[str, Sample]] = []
-    records = cast("list[dict[str, str]]", frame.to_dict("records"))
-    for number, record in enumerate(records, start=1):
+    # Row by row: frame.to_dict("records") would hold a dictionary for each of a million rows at once.
+    names = [str(name) for name in frame.columns]
+    for number, cells in enumerate(zip(*(frame[name] for name in frame.columns), strict=True), start=1):
+        record: dict[str, str] = dict(zip(names, cells, strict=True))
         try:
             sample = _sample(record, path.parent)
         except DataError as error:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, cast
 
 from cache import Status
-from extract.inputs import ImageInputs, TextInputs
+from extract.backbones.fixed_batches import CPU_IMAGES
+from extract.inputs import ImageInputs, Inputs, JointInputs, Renderings, TextInputs
+from extract.open_shards import ModalityRows, first_occurrences
 from extract.plans import PassOptions, PassPlan, make_plan
-from extract.reports import OnProgress, PassProgress
-from extract.samples import TEXT, DataSet
-from extract.sources import Source, input_hashes, read_sources
-from extract.stages import Inputs, ModalityRows, first_occurrences
+from extract.samples import JOINT, TEXT, DataSet
+from extract.sources import Source, input_hashes
 
 if TYPE_CHECKING:
-    from extract.backbones import Backbone, ImageTower, TextTower
+    from extract.backbones import Backbone, ImageTower, JointTower, TextTower
+    from extract.backbones.contract import Tower
 
 
 @dataclass(frozen=True)
 class PassWork:
-    """Everything that is known before a network runs.
+    """Everything that is known before a network runs. It can be pickled, for processes of other devices.
 
     Attributes
     ----------
@@ -41,66 +40,91 @@ class PassWork:
 
     @classmethod
     def gather(
-        cls, data_set: DataSet, backbone: Backbone, options: PassOptions, tell: OnProgress
+        cls, data_set: DataSet, sources: list[Source], backbone: Backbone, options: PassOptions
     ) -> PassWork:
-        """Check the weights, read all sources and make the plan."""
+        """Check the weights and make the plan."""
         backbone.check_available()
-        total = len(data_set.samples)
-        sources = read_sources(
-            data_set, options.source, on_progress=lambda n: tell(PassProgress("sources", n, total))
-        )
         return cls(data_set, sources, backbone, options, make_plan(data_set, sources, backbone, options))
 
     def rows(self, modality: str) -> ModalityRows:
         """Return the rows of one modality: usable ones, repeats, and the fingerprints of their spaces."""
         status = self.planned.table.status[:, self.planned.modalities.index(modality)]
         hashes = input_hashes(self.sources, modality)
-        fingerprints = {
-            space.name: space.fingerprint
-            for space in self.planned.plan.spaces
-            if space.name.startswith(f"{modality}.")
-        }
+        fingerprints = {space.name: space.fingerprint for space in self.planned.plan.of_modality(modality)}
         first = first_occurrences(hashes, status == Status.OK)
-        return ModalityRows(modality, status, hashes, first, fingerprints)
+        return ModalityRows(modality, status, hashes, first, fingerprints, self.options.views)
 
-    def open_inputs(self, modality: str) -> Inputs:
-        """Load one tower and return its inputs."""
-        options = self.options
-        readouts = tuple(r for r in options.readouts if r in self.backbone.card.readouts[modality])
-        tower = self.backbone.open_tower(
-            modality, readouts=readouts, device=options.device, precision=options.precision
+    def open_tower(self, modality: str, device: str) -> Tower:
+        """Load one tower of the backbone."""
+        prefix = f"{modality}."
+        names = [space.name.removeprefix(prefix) for space in self.planned.plan.of_modality(modality)]
+        return self.backbone.open_tower(
+            modality, readouts=names, device=device, precision=self.options.precision
         )
-        settings: dict[str, Any] = {"device": options.device, "batch_size": options.batch_size}
-        if modality == TEXT:
-            return TextInputs(self.sources, cast("TextTower", tower), **settings)
-        return ImageInputs(self.data_set, cast("ImageTower", tower), **settings)
 
 
-class LazyInputs:
-    """Inputs that load their tower with the first batch: a fully reused pass never loads weights."""
+def open_inputs(works: Sequence[PassWork], modality: str, device: str) -> Inputs:
+    """Load the towers of one modality and return their inputs.
 
-    def __init__(self, work: PassWork, modality: str) -> None:
-        self._work, self._modality = work, modality
-        self._inputs: Inputs | None = None
+    Parameters
+    ----------
+    works : sequence of PassWork
+        On one data set; several only for images, which they then decode once.
+    modality : str
+    device : str
+        Resolved.
+    """
+    work, options = works[0], works[0].options
+    _limit_memory(works, modality, device)
+    towers = [each.open_tower(modality, device) for each in works]
+    renderings = Renderings(len(work.sources), options.augment, input_hashes(work.sources, modality))
+    batch_size = options.batch_size
+    if batch_size is None and device != "cpu":
+        batch_size = min(_found(*pair, modality, device) for pair in zip(works, towers, strict=True))
+    paths = [sample.image_path for sample in work.data_set.samples]
+    if modality == TEXT:
+        text_tower = cast("TextTower", towers[0])
+        if options.batch_size is None:
+            return TextInputs(work.sources, text_tower, renderings, batch_size=None, token_budget=batch_size)
+        return TextInputs(work.sources, text_tower, renderings, batch_size=batch_size)
+    if modality == JOINT:
+        tower = cast("JointTower", towers[0])
+        return JointInputs(work.sources, paths, tower, renderings, batch_size=batch_size)
+    return ImageInputs(paths, cast("list[ImageTower]", towers), renderings, batch_size=batch_size)
 
-    @property
-    def _opened(self) -> Inputs:
-        if self._inputs is None:
-            self._inputs = self._work.open_inputs(self._modality)
-        return self._inputs
 
-    def cut(self, rows: Sequence[int]) -> list[list[int]]:
-        """See `Inputs.cut`."""
-        return self._opened.cut(rows) if rows else []
+def _limit_memory(works: Sequence[PassWork], modality: str, device: str) -> None:
+    from extract.probing import apply_memory_limit
 
-    def prepare(self, rows: Sequence[int]) -> tuple[list[Any], np.ndarray]:
-        """See `Inputs.prepare`."""
-        return self._opened.prepare(rows)
+    limit = works[0].options.max_memory
+    if limit is None:
+        return
+    for work in works:
+        apply_memory_limit(
+            work.backbone,
+            modality,
+            precision=work.options.precision,
+            device=device,
+            max_memory=limit,
+            rows=_cpu_rows() if device == "cpu" else 1,
+        )
 
-    def is_truncated(self, item: Any) -> bool:
-        """See `Inputs.is_truncated`."""
-        return self._opened.is_truncated(item)
 
-    def forward(self, items: Sequence[Any]) -> dict[str, np.ndarray]:
-        """See `Inputs.forward`."""
-        return self._opened.forward(items)
+def _cpu_rows() -> int:
+    """Return the inputs that the cores embed at a time."""
+    import torch
+
+    return CPU_IMAGES * torch.get_num_threads()
+
+
+def _found(work: PassWork, tower: Tower, modality: str, device: str) -> int:
+    from extract.probing import find_batch_size
+
+    return find_batch_size(
+        work.backbone,
+        modality,
+        tower,
+        precision=work.options.precision,
+        device=device,
+        max_memory=work.options.max_memory,
+    )

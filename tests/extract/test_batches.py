@@ -2,34 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extract.batches import cut_by_rows, cut_by_tokens
+from extract.batches import BatchPlanner
 from extract.forwards import BackoffForward
 
+_SHARDS = st.lists(st.lists(st.integers(1, 40), max_size=12), max_size=8)
 
-@given(st.lists(st.integers(1, 80), max_size=60), st.integers(1, 300), st.integers(1, 12))
-def test_cut_by_tokens_keeps_every_text_within_the_budget(
-    lengths: list[int], budget: int, max_rows: int
+
+@given(_SHARDS, st.integers(1, 64), st.integers(1, 30), st.integers(1, 4))
+def test_planner_finishes_shards_in_order_with_full_batches(
+    lengths: list[list[int]], budget: int, ahead_units: int, ahead_shards: int
 ) -> None:
-    """Every text is in one batch, batches fit budget and rows, the longest come first."""
-    batches = cut_by_tokens(lengths, budget=budget, max_rows=max_rows)
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    """Every unit once; a batch has one bucket, starts in the first open shard, and is full if it can be."""
+    bucket = [length for shard in lengths for length in shard]
+    starts = np.cumsum([0, *map(len, lengths)])
+    shards = [list(range(starts[i], starts[i + 1])) for i in range(len(lengths))]
+    planner = BatchPlanner(
+        shards,
+        lambda units: [bucket[unit] for unit in units],
+        lambda length: max(1, budget // length),
+        ahead_units=ahead_units,
+        ahead_shards=ahead_shards,
+    )
+    batches = list(planner)
+    assert sorted(unit for batch in batches for unit in batch) == list(range(len(bucket)))
+    left = set(range(len(bucket)))
     for batch in batches:
-        assert len(batch) <= max_rows
-        assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= budget
-    flat = [lengths[i] for batch in batches for i in batch]
-    assert flat == sorted(lengths, reverse=True)
+        length = bucket[batch[0]]
+        assert {bucket[unit] for unit in batch} == {length}
+        assert len(batch) <= max(1, budget // length)
+        first = next(shard for shard in shards if left & set(shard))
+        assert batch[0] in first
+        assert length == max(bucket[unit] for unit in left & set(first))
+        left -= set(batch)
+        if len(batch) < max(1, budget // length):
+            assert not any(bucket[unit] == length for unit in left & set(first))
 
 
-def test_cut_by_rows_keeps_order() -> None:
-    """Seven rows by three."""
-    assert cut_by_rows(7, 3) == [[0, 1, 2], [3, 4, 5], [6]]
+def test_planner_fills_batches_from_the_shards_ahead() -> None:
+    """Three shards of five equal units make two batches of eight, the rest last."""
+    shards = [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11, 12, 13, 14]]
+    batches = list(BatchPlanner(shards, lambda units: [8] * len(units), lambda _: 8))
+    assert batches == [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11, 12, 13, 14]]
+
+
+def test_planner_draws_shards_late() -> None:
+    """Memory is bounded: no more shards are drawn than the limits allow."""
+    drawn: list[int] = []
+
+    def shards() -> Iterator[list[int]]:
+        for start in range(0, 1000, 10):
+            drawn.append(start)
+            yield list(range(start, start + 10))
+
+    planner = BatchPlanner(shards(), lambda units: [1] * len(units), lambda _: 4, ahead_shards=3)
+    next(iter(planner))
+    assert len(drawn) == 3
 
 
 @pytest.mark.parametrize("fits", [1, 3, 7, 64])
