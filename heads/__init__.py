@@ -16,19 +16,26 @@ if TYPE_CHECKING:
     from heads.linear import LogisticHead
     from heads.mlp import MLPHead
     from heads.model_files import LoadedModel, load_model, save_model
-    from heads.names import HEADS, RESAMPLERS
+    from heads.names import FUSIONS, HEADS, LOSSES, RESAMPLERS, SCHEDULES, STOP_METRICS
     from heads.presets import default_parameters, make_pipeline
     from heads.resampling import make_resampler
+    from heads.view_rows import check_views, fit_with_views
 
 __all__ = [
+    "FUSIONS",
     "HEADS",
+    "LOSSES",
     "RESAMPLERS",
+    "SCHEDULES",
+    "STOP_METRICS",
     "BlockImputer",
     "LightGBMHead",
     "LoadedModel",
     "LogisticHead",
     "MLPHead",
+    "check_views",
     "default_parameters",
+    "fit_with_views",
     "load_model",
     "make_pipeline",
     "make_resampler",
@@ -36,14 +43,20 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "FUSIONS": "names",
     "HEADS": "names",
+    "LOSSES": "names",
     "RESAMPLERS": "names",
+    "SCHEDULES": "names",
+    "STOP_METRICS": "names",
     "BlockImputer": "blocks",
     "LightGBMHead": "boosting",
     "LoadedModel": "model_files",
     "LogisticHead": "linear",
     "MLPHead": "mlp",
+    "check_views": "view_rows",
     "default_parameters": "presets",
+    "fit_with_views": "view_rows",
     "load_model": "model_files",
     "make_pipeline": "presets",
     "make_resampler": "resampling",

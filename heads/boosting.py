@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.blocks import block_slices
+from heads.class_weights import EFFECTIVE_BETA
 from heads.columns import ColumnScale, LinearMap
 from heads.estimator import Head, TrainedState
 from heads.parameter_rules import Rule, number, whole
@@ -37,7 +38,12 @@ class LightGBMHead(Head):
     pca : int or None, default 64
         Principal directions per block (capped by the rows and the width). None leaves the columns as they
         are, which on 1,536 of them is 10 to 100 times slower.
-    class_weight : None, "balanced" or mapping of label to weight, default "balanced"
+    class_weight : None, "balanced", "effective" or mapping of label to weight, default "balanced"
+        See ``heads.class_weights.row_weights``.
+    class_boost : mapping of label to factor, or None
+        Multiplied on top of the class weights, such as ``{"neutral": 1.5}``.
+    effective_beta : float in [0, 1), default 0.999
+        For ``class_weight="effective"``.
     blocks : mapping of str to int, or None
         Name and width of each block: each gets principal directions of its own.
     n_jobs : int, default 2
@@ -68,6 +74,7 @@ class LightGBMHead(Head):
         "max_bin": whole(2),
         "pca": whole(1, or_none=True),
         "n_jobs": whole(1),
+        "effective_beta": number(0, 1),
     }
 
     def __init__(
@@ -82,6 +89,8 @@ class LightGBMHead(Head):
         max_bin: int = 63,
         pca: int | None = 64,
         class_weight: str | Mapping[object, float] | None = "balanced",
+        class_boost: Mapping[object, float] | None = None,
+        effective_beta: float = EFFECTIVE_BETA,
         blocks: Mapping[str, int] | None = None,
         n_jobs: int = 2,
         random_state: int | np.random.RandomState | None = 0,
@@ -95,6 +104,8 @@ class LightGBMHead(Head):
         self.max_bin = max_bin
         self.pca = pca
         self.class_weight = class_weight
+        self.class_boost = class_boost
+        self.effective_beta = effective_beta
         self.blocks = blocks
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -126,6 +137,7 @@ class LightGBMHead(Head):
         X: NDArray[Any],
         codes: NDArray[np.intp],
         weights: NDArray[np.float64],
+        origins: NDArray[np.intp] | None,  # noqa: ARG002 - no row is held back here
         *,
         has_sample_weight: bool,  # noqa: ARG002 - weights hold everything needed here
     ) -> None:

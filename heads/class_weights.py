@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from heads.names import unknown_name
 
 ClassWeight = str | Mapping[object, float] | None
-"""None (classes count as they come), ``"balanced"``, or a mapping from label to weight."""
+"""None (classes count as they come), ``"balanced"``, ``"effective"``, or a mapping from label to weight."""
+
+EFFECTIVE_BETA = 0.999
+"""Default of the overlap parameter of ``"effective"``."""
 
 
 def row_weights(
@@ -21,8 +24,10 @@ def row_weights(
     *,
     class_weight: ClassWeight,
     sample_weight: NDArray[np.float64],
+    class_boost: Mapping[object, float] | None = None,
+    effective_beta: float = EFFECTIVE_BETA,
 ) -> NDArray[np.float64]:
-    """Combine sample weights and class weights.
+    """Combine sample weights, class weights and boosts of classes.
 
     Parameters
     ----------
@@ -30,11 +35,17 @@ def row_weights(
         Position of each row's label in `classes`.
     classes : sequence of length n_classes
         The labels.
-    class_weight : None, "balanced" or mapping
-        ``"balanced"`` gives every class the same total weight, ``sum(sample_weight) / n_classes``. A label
-        that a mapping leaves out has weight 1.
+    class_weight : None, "balanced", "effective" or mapping
+        ``"balanced"`` gives every class the same total weight, ``sum(sample_weight) / n_classes``.
+        ``"effective"`` weighs a class of n rows by ``(1 - beta) / (1 - beta^n)``, the inverse of its
+        effective number of samples, scaled so that the sum of all weights stays what it was. A label that a
+        mapping leaves out has weight 1.
     sample_weight : ndarray of shape (n_samples,), float64
         Not negative; every class has a positive total.
+    class_boost : mapping of label to factor, or None
+        Multiplied on top, such as ``{"neutral": 1.5}``; a label that is left out has factor 1.
+    effective_beta : float in [0, 1)
+        0 is no weighting; towards 1 it becomes ``"balanced"``.
 
     Returns
     -------
@@ -43,36 +54,72 @@ def row_weights(
     Raises
     ------
     ValueError
-        If `class_weight` is of another kind, names a label that is not in `classes`, has a value that is no
-        finite number of at least 0, or leaves no class with a weight.
+        If `class_weight` or `class_boost` is of another kind, names a label that is not in `classes`, has a
+        value that is no finite number of at least 0, or leaves no class with a weight.
+
+    References
+    ----------
+    Y. Cui et al., "Class-balanced loss based on effective number of samples", CVPR 2019 (``"effective"``).
     """
+    if class_boost is not None:
+        if not isinstance(class_boost, Mapping):
+            raise ValueError(
+                f"class_boost={class_boost!r} is not understood; allowed are None or a mapping from label to "
+                "factor."
+            )
+        boost = _from_mapping("class_boost", class_boost, classes)
+    weights = _class_weighted(codes, classes, class_weight, sample_weight, effective_beta)
+    if class_boost is None:
+        return weights
+    boosted: NDArray[np.float64] = weights * boost[codes]
+    if not boosted.any():
+        raise ValueError(
+            f"class_weight={class_weight!r} and class_boost={class_boost!r} together give every class the "
+            "weight 0; at least one class must count."
+        )
+    return boosted
+
+
+def _class_weighted(
+    codes: NDArray[np.intp],
+    classes: Sequence[object],
+    class_weight: ClassWeight,
+    sample_weight: NDArray[np.float64],
+    effective_beta: float,
+) -> NDArray[np.float64]:
+    """Combine sample weights and class weights."""
     if class_weight is None:
         return sample_weight
+    mass = np.bincount(codes, weights=sample_weight, minlength=len(classes))
     if class_weight == "balanced":
-        mass = np.bincount(codes, weights=sample_weight, minlength=len(classes))
         per_class = mass.sum() / (len(classes) * mass)
+    elif class_weight == "effective":
+        per_class = (1 - effective_beta) / (1 - effective_beta**mass)
+        per_class *= mass.sum() / (per_class @ mass)
     elif isinstance(class_weight, Mapping):
-        per_class = _from_mapping(class_weight, classes)
+        per_class = _from_mapping("class_weight", class_weight, classes)
     else:
         raise ValueError(
-            f"class_weight={class_weight!r} is not understood; allowed are None, 'balanced' or a mapping "
-            "from label to weight."
+            f"class_weight={class_weight!r} is not understood; allowed are None, 'balanced', 'effective' or "
+            "a mapping from label to weight."
         )
     weights: NDArray[np.float64] = sample_weight * per_class[codes]
     return weights
 
 
-def _from_mapping(class_weight: Mapping[object, float], classes: Sequence[object]) -> NDArray[np.float64]:
+def _from_mapping(
+    argument: str, mapping: Mapping[object, float], classes: Sequence[object]
+) -> NDArray[np.float64]:
     """Return one weight per class, after checking the mapping."""
     labels = [str(label) for label in classes]
     known = set(classes)
-    faults = [unknown_name("class", label, labels) for label in class_weight if label not in known]
-    for label, weight in class_weight.items():
+    faults = [unknown_name("class", label, labels) for label in mapping if label not in known]
+    for label, weight in mapping.items():
         if not isinstance(weight, Real) or not math.isfinite(weight) or weight < 0:
             faults.append(f"class {label!r} has weight {weight!r} (allowed: finite and not negative)")
     if faults:
-        raise ValueError(f"class_weight has {len(faults)} fault(s): {'; '.join(faults)}.")
-    per_class = np.array([float(class_weight.get(label, 1.0)) for label in classes])
+        raise ValueError(f"{argument} has {len(faults)} fault(s): {'; '.join(faults)}.")
+    per_class = np.array([float(mapping.get(label, 1.0)) for label in classes])
     if not per_class.any():
-        raise ValueError("class_weight gives every class the weight 0; at least one class must count.")
+        raise ValueError(f"{argument} gives every class the weight 0; at least one class must count.")
     return per_class

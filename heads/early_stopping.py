@@ -64,10 +64,26 @@ def matched_weights(
     return weights
 
 
-def macro_f1(codes: NDArray[Any], predicted: NDArray[Any], n_classes: int) -> float:
-    """Return the mean F1 over classes; a class that is neither present nor predicted counts 0."""
-    confusion = np.bincount(codes * n_classes + predicted, minlength=n_classes**2).reshape(
-        n_classes, n_classes
-    )
-    size = confusion.sum(axis=0) + confusion.sum(axis=1)
-    return float(np.mean(2 * np.diag(confusion) / np.maximum(size, 1)))
+def stop_scores(codes: NDArray[Any], predicted: NDArray[Any], n_classes: int) -> dict[str, float]:
+    """Return the scores of ``heads.names.STOP_METRICS`` that are not losses.
+
+    Parameters
+    ----------
+    codes, predicted : ndarray of shape (n_samples,), integer in [0, n_classes)
+    n_classes : int
+
+    Returns
+    -------
+    dict
+        ``macro_f1``, ``weighted_f1`` (weights are the class sizes) and ``accuracy``. The F1 of a class
+        that is neither present nor predicted counts 0.
+    """
+    confusion = np.bincount(codes * n_classes + predicted, minlength=n_classes**2)
+    confusion = confusion.reshape(n_classes, n_classes)
+    hits, size = np.diag(confusion), confusion.sum(axis=1)
+    f1 = 2 * hits / np.maximum(confusion.sum(axis=0) + size, 1)
+    return {
+        "macro_f1": float(f1.mean()),
+        "weighted_f1": float(f1 @ size / size.sum()),
+        "accuracy": float(hits.sum() / size.sum()),
+    }

@@ -21,6 +21,7 @@ from sklearn.utils.validation import (
 from heads.blocks import block_slices
 from heads.class_weights import row_weights
 from heads.parameter_rules import Rule, check_parameters
+from heads.view_rows import check_origin
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,27 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
     """Base of the heads: public methods check and convert, the private ones of a subclass compute.
 
     A subclass has a constructor that only stores its arguments, the class variable ``_rules``, and the
-    abstract members. Subclasses have at least the arguments ``blocks``, ``class_weight`` and
-    ``random_state``.
+    abstract members. Subclasses have at least the arguments ``blocks``, ``class_weight``, ``class_boost``,
+    ``effective_beta`` and ``random_state``.
     """
 
     _rules: ClassVar[Mapping[str, Rule]]
 
     blocks: Mapping[str, int] | None
     class_weight: str | Mapping[object, float] | None
+    class_boost: Mapping[object, float] | None
+    effective_beta: float
     random_state: int | np.random.RandomState | None
     n_features_in_: int
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        sample_origin: ArrayLike | None = None,
+    ) -> Self:
         """Train on rows.
 
         Parameters
@@ -65,7 +75,11 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), optional
-            Not negative. Rows of weight 0 are left out entirely.
+            Not negative. Rows of weight 0 are left out entirely, with their views.
+        sample_origin : array-like of shape (n_samples,), integer, optional
+            For each row the number of the row it is an augmented view of; its own number for a row that is no
+            view. A head that holds rows back (early stopping) holds back clean rows only, and does not learn
+            from their views. See ``heads.fit_with_views``.
 
         Returns
         -------
@@ -75,7 +89,8 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
         ------
         ValueError
             If a constructor argument is out of range, `X` holds NaN or infinity, `blocks` do not add up to
-            n_features, there are fewer than two classes, or all rows of a class have weight 0.
+            n_features, there are fewer than two classes, all rows of a class have weight 0, or
+            `sample_origin` names no clean row of the same label.
         """
         check_parameters(type(self).__name__, self.get_params(deep=False), self._rules)
         rows, labels = validate_data(self, X, y, dtype=[np.float32, np.float64], order="C")
@@ -84,10 +99,12 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
         weights = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         self._check_classes(codes, weights)
-        used = weights > 0
+        origins = check_origin(sample_origin, codes)
+        used = weights > 0 if origins is None else (weights > 0) & (weights[origins] > 0)
         if not used.all():
             rows, codes, weights = rows[used], codes[used], weights[used]
-        self._fit_rows(rows, codes, weights, has_sample_weight=sample_weight is not None)
+            origins = None if origins is None else (np.cumsum(used) - 1)[origins[used]]
+        self._fit_rows(rows, codes, weights, origins, has_sample_weight=sample_weight is not None)
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -138,10 +155,14 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
         X: NDArray[Any],
         codes: NDArray[np.intp],
         weights: NDArray[np.float64],
+        origins: NDArray[np.intp] | None,
         *,
         has_sample_weight: bool,
     ) -> None:
-        """Train on checked rows; `codes` are positions in ``classes_``, `weights` are positive."""
+        """Train on checked rows; `codes` are positions in ``classes_``, `weights` are positive.
+
+        `origins` are row numbers as in ``sample_origin``, or None when no row is a view.
+        """
 
     @abstractmethod
     def _probabilities(self, X: NDArray[Any]) -> NDArray[np.float64]:
@@ -169,12 +190,22 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
     def _weigh(self, codes: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Multiply sample weights by class weights."""
         return row_weights(
-            codes, self.classes_.tolist(), class_weight=self.class_weight, sample_weight=weights
+            codes,
+            self.classes_.tolist(),
+            class_weight=self.class_weight,
+            sample_weight=weights,
+            class_boost=self.class_boost,
+            effective_beta=self.effective_beta,
         )
 
     def _seed(self) -> int:
         """Turn ``random_state`` into one number that seeds everything in this fit."""
-        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        return self._seeds(1)[0]
+
+    def _seeds(self, n: int) -> list[int]:
+        """Turn ``random_state`` into `n` numbers: those that `n` fits in turn would draw from it."""
+        random = check_random_state(self.random_state)
+        return [int(random.randint(np.iinfo(np.int32).max)) for _ in range(n)]
 
     def _check_classes(self, codes: NDArray[np.intp], weights: NDArray[np.float64]) -> None:
         """Refuse labels that leave nothing to learn."""

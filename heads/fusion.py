@@ -1,113 +1,316 @@
-"""Networks that combine blocks. A new kind of fusion is one class here and one line in ``_NETWORKS``."""
+"""Ways to turn the blocks of a row into one vector. A new one is a class here and a line in ``FUSION_OF``.
+
+Each works with one block or more. Where a fusion weighs blocks, ``block_weights`` shows how much each counts.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from heads.layers import Draws, Dropout, NetworkShape, Projections, seeded_linear
 
-@dataclass(frozen=True)
-class NetworkShape:
-    """Sizes of a fusion network.
+
+class Fusion(nn.Module):
+    """Base of the fusions.
+
+    Parameters
+    ----------
+    shape : NetworkShape
+    draws : Draws
 
     Attributes
     ----------
-    block_widths : tuple of int
-        Columns of each block, in order.
-    n_classes : int
-    hidden : int
-        Units of each hidden layer.
-    n_hidden : int
-        Hidden layers; 0 is a linear model.
-    dropout : float
-        Share of hidden units that are dropped in training.
+    width : int
+        Length of the fused vectors.
     """
 
-    block_widths: tuple[int, ...]
-    n_classes: int
-    hidden: int
-    n_hidden: int
-    dropout: float
+    def __init__(self, shape: NetworkShape, draws: Draws) -> None:  # noqa: ARG002 - the subclasses' signature
+        super().__init__()
+        self.width = shape.projection_width
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map rows of shape (n, n_features) to fused vectors of shape (n, width)."""
+        raise NotImplementedError
+
+    def weight_details(self, rows: Tensor) -> Tensor | None:  # noqa: ARG002 - the subclasses' signature
+        """Return the weights that blocks get in each row, as fine as they are computed, or None."""
+        return None
+
+    def block_weights(self, rows: Tensor) -> Tensor | None:
+        """Return one weight per row and block, shape (n, n_blocks), with sum 1 per row; None without any."""
+        return self.weight_details(rows)
 
 
-class ConcatNetwork(nn.Module):
-    """All blocks side by side, then (Linear, LayerNorm, GELU, Dropout) layers, then Linear.
+class ConcatFusion(Fusion):
+    """All blocks side by side, as they come."""
 
-    Parameters
+    def __init__(self, shape: NetworkShape, draws: Draws) -> None:
+        super().__init__(shape, draws)
+        self.width = sum(shape.block_widths)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the rows themselves."""
+        return rows
+
+
+class ProjectionFusion(Fusion):
+    """Each block projected, then side by side.
+
+    References
     ----------
-    shape : NetworkShape
-    init : torch.Generator, on the CPU
-        Draws the first weights.
-    noise : torch.Generator, on the training device
-        Draws the dropout masks.
+    X. Shi et al., "Benchmarking multimodal AutoML for tabular data with text fields", NeurIPS Datasets and
+    Benchmarks 2021 ("fuse-late": encode, concatenate, MLP); ``MultimodalFusionMLP`` of AutoGluon.
+    """
+
+    def __init__(self, shape: NetworkShape, draws: Draws) -> None:
+        super().__init__(shape, draws)
+        self.projections = Projections(shape, draws)
+        self.width = shape.projection_width * len(shape.block_widths)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Concatenate the projections."""
+        return torch.cat(self.projections(rows), dim=1)
+
+
+class EarlyFusion(Fusion):
+    """Each block projected to one width, then added.
+
+    References
+    ----------
+    D. Kiela et al., "Efficient large-scale multi-modal classification", AAAI 2018 ("additive").
+    """
+
+    def __init__(self, shape: NetworkShape, draws: Draws) -> None:
+        super().__init__(shape, draws)
+        self.projections = Projections(shape, draws)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Add the projections."""
+        projected: list[Tensor] = self.projections(rows)
+        return torch.stack(projected).sum(dim=0)
+
+
+class WeightedSumFusion(Fusion):
+    """A weighted sum of the projections; one trained weight per block, through a softmax, all equal at first.
+
+    References
+    ----------
+    M. E. Peters et al., "Deep contextualized word representations", NAACL 2018, equation 1 (scalar mix).
+    """
+
+    def __init__(self, shape: NetworkShape, draws: Draws) -> None:
+        super().__init__(shape, draws)
+        self.projections = Projections(shape, draws)
+        self.logits = nn.Parameter(torch.zeros(len(shape.block_widths)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Add the projections times their weights."""
+        shares = self.logits.softmax(dim=0)
+        projected: list[Tensor] = self.projections(rows)
+        return (torch.stack(projected) * shares[:, None, None]).sum(dim=0)
+
+    def weight_details(self, rows: Tensor) -> Tensor:
+        """Return the weights, the same for every row: shape (n, n_blocks)."""
+        return self.logits.softmax(dim=0).expand(len(rows), -1)
+
+
+class GatedFusion(Fusion):
+    """A sum of the projections in which a gate weighs the blocks, for each row and dimension.
 
     Notes
     -----
-    First weights follow ``torch.nn.Linear``: uniform within ``1 / sqrt(fan_in)``. torch's own constructors
-    and dropout draw from the global generator, so they are not used: training must neither depend on it nor
-    disturb it.
+    The gate sees all blocks. With two blocks it is ``z = sigmoid(W x + b)`` and the sum ``z h1 + (1 - z) h2``
+    (the bimodal unit of the paper); with more, a softmax over the blocks whose last logit is 0, which for two
+    is the same function. Gates start at 1 / n_blocks for every row: random ones only add noise at first
+    (macro-F1 rose from 0.883 to 0.887 with a useless block, from 0.820 to 0.836 on XOR across blocks).
+
+    References
+    ----------
+    J. Arevalo et al., "Gated multimodal units for information fusion", arXiv 1702.01992 (2017).
     """
 
-    def __init__(self, shape: NetworkShape, *, init: torch.Generator, noise: torch.Generator) -> None:
-        super().__init__()
-        sizes = [sum(shape.block_widths)] + [shape.hidden] * shape.n_hidden
-        self.layers = nn.ModuleList(_linear(i, o, init) for i, o in pairwise(sizes))
-        self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes[1:])
-        self.output = _linear(sizes[-1], shape.n_classes, init)
-        self.dropout = shape.dropout
-        self.noise = noise
+    def __init__(self, shape: NetworkShape, draws: Draws) -> None:
+        super().__init__(shape, draws)
+        self.projections = Projections(shape, draws)
+        self.n_blocks = len(shape.block_widths)
+        self.gate = None
+        if self.n_blocks > 1:
+            self.gate = seeded_linear(sum(shape.block_widths), (self.n_blocks - 1) * self.width, draws.init)
+            for part in self.gate.parameters():
+                nn.init.zeros_(part)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Map rows of shape (n, n_features) to logits of shape (n, n_classes)."""
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            rows = self._drop(functional.gelu(norm(layer(rows))))
-        logits: Tensor = self.output(rows)
-        return logits
+        """Add the projections times their gates."""
+        projected: list[Tensor] = self.projections(rows)
+        if self.gate is None:
+            return projected[0]
+        if self.n_blocks == 2:
+            first, second = projected
+            return torch.lerp(second, first, torch.sigmoid(self.gate(rows)))
+        return (torch.stack(projected, dim=1) * self.weight_details(rows)).sum(dim=1)
 
-    def _drop(self, rows: Tensor) -> Tensor:
-        """Zero random units and scale up the others, in training only."""
-        if not self.training or self.dropout == 0:
-            return rows
-        kept = torch.empty_like(rows).bernoulli_(1 - self.dropout, generator=self.noise)
-        return rows * kept.div_(1 - self.dropout)
+    def weight_details(self, rows: Tensor) -> Tensor:
+        """Return the gates, shape (n, n_blocks, width)."""
+        if self.gate is None:
+            return rows.new_ones(len(rows), 1, self.width)
+        logits = self.gate(rows).view(len(rows), self.n_blocks - 1, self.width)
+        return functional.pad(logits, (0, 0, 0, 1)).softmax(dim=1)
+
+    def block_weights(self, rows: Tensor) -> Tensor:
+        """Return the mean gate of each block, shape (n, n_blocks)."""
+        return self.weight_details(rows).mean(dim=2)
 
 
-_NETWORKS = {"concat": ConcatNetwork}  # the keys are heads.names.FUSIONS
+class AttentionFusion(Fusion):
+    """Multi-head self-attention over the projections as tokens, then their mean.
 
+    Notes
+    -----
+    With ``residual`` each token is added to what attention makes of it. Follow it by hidden layers, or by one
+    linear layer (``n_hidden=0``).
 
-def build_network(fusion: str, shape: NetworkShape, *, seed: int, device: torch.device) -> nn.Module:
-    """Make a network with first weights that depend on `seed` only.
-
-    Parameters
+    References
     ----------
-    fusion : str
-        One of ``heads.names.FUSIONS``.
-    shape : NetworkShape
-    seed : int
-        Of the first weights and of dropout.
-    device : torch.device
-        Where it will be trained.
-
-    Returns
-    -------
-    torch.nn.Module
-        From float32 rows (n, n_features) to logits (n, n_classes).
+    A. Vaswani et al., "Attention is all you need", NeurIPS 2017, section 3.2.
     """
-    init = torch.Generator().manual_seed(seed)
-    noise = torch.Generator(device).manual_seed(seed + 1)
-    return _NETWORKS[fusion](shape, init=init, noise=noise).to(device)
+
+    def __init__(self, shape: NetworkShape, draws: Draws) -> None:
+        super().__init__(shape, draws)
+        self.projections = Projections(shape, draws)
+        self.n_heads = shape.n_attention_heads
+        self.residual = shape.residual
+        self.queries_keys_values = seeded_linear(self.width, 3 * self.width, draws.init)
+        self.merge = seeded_linear(self.width, self.width, draws.init)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Average the attended tokens."""
+        tokens = torch.stack(self.projections(rows), dim=1)
+        queries, keys, values = self._parts(tokens)
+        heads = _attention(queries, keys) @ values
+        attended = self.merge(heads.transpose(1, 2).flatten(2))
+        mean: Tensor = (tokens + attended if self.residual else attended).mean(dim=1)
+        return mean
+
+    def weight_details(self, rows: Tensor) -> Tensor:
+        """Return what each block (query) takes from each (key): shape (n, n_heads, n_blocks, n_blocks)."""
+        queries, keys, _ = self._parts(torch.stack(self.projections(rows), dim=1))
+        return _attention(queries, keys)
+
+    def block_weights(self, rows: Tensor) -> Tensor:
+        """Return what is taken from each block, over heads and queries: shape (n, n_blocks)."""
+        return self.weight_details(rows).mean(dim=(1, 2))
+
+    def _parts(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, each of shape (n, n_heads, n_blocks, width per head)."""
+        n_rows, n_blocks, width = tokens.shape
+        parts = self.queries_keys_values(tokens).view(
+            n_rows, n_blocks, 3, self.n_heads, width // self.n_heads
+        )
+        queries, keys, values = parts.permute(2, 0, 3, 1, 4)
+        return queries, keys, values
 
 
-def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
-    """Make a Linear whose weights come from `generator`."""
-    layer = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")  # draws nothing
-    bound = 1 / math.sqrt(n_in)
+class ProductFusion(Fusion):
+    """The element-wise product of linear projections of unit length.
+
+    Notes
+    -----
+    Every projection is scaled to a mean square of 1, where the paper scales to a length of 1: the same vector
+    times ``sqrt(width)``, at which layers after it learn at ordinary rates.
+
+    First biases are 1, not random. The product of ``1 + f1`` and ``1 + f2`` holds each of them alone as well,
+    so a block without signal does no harm: on 2,000 rows with signal in one of two blocks macro-F1 rose from
+    0.848 to 0.888 (0.894 on that block alone), with signal in both from 0.852 to 0.911.
+
+    References
+    ----------
+    G. K. Kumar and K. Nandakumar, "Hate-CLIPper: multimodal hateful meme classification based on
+    cross-modal interaction of CLIP features", NLP4PI 2022 ("align"); github.com/gokulkarthik/hateclipper.
+    """
+
+    def __init__(self, shape: NetworkShape, draws: Draws) -> None:
+        super().__init__(shape, draws)
+        self.block_widths = list(shape.block_widths)
+        self.layers = nn.ModuleList(_about_one(n, self.width, draws) for n in self.block_widths)
+        self.drop = Dropout(shape.dropout, draws.noise)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Multiply the projections."""
+        blocks = torch.split(rows, self.block_widths, dim=1)
+        factors = [self.drop(layer(block)) for layer, block in zip(self.layers, blocks, strict=True)]
+        product = _unit_mean_square(factors[0])
+        for factor in factors[1:]:
+            product = product * _unit_mean_square(factor)
+        return product
+
+
+class BilinearFusion(Fusion):
+    """Low-rank multilinear fusion: a weighted sum of `rank` element-wise products of affine maps.
+
+    Notes
+    -----
+    Each block is projected first (the paper's sub-networks). An affine map is a linear map of the projection
+    with a 1 appended, so that products of fewer blocks, and single blocks, are part of the sum; the weight of
+    that 1 starts at 1 (see ``ProductFusion``).
+
+    References
+    ----------
+    Z. Liu et al., "Efficient low-rank multimodal fusion with modality-specific factors", ACL 2018;
+    github.com/Justin1904/Low-rank-Multimodal-Fusion (trained weights of the terms).
+    """
+
+    def __init__(self, shape: NetworkShape, draws: Draws) -> None:
+        super().__init__(shape, draws)
+        self.projections = Projections(shape, draws)
+        self.rank = shape.rank
+        self.factors = nn.ModuleList(
+            _about_one(self.width, self.rank * self.width, draws) for _ in shape.block_widths
+        )
+        self.term_weights = nn.Parameter(torch.full((self.rank,), 1 / math.sqrt(self.rank)))
+        self.bias = nn.Parameter(torch.zeros(self.width))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Add the products."""
+        projected: list[Tensor] = self.projections(rows)
+        product = self.factors[0](projected[0])
+        for factor, block in zip(list(self.factors)[1:], projected[1:], strict=True):
+            product = product * factor(block)
+        terms = product.view(len(rows), self.rank, self.width)
+        fused: Tensor = (terms * self.term_weights[:, None]).sum(dim=1) + self.bias
+        return fused
+
+
+FUSION_OF: Mapping[str, type[Fusion]] = {
+    "concat": ConcatFusion,
+    "projection": ProjectionFusion,
+    "early": EarlyFusion,
+    "weighted_sum": WeightedSumFusion,
+    "gated": GatedFusion,
+    "attention": AttentionFusion,
+    "product": ProductFusion,
+    "bilinear": BilinearFusion,
+}
+"""All of ``heads.names.FUSIONS`` but ``"late"``, which combines decisions and not vectors."""
+
+
+def _attention(queries: Tensor, keys: Tensor) -> Tensor:
+    """Return softmax(Q K' / sqrt(d)), shape (n, n_heads, n_blocks, n_blocks)."""
+    return (queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])).softmax(dim=-1)
+
+
+def _about_one(n_in: int, n_out: int, draws: Draws) -> nn.Linear:
+    """Make a Linear whose outputs lie around 1 at first."""
+    layer = seeded_linear(n_in, n_out, draws.init)
     with torch.no_grad():
-        layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.uniform_(-bound, bound, generator=generator)
+        layer.bias.fill_(1.0)
     return layer
+
+
+def _unit_mean_square(rows: Tensor) -> Tensor:
+    """Scale each row to a mean square of 1; a row of zeros stays as it is."""
+    return functional.normalize(rows, dim=1) * math.sqrt(rows.shape[1])

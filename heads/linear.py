@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from heads.class_weights import EFFECTIVE_BETA
 from heads.columns import ColumnScale, LinearMap, softmax
 from heads.estimator import Head, TrainedState
 from heads.parameter_rules import Rule, number, whole
@@ -24,7 +25,12 @@ class LogisticHead(Head):
         Inverse strength of the penalty, as in scikit-learn (against the sum of the losses, on standardised
         columns). Embeddings have hundreds of correlated columns, so useful values lie well below
         scikit-learn's default of 1.
-    class_weight : None, "balanced" or mapping of label to weight, default "balanced"
+    class_weight : None, "balanced", "effective" or mapping of label to weight, default "balanced"
+        See ``heads.class_weights.row_weights``.
+    class_boost : mapping of label to factor, or None
+        Multiplied on top of the class weights, such as ``{"neutral": 1.5}``.
+    effective_beta : float in [0, 1), default 0.999
+        For ``class_weight="effective"``.
     max_iter : int, default 300
     tol : float, default 1e-4
         Largest entry of the gradient of the weighted mean loss at which training stops.
@@ -54,6 +60,7 @@ class LogisticHead(Head):
         "C": number(0, open_low=True),
         "max_iter": whole(1),
         "tol": number(0, open_low=True),
+        "effective_beta": number(0, 1),
     }
 
     def __init__(
@@ -61,6 +68,8 @@ class LogisticHead(Head):
         C: float = 0.01,
         *,
         class_weight: str | Mapping[object, float] | None = "balanced",
+        class_boost: Mapping[object, float] | None = None,
+        effective_beta: float = EFFECTIVE_BETA,
         max_iter: int = 300,
         tol: float = 1e-4,
         blocks: Mapping[str, int] | None = None,
@@ -68,6 +77,8 @@ class LogisticHead(Head):
     ) -> None:
         self.C = C
         self.class_weight = class_weight
+        self.class_boost = class_boost
+        self.effective_beta = effective_beta
         self.max_iter = max_iter
         self.tol = tol
         self.blocks = blocks
@@ -91,6 +102,7 @@ class LogisticHead(Head):
         X: NDArray[Any],
         codes: NDArray[np.intp],
         weights: NDArray[np.float64],
+        origins: NDArray[np.intp] | None,  # noqa: ARG002 - no row is held back here
         *,
         has_sample_weight: bool,  # noqa: ARG002 - weights hold everything needed here
     ) -> None:

@@ -3,55 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from heads.blocks import block_slices
-from heads.columns import ColumnScale, softmax
-from heads.early_stopping import inner_split, matched_weights
-from heads.estimator import Head, TrainedState
-from heads.names import FUSIONS, RESAMPLERS
-from heads.parameter_rules import Rule, number, one_of, whole
-from heads.resampling import make_resampler
+from heads.columns import ColumnScale
+from heads.estimator import TrainedState
+from heads.members import Member, join_members, split_members
+from heads.mlp_settings import MLPSettings
+from heads.training_rows import TrainingRows, prepare_rows
 
 if TYPE_CHECKING:
     import torch
 
-    from heads.fusion import NetworkShape
-    from heads.training import WeightedRows
 
-_ROWS_AT_ONCE = 1024
-
-
-class MLPHead(Head):
+class MLPHead(MLPSettings):
     """Standardised blocks, fused, through hidden layers of (Linear, LayerNorm, GELU, Dropout).
 
     Parameters
     ----------
-    hidden : int, default 128
-        Units per hidden layer.
+    hidden : int or list of int, default 128
+        Units of the hidden layers after the fusion. A list gives the units of each layer; `n_hidden` and
+        `taper` then play no part.
     n_hidden : int, default 1
-        Hidden layers; 0 gives a linear model.
+        Hidden layers; 0 gives a linear layer on what is fused.
     dropout : float in [0, 1), default 0.3
     learning_rate, weight_decay : float, default 3e-4 and 1e-2
-        Of AdamW.
+        Of AdamW. The learning rate is the largest of the schedule.
     batch_size : int, default 128
     max_epochs : int, default 60
     patience : int, default 8
-        Epochs without a lower validation loss after which training stops.
-    validation_fraction : float in (0, 1), default 0.15
+        Epochs without gain in `stop_metric` after which training stops.
+    validation_fraction : float in [0, 1), default 0.15
         Share of each class of the training rows that early stopping looks at; these rows are not learnt from.
+        With 0 all rows are learnt from, for `max_epochs` epochs.
+    stop_metric : str, default "loss"
+        What decides on the held-out rows which epoch is kept: ``"loss"``, ``"macro_f1"``, ``"weighted_f1"``
+        or ``"accuracy"``.
+    schedule : str, default "constant"
+        Course of the learning rate: ``"constant"``; ``"cosine"`` (to 0 in `max_epochs`); ``"one-cycle"``
+        (up and down once, with torch's default ratios and beta); ``"plateau"`` (halved after 2 epochs in a
+        row without gain).
+    warmup : float in (0, 1), default 0.3
+        Share of the steps in which ``"one-cycle"`` rises.
+    clip_norm : float or None
+        Largest norm of the gradient of all parameters together.
+    loss : str, default "cross-entropy"
+        Or ``"focal"``.
+    focal_gamma : float, default 2.0
     label_smoothing : float in [0, 1), default 0.05
-    class_weight : None, "balanced" or mapping of label to weight, default "balanced"
-        Applied after resampling, as in a pipeline: on balanced rows ``"balanced"`` changes nothing.
+    logit_adjustment : float, default 0.0
+        ``tau`` of logit adjustment; 1 aims at the balanced error. It does what class weights do, so give
+        ``class_weight=None`` with it.
+    class_weight : None, "balanced", "effective" or mapping of label to weight, default "balanced"
+        Applied after resampling, as in a pipeline: on balanced rows ``"balanced"`` changes nothing. See
+        ``heads.class_weights.row_weights``.
+    class_boost : mapping of label to factor, or None
+        Multiplied on top of the class weights, such as ``{"neutral": 1.5}``.
+    effective_beta : float in [0, 1), default 0.999
+        For ``class_weight="effective"``.
     resampler : str, default "none"
         One of ``heads.RESAMPLERS``. It sees the standardised rows that are learnt from, after the inner
         split, so a synthetic row never decides when to stop. (A resampling step before this head in a
         pipeline would break that.)
+    mixup : float, default 0.0
+        Parameter of the Beta distribution of mixup; 0 is off.
+    modality_dropout : float in [0, 1), default 0.0
+        Chance of each block of a training row to be hidden in a step.
     fusion : str, default "concat"
-        How blocks are combined; one of ``heads.names.FUSIONS``.
+        How blocks are combined; one of ``heads.names.FUSIONS``, each described in ``heads.fusion`` and
+        ``heads.networks``: ``"concat"``, ``"projection"`` (each block projected, then side by side),
+        ``"early"`` (projected and added), ``"weighted_sum"``, ``"gated"``, ``"attention"``, ``"product"``,
+        ``"bilinear"`` (low rank), ``"late"`` (one network per block, mean probability).
+    projection_width : int, default 128
+        Units that each block is projected to (not in ``"concat"`` and ``"late"``).
+    n_attention_heads : int, default 4
+        Of ``"attention"``; must divide `projection_width`.
+    rank : int, default 4
+        Of ``"bilinear"``.
+    norm : str, default "layer"
+        Or ``"batch"`` or ``"none"``: what normalises hidden units.
+    activation : str, default "gelu"
+        Or ``"relu"``.
+    taper : bool, default False
+        Whether each further hidden layer has half the units of the one before.
+    residual : bool, default False
+        Whether the input of a hidden layer, and of attention, is added to its output.
+    input_norm : bool, default False
+        Whether each block of a (standardised) row is layer-normalised first.
+    n_members : int, default 1
+        Networks whose probabilities are averaged. Each has its own seed, and with it its own inner split,
+        first weights and order of rows: the head is the mean of as many heads.
     blocks : mapping of str to int, or None
         Name and width of each block.
     device : str, default "cpu"
@@ -61,6 +105,8 @@ class MLPHead(Head):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+    members_ : list of Member
+        The trained networks. The attributes below are those of the first.
     weights_ : dict of str to ndarray, float32
         Network parameters by name.
     scale_ : ColumnScale
@@ -70,8 +116,11 @@ class MLPHead(Head):
     best_epoch_ : int
         The epoch (from 1) whose weights were kept.
     history_ : list of dict
-        Per epoch: ``epoch``, ``train_loss``, ``valid_loss``, ``valid_macro_f1`` (the last two None without a
-        split).
+        Per epoch: ``epoch``, ``learning_rate`` (of its last step), ``train_loss``, ``valid_loss``,
+        ``valid_macro_f1``, ``valid_weighted_f1``, ``valid_accuracy`` (the last four None without a split).
+    fusion_weights_ : ndarray of shape (n_epochs, n_blocks), float32, or None
+        Mean weight of each block on the held-out rows (without a split, on the rows learnt from) after each
+        epoch; None for fusions that do not weigh blocks.
     n_features_in_ : int
 
     Notes
@@ -84,182 +133,155 @@ class MLPHead(Head):
     beside it.
     """
 
-    _rules: ClassVar[Mapping[str, Rule]] = {
-        "hidden": whole(1),
-        "n_hidden": whole(0),
-        "dropout": number(0, 1),
-        "learning_rate": number(0, open_low=True),
-        "weight_decay": number(0),
-        "batch_size": whole(1),
-        "max_epochs": whole(1),
-        "patience": whole(1),
-        "validation_fraction": number(0, 1, open_low=True),
-        "label_smoothing": number(0, 1),
-        "resampler": one_of(RESAMPLERS),
-        "fusion": one_of(FUSIONS),
-    }
+    @property
+    def weights_(self) -> Mapping[str, NDArray[Any]]:
+        """Network parameters by name."""
+        return self.members_[0].weights
 
-    def __init__(
-        self,
-        hidden: int = 128,
-        n_hidden: int = 1,
-        *,
-        dropout: float = 0.3,
-        learning_rate: float = 3e-4,
-        weight_decay: float = 1e-2,
-        batch_size: int = 128,
-        max_epochs: int = 60,
-        patience: int = 8,
-        validation_fraction: float = 0.15,
-        label_smoothing: float = 0.05,
-        class_weight: str | Mapping[object, float] | None = "balanced",
-        resampler: str = "none",
-        fusion: str = "concat",
-        blocks: Mapping[str, int] | None = None,
-        device: str = "cpu",
-        random_state: int | np.random.RandomState | None = 0,
-    ) -> None:
-        self.hidden = hidden
-        self.n_hidden = n_hidden
-        self.dropout = dropout
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.patience = patience
-        self.validation_fraction = validation_fraction
-        self.label_smoothing = label_smoothing
-        self.class_weight = class_weight
-        self.resampler = resampler
-        self.fusion = fusion
-        self.blocks = blocks
-        self.device = device
-        self.random_state = random_state
+    @property
+    def scale_(self) -> ColumnScale:
+        """Column means and spreads of the rows that were learnt from."""
+        return self.members_[0].scale
+
+    @property
+    def history_(self) -> list[dict[str, float | int | None]]:
+        """What was measured after each epoch."""
+        return self.members_[0].history
+
+    @property
+    def fusion_weights_(self) -> NDArray[np.float32] | None:
+        """Mean weight of each block after each epoch."""
+        return self.members_[0].fusion_weights
+
+    @property
+    def n_epochs_(self) -> int:
+        """Epochs that were run."""
+        return len(self.members_[0].history)
+
+    @property
+    def best_epoch_(self) -> int:
+        """The epoch whose weights were kept."""
+        return self.members_[0].best_epoch
 
     @property
     def n_parameters(self) -> int:
-        """Weights, biases and LayerNorm parameters."""
-        return sum(int(value.size) for value in self.weights_.values())
+        """Trained weights, biases and norms of all networks."""
+        return sum(member.n_parameters for member in self.members_)
+
+    def sample_fusion_weights(self, X: ArrayLike, *, detail: bool = False) -> NDArray[np.float64]:
+        """Say how much each block counts in each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        detail : bool
+            Whether to return the weights of the first network as fine as it computes them: for ``"gated"``
+            one per unit, (n_samples, n_blocks, projection_width); for ``"attention"`` (n_samples, n_heads,
+            n_blocks that ask, n_blocks that are asked).
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_blocks), float64
+            Columns in the order of ``blocks``; each row sums to one. Mean over the networks.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            If the fusion does not weigh blocks, or `X` does not fit.
+        """
+        check_is_fitted(self, "classes_")
+        rows = validate_data(self, X, dtype=[np.float32, np.float64], order="C", reset=False)
+        used = self.members_[:1] if detail else self.members_
+        found = [member.fusion_weights_of(rows, self.fusion, self._shape(), detail=detail) for member in used]
+        weights = [part for part in found if part is not None]
+        if not weights:
+            raise ValueError(
+                f"fusion={self.fusion!r} does not weigh blocks. Use 'weighted_sum', 'gated' or 'attention'."
+            )
+        mean: NDArray[np.float64] = np.mean(weights, axis=0)
+        return mean
 
     def trained_state(self) -> TrainedState:
-        """Return the network parameters and the column scale."""
-        network = {f"network.{name}": value for name, value in self.weights_.items()}
-        return TrainedState(network | {"mean": self.scale_.mean, "inverse": self.scale_.inverse})
+        """Return the parameters and the column scale of every network."""
+        return TrainedState(join_members(self.members_))
 
     def _restore_state(self, state: TrainedState) -> None:
-        self.scale_ = ColumnScale(state.arrays["mean"], state.arrays["inverse"])
-        self.weights_ = {
-            name.removeprefix("network."): value
-            for name, value in state.arrays.items()
-            if name.startswith("network.")
-        }
+        self.members_ = split_members(state.arrays, self.n_members)
 
     def _fit_rows(
         self,
         X: NDArray[Any],
         codes: NDArray[np.intp],
         weights: NDArray[np.float64],
+        origins: NDArray[np.intp] | None,
         *,
         has_sample_weight: bool,
     ) -> None:
-        from heads.fusion import build_network
-        from heads.training import Schedule, train
+        from heads.devices import training_device
 
-        if has_sample_weight and self.resampler != "none":
-            raise ValueError(
-                f"sample_weight cannot be combined with resampler={self.resampler!r}, because synthetic and "
-                "repeated rows have no weight of their own. Use resampler='none', or leave sample_weight out."
-            )
-        device = _device(self.device)
-        seed = self._seed()
-        rows, held_out = self._prepare(X, codes, weights, device=device, seed=seed)
+        self._check_combinations(has_sample_weight=has_sample_weight)
+        device = training_device(self.device)
+        self.members_ = [
+            self._fit_member(X, codes, weights, origins, device=device, seed=seed)
+            for seed in self._seeds(self.n_members)
+        ]
+
+    def _fit_member(
+        self,
+        X: NDArray[Any],
+        codes: NDArray[np.intp],
+        weights: NDArray[np.float64],
+        origins: NDArray[np.intp] | None,
+        *,
+        device: torch.device,
+        seed: int,
+    ) -> Member:
+        """Train one network."""
+        from heads.networks import build_network
+        from heads.training import train
+
+        data = self._prepare(X, codes, weights, origins, device=device, seed=seed)
+        self._check_batches(len(data.learnt_from.X))
         trained = train(
             build_network(self.fusion, self._shape(), seed=seed, device=device),
-            rows,
-            held_out,
-            Schedule(
-                learning_rate=self.learning_rate,
-                weight_decay=self.weight_decay,
-                batch_size=self.batch_size,
-                max_epochs=self.max_epochs,
-                patience=self.patience,
-                label_smoothing=self.label_smoothing,
-            ),
+            data.learnt_from,
+            data.stopped_on,
+            self._plan(),
+            self._loss(data.priors, device),
             seed=seed,
         )
-        self.weights_ = trained.weights
-        self.history_ = trained.history
-        self.n_epochs_ = len(trained.history)
-        self.best_epoch_ = trained.best_epoch
+        return Member(
+            data.scale, trained.weights, trained.history, trained.fusion_weights, trained.best_epoch
+        )
 
     def _prepare(
         self,
         X: NDArray[Any],
         codes: NDArray[np.intp],
         weights: NDArray[np.float64],
+        origins: NDArray[np.intp] | None = None,
         *,
         device: torch.device,
         seed: int,
-    ) -> tuple[WeightedRows, WeightedRows | None]:
-        """Split first, then scale, then resample: held-out rows are original rows and shape nothing."""
-        from heads.training import WeightedRows
-
-        split = inner_split(codes, self.validation_fraction, np.random.RandomState(seed))
-        kept, held_out = (np.arange(len(X)), None) if split is None else split
-        self.scale_ = ColumnScale.of(X[kept], weights[kept])
-        rows, row_codes, row_weights = self.scale_.apply(X[kept]), codes[kept], weights[kept]
-        sampler = make_resampler(self.resampler, random_state=seed)
-        if sampler is not None:
-            rows, row_codes = sampler.fit_resample(rows, row_codes)
-            row_weights = np.ones(len(rows))
-        row_weights = self._weigh(row_codes, row_weights)
-        learnt_from = WeightedRows.on(device, rows, row_codes, row_weights)
-        if held_out is None:
-            return learnt_from, None
-        matched = matched_weights(row_codes, row_weights, codes[held_out], weights[held_out])
-        return learnt_from, WeightedRows.on(device, self.scale_.apply(X[held_out]), codes[held_out], matched)
+    ) -> TrainingRows:
+        """Return the rows of one network."""
+        return prepare_rows(
+            X,
+            codes,
+            weights,
+            origins,
+            validation_fraction=self.validation_fraction,
+            resampler=self.resampler,
+            weigh=self._weigh,
+            device=device,
+            seed=seed,
+        )
 
     def _probabilities(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        import torch
-
-        from heads.fusion import build_network
-
-        network = build_network(self.fusion, self._shape(), seed=0, device=torch.device("cpu"))
-        network.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights_.items()})
-        network = network.double().eval()
-        out = np.empty((len(X), len(self.classes_)))
-        with torch.inference_mode():
-            for start in range(0, len(X), _ROWS_AT_ONCE):
-                rows = self.scale_.apply(X[start : start + _ROWS_AT_ONCE].astype(np.float64))
-                out[start : start + len(rows)] = network(torch.from_numpy(rows)).numpy()
-        return softmax(out)
-
-    def _shape(self) -> NetworkShape:
-        """Return the sizes of the network for the fitted data."""
-        from heads.fusion import NetworkShape
-
-        slices = block_slices(self.blocks, self.n_features_in_)
-        return NetworkShape(
-            block_widths=tuple(columns.stop - columns.start for columns in slices.values()),
-            n_classes=len(self.classes_),
-            hidden=self.hidden,
-            n_hidden=self.n_hidden,
-            dropout=self.dropout,
-        )
-
-
-def _device(name: str) -> torch.device:
-    """Turn a name into a device that is there."""
-    import torch
-
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"device={name!r} is not a device torch knows; use 'cpu', 'cuda' or 'cuda:N'."
-        ) from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"device={name!r} was asked for, but torch sees no CUDA device here; use device='cpu'."
-        )
-    return device
+        shape = self._shape()
+        total = self.members_[0].probabilities(X, self.fusion, shape)
+        for member in self.members_[1:]:
+            total += member.probabilities(X, self.fusion, shape)
+        return total / len(self.members_)

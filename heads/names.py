@@ -11,8 +11,33 @@ HEADS = ("mlp", "logreg", "lightgbm")
 RESAMPLERS = ("none", "random-over", "smote", "inverse-frequency")
 """Names of the ways to balance the training rows."""
 
-FUSIONS = ("concat",)
+FUSIONS = (
+    "concat",
+    "projection",
+    "early",
+    "weighted_sum",
+    "gated",
+    "attention",
+    "product",
+    "bilinear",
+    "late",
+)
 """Names of the ways :class:`heads.MLPHead` combines blocks."""
+
+NORMS = ("layer", "batch", "none")
+"""Names of what normalises the units of a hidden layer."""
+
+ACTIVATIONS = ("gelu", "relu")
+"""Names of the non-linear functions of hidden layers."""
+
+LOSSES = ("cross-entropy", "focal")
+"""Names of the losses :class:`heads.MLPHead` can minimise."""
+
+SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
+"""Names of the courses of the learning rate."""
+
+STOP_METRICS = ("loss", "macro_f1", "weighted_f1", "accuracy")
+"""What early stopping can look at on the held-out rows."""
 
 
 def unknown_name(kind: str, value: object, allowed: Iterable[str]) -> str:
@@ -33,6 +58,19 @@ def unknown_name(kind: str, value: object, allowed: Iterable[str]) -> str:
         One clause without a final stop, with at most five near matches.
     """
     known = list(allowed)
+    return f"unknown {kind} {value!r} (allowed: {_listed(known)}){_hint(value, known)}"
+
+
+def known_names(value: object, allowed: Iterable[str]) -> str:
+    """Return the names that exist, and which of them was probably meant."""
+    known = list(allowed)
+    return f"{_listed(known)}{_hint(value, known)}"
+
+
+def _listed(known: list[str]) -> str:
+    return ", ".join(repr(name) for name in known)
+
+
+def _hint(value: object, known: list[str]) -> str:
     near = get_close_matches(str(value), known, n=5, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
-    return f"unknown {kind} {value!r} (allowed: {', '.join(repr(name) for name in known)}){hint}"
+    return f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 
-from heads.names import unknown_name
+from heads.names import known_names
 
 Rule = Callable[[object], str | None]
 """Takes a value; returns None when it is fine, else what is allowed instead."""
@@ -29,12 +29,39 @@ def whole(low: int, *, or_none: bool = False) -> Rule:
     return rule
 
 
-def number(low: float, high: float = math.inf, *, open_low: bool = False, open_high: bool = True) -> Rule:
-    """Allow finite real numbers between `low` and `high`; each end is part of the range unless it is open."""
-    left, right = ("(" if open_low else "["), (")" if open_high else "]")
-    allowed = f"a number in {left}{low:g}, {high:g}{right}"
+def wholes(low: int) -> Rule:
+    """Allow a whole number of at least `low`, or a list of one or more of them."""
+    one = whole(low)
+    allowed = f"a whole number of at least {low}, or a list of such numbers"
 
     def rule(value: object) -> str | None:
+        if isinstance(value, list | tuple):
+            return None if value and not any(one(entry) for entry in value) else allowed
+        return None if one(value) is None else allowed
+
+    return rule
+
+
+def flag() -> Rule:
+    """Allow True and False."""
+    return lambda value: None if isinstance(value, bool) else "True or False"
+
+
+def number(
+    low: float,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = True,
+    or_none: bool = False,
+) -> Rule:
+    """Allow finite real numbers between `low` and `high`; each end is part of the range unless it is open."""
+    left, right = ("(" if open_low else "["), (")" if open_high else "]")
+    allowed = f"a number in {left}{low:g}, {high:g}{right}" + (" or None" if or_none else "")
+
+    def rule(value: object) -> str | None:
+        if value is None and or_none:
+            return None
         if not isinstance(value, Real) or isinstance(value, bool):
             return allowed
         x = float(value)
@@ -49,7 +76,7 @@ def one_of(names: Sequence[str]) -> Rule:
     """Allow one of the given names."""
 
     def rule(value: object) -> str | None:
-        return None if isinstance(value, str) and value in names else unknown_name("name", value, names)
+        return None if isinstance(value, str) and value in names else known_names(value, names)
 
     return rule
 

@@ -10,25 +10,40 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from heads.early_stopping import macro_f1
+from heads.disturbances import Disturbances, MixedBatch
+from heads.early_stopping import stop_scores
+from heads.losses import RowLoss
+from heads.networks import Network
+from heads.schedules import make_schedule
+
+_ROWS_FOR_WEIGHTS = 512  # enough for a mean weight per block
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to train.
+class Plan:
+    """How to train.
 
     Attributes
     ----------
     learning_rate, weight_decay : float
-        Of AdamW.
+        Of AdamW; the learning rate is the largest of the schedule.
     batch_size : int
         Largest batch; an epoch is cut into batches of equal size.
     max_epochs : int
     patience : int
-        Epochs without a lower validation loss after which training stops.
-    label_smoothing : float in [0, 1)
+        Epochs without gain after which training stops.
+    stop_metric : str
+        One of ``heads.names.STOP_METRICS``: what gain means.
+    schedule : str
+        One of ``heads.names.SCHEDULES``.
+    warmup : float in (0, 1)
+        For ``"one-cycle"``.
+    clip_norm : float or None
+        Largest Euclidean norm of the whole gradient.
+    mixup, modality_dropout : float
+        See ``heads.disturbances``; 0 is off.
+    block_widths : tuple of int
     """
 
     learning_rate: float
@@ -36,7 +51,13 @@ class Schedule:
     batch_size: int
     max_epochs: int
     patience: int
-    label_smoothing: float
+    stop_metric: str
+    schedule: str
+    warmup: float
+    clip_norm: float | None
+    mixup: float
+    modality_dropout: float
+    block_widths: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -72,35 +93,45 @@ class Trained:
 
     Attributes
     ----------
-    weights : dict of str to ndarray, float32
-        Parameters by name, from the best epoch.
+    weights : dict of str to ndarray
+        Parameters and buffers by name, from the best epoch.
     history : list of dict
-        Per epoch: ``epoch`` (from 1), ``train_loss``, ``valid_loss``, ``valid_macro_f1`` (None without
-        held-out rows).
+        Per epoch: ``epoch`` (from 1), ``learning_rate`` (of its last step), ``train_loss``, ``valid_loss``,
+        ``valid_macro_f1``, ``valid_weighted_f1``, ``valid_accuracy`` (None without held-out rows).
+    fusion_weights : ndarray of shape (n_epochs, n_blocks), float32, or None
+        Mean weight of each block after each epoch.
     best_epoch : int
     """
 
-    weights: dict[str, NDArray[np.float32]]
+    weights: dict[str, NDArray[Any]]
     history: list[dict[str, float | int | None]]
+    fusion_weights: NDArray[np.float32] | None
     best_epoch: int
 
 
 def train(
-    network: nn.Module, rows: WeightedRows, held_out: WeightedRows | None, schedule: Schedule, *, seed: int
+    network: Network,
+    rows: WeightedRows,
+    held_out: WeightedRows | None,
+    plan: Plan,
+    loss: RowLoss,
+    *,
+    seed: int,
 ) -> Trained:
     """Train in place.
 
     Parameters
     ----------
-    network : torch.nn.Module
+    network : FusedNetwork or LateNetwork
     rows : WeightedRows
         To learn from.
     held_out : WeightedRows or None
-        To stop on: the weights of the epoch with the lowest loss here are kept. None trains ``max_epochs``
-        epochs.
-    schedule : Schedule
+        To stop on: the weights of the epoch with the best value of the stop metric here are kept, the first
+        of equals. None trains ``max_epochs`` epochs.
+    plan : Plan
+    loss : RowLoss
     seed : int
-        Of the order of the rows.
+        Of the order of the rows, mixup and modality dropout.
 
     Returns
     -------
@@ -109,80 +140,158 @@ def train(
     Raises
     ------
     ValueError
-        If the loss was not finite in any epoch.
+        If the loss was not finite in the first epoch.
     """
-    generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
-    )
+    course = _Course(network, rows, plan, loss, seed=seed)
     history: list[dict[str, float | int | None]] = []
-    best_epoch, best_loss, best_weights = 0, math.inf, {}
-    for epoch in range(1, schedule.max_epochs + 1):
-        train_loss = _one_epoch(network, rows, optimiser, schedule, generator)
-        valid_loss, valid_macro_f1 = _evaluate(network, held_out, schedule) if held_out else (None, None)
-        history.append(
-            {
-                "epoch": epoch,
-                "train_loss": train_loss,
-                "valid_loss": valid_loss,
-                "valid_macro_f1": valid_macro_f1,
-            }
-        )
+    fusion_weights: list[Tensor] = []
+    best_epoch, best_value = 0, -math.inf
+    lowest_train_loss = math.inf
+    best_weights: dict[str, Tensor] = {}
+    for epoch in range(1, plan.max_epochs + 1):
+        train_loss = course.run_epoch()
+        scores = _evaluate(network, held_out, loss) if held_out else {}
+        history.append(_entry(epoch, course.learning_rate, train_loss, scores))
+        weights = _mean_block_weights(network, (held_out or rows).X)
+        if weights is not None:
+            fusion_weights.append(weights)
         if not math.isfinite(train_loss):
             break  # nothing can be learnt from here on; an earlier epoch may still be good
-        if valid_loss is None or valid_loss < best_loss:
-            best_epoch, best_loss = epoch, math.inf if valid_loss is None else valid_loss
-            best_weights = {name: value.detach().clone() for name, value in network.named_parameters()}
-        elif epoch - best_epoch >= schedule.patience:
+        value = _value(scores, plan.stop_metric)
+        gained = train_loss < lowest_train_loss if value is None else value > best_value
+        lowest_train_loss = min(lowest_train_loss, train_loss)
+        if value is None or gained:
+            best_epoch, best_value = epoch, -math.inf if value is None else value
+            best_weights = {name: part.detach().clone() for name, part in network.state_dict().items()}
+        elif epoch - best_epoch >= plan.patience:
             break
+        course.after_epoch(gained=gained)
     if not best_weights:
         raise ValueError(
-            f"The loss of the MLP was not finite in its first epoch "
-            f"(learning_rate={schedule.learning_rate}). Use a smaller learning_rate, or look for extreme "
-            "values in X."
+            f"The loss of the MLP was not finite in its first epoch (learning_rate={plan.learning_rate}). "
+            "Use a smaller learning_rate, or look for extreme values in X."
         )
-    weights = {name: value.cpu().numpy() for name, value in best_weights.items()}
-    return Trained(weights, history, best_epoch)
+    return Trained(
+        {name: part.cpu().numpy() for name, part in best_weights.items()},
+        history,
+        torch.stack(fusion_weights).cpu().numpy() if fusion_weights else None,
+        best_epoch,
+    )
 
 
-def _one_epoch(
-    network: nn.Module,
-    rows: WeightedRows,
-    optimiser: torch.optim.Optimizer,
-    schedule: Schedule,
-    generator: torch.Generator,
-) -> float:
-    """Take one pass over the rows in random order; return the mean loss."""
-    network.train()
-    n_rows = len(rows.X)
-    order = torch.randperm(n_rows, generator=generator).to(rows.X.device)
-    total = torch.zeros((), device=rows.X.device)
-    # Batches of equal size: a last batch of two rows would take a step as large as the others.
-    for batch in order.tensor_split(math.ceil(n_rows / schedule.batch_size)):
-        logits = network(rows.X.index_select(0, batch))
-        loss = _loss(logits, rows.codes[batch], rows.weights[batch], schedule.label_smoothing)
-        optimiser.zero_grad(set_to_none=True)
+class _Course:
+    """The steps of one training."""
+
+    def __init__(self, network: Network, rows: WeightedRows, plan: Plan, loss: RowLoss, *, seed: int) -> None:
+        self.network = network
+        self.rows = rows
+        self.plan = plan
+        self.loss = loss
+        self.parameters = list(network.parameters())
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
+        )
+        self.order = torch.Generator().manual_seed(seed)
+        self.n_batches = math.ceil(len(rows.X) / plan.batch_size)
+        self.n_steps = 0
+        self.schedule = make_schedule(
+            plan.schedule,
+            rate=plan.learning_rate,
+            n_steps=self.n_batches * plan.max_epochs,
+            warmup=plan.warmup,
+        )
+        self.disturbances = Disturbances(
+            mixup=plan.mixup,
+            modality_dropout=plan.modality_dropout,
+            block_widths=plan.block_widths,
+            device=rows.X.device,
+            seed=seed,
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimiser.param_groups[0]["lr"])
+
+    def run_epoch(self) -> float:
+        """Take one pass over the rows in random order; return the mean loss."""
+        self.network.train()
+        n_rows = len(self.rows.X)
+        order = torch.randperm(n_rows, generator=self.order).to(self.rows.X.device)
+        total = torch.zeros((), device=self.rows.X.device)
+        # Batches of equal size: a last batch of two rows would take a step as large as the others.
+        for batch in order.tensor_split(self.n_batches):
+            total += self._step(batch) * len(batch)
+        return float(total) / n_rows
+
+    def after_epoch(self, *, gained: bool) -> None:
+        """Let the schedule know how the epoch went."""
+        self.schedule.after_epoch(self.optimiser, gained=gained)
+
+    def _step(self, batch: Tensor) -> Tensor:
+        """Take one step on the rows with the given numbers; return the loss before it."""
+        self.schedule.before_step(self.optimiser, self.n_steps)
+        self.n_steps += 1
+        mixed = self.disturbances.apply(self.rows.X.index_select(0, batch))
+        loss = self._mixed_loss(mixed, self.rows.codes[batch], self.rows.weights[batch])
+        for part in self.parameters:
+            part.grad = None  # what zero_grad does, without its bookkeeping: 1 % of a step
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        total += loss.detach() * len(batch)
-    return float(total) / n_rows
+        if self.plan.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.plan.clip_norm)
+        self.optimiser.step()
+        return loss.detach()
+
+    def _mixed_loss(self, mixed: MixedBatch, codes: Tensor, weights: Tensor) -> Tensor:
+        """Return the loss against the labels of the rows and of their partners, in their shares."""
+        logits = self.network.training_logits(mixed.X)
+        own = _mean_loss(self.loss, logits, codes, weights)
+        if mixed.partners is None:
+            return own
+        other = _mean_loss(self.loss, logits, codes[mixed.partners], weights[mixed.partners])
+        return mixed.share * own + (1 - mixed.share) * other
 
 
-def _evaluate(network: nn.Module, rows: WeightedRows, schedule: Schedule) -> tuple[float, float]:
-    """Return (loss, macro-F1) on held-out rows; the loss is the one that is being trained."""
-    network.eval()
-    with torch.inference_mode():
-        logits = network(rows.X)
-        loss = _loss(logits, rows.codes, rows.weights, schedule.label_smoothing)
-    predicted = logits.argmax(dim=1).cpu().numpy()
-    return float(loss), macro_f1(rows.codes.cpu().numpy(), predicted, logits.shape[1])
-
-
-def _loss(logits: Tensor, codes: Tensor, weights: Tensor, label_smoothing: float) -> Tensor:
+def _mean_loss(loss: RowLoss, logits: Tensor, codes: Tensor, weights: Tensor) -> Tensor:
     """Return the mean of the rows' losses times their weights.
 
     Weights have a mean of 1 over all rows, not over the batch: then the mean over batches is the loss of the
     whole set, however the rare rows fall.
     """
-    losses = functional.cross_entropy(logits, codes, reduction="none", label_smoothing=label_smoothing)
-    return (losses * weights).mean()
+    return (loss(logits, codes) * weights).mean()
+
+
+def _evaluate(network: Network, rows: WeightedRows, loss: RowLoss) -> dict[str, float]:
+    """Return ``loss`` (the one that is being trained) and the other stop metrics on held-out rows."""
+    network.eval()
+    with torch.inference_mode():
+        logits = network(rows.X)
+        mean_loss = _mean_loss(loss, logits, rows.codes, rows.weights)
+    predicted = logits.argmax(dim=1).cpu().numpy()
+    scores = stop_scores(rows.codes.cpu().numpy(), predicted, logits.shape[1])
+    return {"loss": float(mean_loss), **scores}
+
+
+def _value(scores: dict[str, float], stop_metric: str) -> float | None:
+    """Return what must grow, or None without held-out rows; a loss that is not finite is never a gain."""
+    if not scores:
+        return None
+    if not math.isfinite(scores["loss"]):
+        return -math.inf
+    return -scores["loss"] if stop_metric == "loss" else scores[stop_metric]
+
+
+def _mean_block_weights(network: Network, X: Tensor) -> Tensor | None:
+    """Return the mean weight of each block over the first rows, shape (n_blocks,)."""
+    network.eval()
+    with torch.inference_mode():
+        weights = network.block_weights(X[:_ROWS_FOR_WEIGHTS])
+    return None if weights is None else weights.mean(dim=0)
+
+
+def _entry(
+    epoch: int, learning_rate: float, train_loss: float, scores: dict[str, float]
+) -> dict[str, float | int | None]:
+    """Return one line of the history."""
+    valid = {f"valid_{name}": scores.get(name) for name in ("loss", "macro_f1", "weighted_f1", "accuracy")}
+    return {"epoch": epoch, "learning_rate": learning_rate, "train_loss": train_loss, **valid}

@@ -56,7 +56,8 @@ class Ablation:
     ----------
     path : Path
     rows : list of dict
-        One per head and set of modalities: scores with intervals, and the difference to "both".
+        One per head and set of modalities: scores with intervals, and the difference to "both" on clean
+        rows. Stores with augmented views add one row that trains on them too.
     nothing_to_do : bool
     """
 
@@ -141,13 +142,25 @@ def _rows(settings: AblateSettings, matrix: Matrix) -> list[dict[str, Any]]:
             tell(f"{head}: {name}")
             trials[name] = _trial(head, blocks, settings, matrix, y, folds)
         reference = list(trials)[-1]
+        if matrix.views is not None:
+            name = f"{reference} + views"
+            tell(f"{head}: {name}")
+            blocks = modality_sets(matrix)[reference]
+            trials[name] = _trial(head, blocks, settings, matrix, y, folds, views=matrix.view_columns(blocks))
         for name, trial in trials.items():
             rows.append(_row(name, trial, trials[reference], y, folds, settings, len(matrix.class_names)))
     return rows
 
 
 def _trial(
-    head: str, blocks: list[str], settings: AblateSettings, matrix: Matrix, y: np.ndarray, folds: list[Any]
+    head: str,
+    blocks: list[str],
+    settings: AblateSettings,
+    matrix: Matrix,
+    y: np.ndarray,
+    folds: list[Any],
+    *,
+    views: np.ndarray | None = None,
 ) -> Trial:
     from tuning import default_configuration
 
@@ -156,6 +169,7 @@ def _trial(
         matrix.columns(blocks)[matrix.training],
         y,
         folds,
+        views=None if views is None else views[:, matrix.training],
         blocks={block: matrix.blocks[block] for block in blocks},
         n_classes=len(matrix.class_names),
         metric=settings.metric,

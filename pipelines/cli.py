@@ -115,13 +115,17 @@ def _extract(options: Namespace, _words: list[str]) -> None:
     from pipelines import extract
 
     settings = extract.ExtractSettings(
-        backbone=options.backbone,
+        backbone=tuple(options.backbone),
         data=options.data,
         out=options.out,
         device=options.device,
         precision=options.precision,
         batch_size=options.batch_size,
+        max_memory=options.max_memory,
+        modality=options.modality,
         readout=options.readout,
+        views=options.views,
+        augment=options.augment,
         clean=options.clean,
         encodings=options.encodings,
         columns=options.columns,
@@ -131,9 +135,9 @@ def _extract(options: Namespace, _words: list[str]) -> None:
         replace=options.replace,
     )
     if options.dry_run:
-        extract.print_dry_run(extract.plan_extraction(settings), as_json=options.json)
+        extract.print_dry_runs(extract.plan_extraction(settings), as_json=options.json)
     else:
-        extract.print_report(extract.extract_features(settings), as_json=options.json)
+        extract.print_reports(extract.extract_features(settings), as_json=options.json)
 
 
 def _tune(options: Namespace, words: list[str]) -> None:
@@ -151,6 +155,7 @@ def _tune(options: Namespace, words: list[str]) -> None:
         study=values.study,
         storage=values.storage,
         out=values.out,
+        use_views=values.use_views,
     )
     scoreboard.print_run(tune.tune(settings), as_json=options.json)
 
@@ -168,6 +173,7 @@ def _train(options: Namespace, words: list[str]) -> None:
         seed=values.seed,
         study=values.study,
         out=values.out,
+        use_views=values.use_views,
         resampler=values.resampler,
         parameters=dict(values.parameters),
     )
@@ -243,6 +249,7 @@ def _replayed(options: Namespace, words: Sequence[str]) -> Namespace:
                 "study",
                 "storage",
                 "resampler",
+                "use_views",
             )
             if name in config
         },
@@ -310,9 +317,9 @@ def _verify(options: Namespace, _words: list[str]) -> None:
 
 
 def _backbones(options: Namespace, _words: list[str]) -> None:
-    from pipelines import inspecting
+    from pipelines.backbone_list import list_backbones
 
-    inspecting.list_backbones(as_json=options.json)
+    list_backbones(modality=options.modality, match=options.match, as_json=options.json)
 
 
 _COMMANDS: dict[str, Callable[[Namespace, list[str]], None]] = {

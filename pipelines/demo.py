@@ -124,7 +124,7 @@ def _embed(backbone: str) -> bool:
     """Extract with one backbone; whether there was something to do."""
     from pipelines.extract import ExtractSettings, extract_features
 
-    report = extract_features(ExtractSettings(backbone))
+    report = extract_features(ExtractSettings((backbone,)))[0]
     if not report.nothing_to_do:
         tell(f"{backbone}: {report.n_rows:,} rows in {duration(report.seconds)}")
     return not report.nothing_to_do

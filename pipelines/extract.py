@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -18,28 +18,39 @@ from extract import (
     SourceOptions,
     dry_run,
     open_backbone,
+    parse_bytes,
     read_data_set,
-    resolve_device,
+    resolve_devices,
     resolve_precision,
-    run_pass,
+    run_passes,
 )
 from pipelines.console import Progress, duration, say, size, table, tell
+from pipelines.errors import UsageError
 
 _SHOWN = 20
-_UNITS = {"sources": ("reading the data", "samples"), "text": ("text", "texts"), "image": ("image", "images")}
+_UNITS = {
+    "sources": ("reading the data", "samples"),
+    "text": ("text", "texts"),
+    "image": ("image", "images"),
+    "joint": ("joint", "pairs"),
+}
 
 
 @dataclass(frozen=True)
 class ExtractSettings:
     """Settings of ``embedonce extract``, as on the command line."""
 
-    backbone: str
+    backbone: tuple[str, ...]
     data: Path = Path()
     out: Path = Path("features")
     device: str = "auto"
     precision: str = "auto"
     batch_size: int | None = None
+    max_memory: str | None = None
+    modality: tuple[str, ...] = ()
     readout: tuple[str, ...] = ("pooled",)
+    views: int = 0
+    augment: str = "light"
     clean: str = "basic"
     encodings: tuple[str, ...] = ("utf-8", "gb18030", "cp1252")
     columns: Mapping[str, str] | None = None
@@ -62,8 +73,7 @@ class PassPrinter:
             self._stage = moment.stage
             self._progress = Progress(*_UNITS.get(moment.stage, (moment.stage, "rows")))
         if self._progress is not None:
-            note = f"limited by {moment.limiting}" if moment.limiting else ""
-            self._progress.update(moment.done, moment.total, note)
+            self._progress.update(moment.done, moment.total, _note(moment))
 
     def close(self) -> None:
         """End the current line."""
@@ -71,49 +81,88 @@ class PassPrinter:
             self._progress.close()
 
 
-def extract_features(settings: ExtractSettings) -> PassReport:
-    """Run the pass that `settings` describe and return its report."""
-    data_set, backbone, options = _open(settings)
+def extract_features(settings: ExtractSettings) -> list[PassReport]:
+    """Run the passes that `settings` describe; one report per backbone."""
+    data_set, passes = _open(settings)
     printer = PassPrinter()
     try:
-        return run_pass(data_set, backbone, options, on_progress=printer)
+        return run_passes(data_set, passes, on_progress=printer)
     finally:
         printer.close()
 
 
-def plan_extraction(settings: ExtractSettings) -> DryRun:
-    """Return what the pass would do, without writing anything."""
-    data_set, backbone, options = _open(settings)
+def plan_extraction(settings: ExtractSettings) -> list[DryRun]:
+    """Return what the passes would do, without writing anything; one plan per backbone."""
+    data_set, passes = _open(settings)
     printer = PassPrinter()
     try:
-        return dry_run(data_set, backbone, options, on_progress=printer)
+        return [dry_run(data_set, *each, on_progress=printer) for each in passes]
     finally:
         printer.close()
 
 
-def _open(settings: ExtractSettings) -> tuple[Any, Any, PassOptions]:
-    backbone = open_backbone(settings.backbone, weights=settings.weights)
-    backbone.check_available()
+def _note(moment: PassProgress) -> str:
+    """Return what the progress line says besides numbers and rate."""
+    parts = [f"limited by {moment.limiting}"] if moment.limiting else []
+    if moment.peak_bytes:
+        parts.append(f"{size(moment.peak_bytes)} of GPU memory")
+    if moment.truncated:
+        parts.append(f"{moment.truncated:,} truncated")
+    if moment.bad:
+        parts.append(f"{moment.bad:,} bad")
+    return ", ".join(parts)
+
+
+def _open(settings: ExtractSettings) -> tuple[Any, list[tuple[Any, PassOptions]]]:
+    if settings.weights is not None and len(settings.backbone) > 1:
+        raise UsageError(
+            f"--weights '{settings.weights}' is one folder, but {len(settings.backbone)} backbones are asked "
+            "for. Give one --backbone with it."
+        )
+    backbones = [open_backbone(name, weights=settings.weights) for name in settings.backbone]
+    for backbone in backbones:
+        backbone.check_available()
     data_set = read_data_set(settings.data, columns=settings.columns, encodings=settings.encodings)
-    device = resolve_device(settings.device)
+    device = resolve_devices(settings.device)
     options = PassOptions(
         out=settings.out,
         readouts=settings.readout,
+        modalities=settings.modality,
+        views=settings.views,
+        augment=settings.augment,
         device=device,
-        precision=resolve_precision(settings.precision, device),
         batch_size=settings.batch_size,
+        max_memory=None if settings.max_memory is None else parse_bytes(settings.max_memory),
         max_bad=settings.max_bad,
         replace=settings.replace,
         source=SourceOptions(clean=settings.clean, encodings=settings.encodings),
     )
-    return data_set.head(settings.limit), backbone, options
+    passes = [
+        (each, replace(options, precision=resolve_precision(settings.precision, device, each.card)))
+        for each in backbones
+    ]
+    return data_set.head(settings.limit), passes
 
 
-def print_report(report: PassReport, *, as_json: bool) -> None:
-    """Print what a pass did, and what to do next."""
+def print_reports(reports: Sequence[PassReport], *, as_json: bool) -> None:
+    """Print what the passes did, and what to do next."""
     if as_json:
-        say(json.dumps(report_as_dict(report), indent=2))
+        values = [report_as_dict(report) for report in reports]
+        say(json.dumps(values[0] if len(values) == 1 else {"stores": values}, indent=2))
         return
+    for number, report in enumerate(reports):
+        if number:
+            say()
+        _print_report(report)
+    if any(not report.nothing_to_do for report in reports):
+        names = " ".join(f"--features {quote(str(report.path))}" for report in reports)
+        seconds = max(report.seconds for report in reports)
+        tell(f"{reports[0].n_rows:,} rows in {duration(seconds)}. Next: tune {names}")
+    for report in reports:
+        say(str(report.path))
+
+
+def _print_report(report: PassReport) -> None:
     for note in report.notes:
         tell(f"note: {note}")
     if report.nothing_to_do:
@@ -121,19 +170,26 @@ def print_report(report: PassReport, *, as_json: bool) -> None:
     else:
         _print_counts(report)
     _print_summary(report)
-    if not report.nothing_to_do:
-        name = quote(str(report.path))
-        tell(f"{report.n_rows:,} rows in {duration(report.seconds)}. Next: tune --features {name}")
-    say(str(report.path))
 
 
 def _print_counts(report: PassReport) -> None:
-    rows = [
-        [m, c.computed, c.reused, c.repeated, c.resumed, c.truncated, c.clock.limiting]
+    header = ["modality", "embedded", "reused", "repeated", "resumed", "truncated", "limited by"]
+    rows: list[list[Any]] = [
+        [m, c.computed, c.reused, c.repeated, c.resumed, _share(c.truncated, c.computed), c.clock.limiting]
         for m, c in report.counts.items()
     ]
-    say(table(rows, ["modality", "embedded", "reused", "repeated", "resumed", "truncated", "limited by"]))
+    if any(count.views for count in report.counts.values()):
+        header.insert(2, "views")
+        for row, count in zip(rows, report.counts.values(), strict=True):
+            row.insert(2, count.views)
+    say(f"{report.path.name}:")
+    say(table(rows, header))
     say()
+
+
+def _share(part: int, whole: int) -> str:
+    """Return ``"12 (3.4%)"``, or the number alone where a share says nothing."""
+    return f"{part:,} ({part / whole:.1%})" if part and whole else str(part)
 
 
 def _print_summary(report: PassReport) -> None:
@@ -161,13 +217,17 @@ def report_as_dict(report: PassReport) -> dict[str, Any]:
     return values
 
 
-def print_dry_run(plan: DryRun, *, as_json: bool) -> None:
-    """Print what a pass would do."""
+def print_dry_runs(plans: Sequence[DryRun], *, as_json: bool) -> None:
+    """Print what the passes would do."""
     if as_json:
-        values = asdict(plan)
-        values["path"] = str(plan.path)
-        say(json.dumps(values, indent=2))
+        values = [{**asdict(plan), "path": str(plan.path)} for plan in plans]
+        say(json.dumps(values[0] if len(values) == 1 else {"stores": values}, indent=2))
         return
+    for plan in plans:
+        _print_dry_run(plan)
+
+
+def _print_dry_run(plan: DryRun) -> None:
     say(f"would write {plan.path}: {plan.n_rows:,} rows")
     say(_status_table(plan.statuses))
     for modality, count in plan.to_compute.items():

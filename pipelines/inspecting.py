@@ -1,4 +1,4 @@
-"""``embedonce inspect``, ``verify`` and ``backbones``: look at things without changing anything."""
+"""``embedonce inspect`` and ``verify``: look at things without changing anything."""
 
 from __future__ import annotations
 
@@ -262,23 +262,3 @@ def verify(path: Path, *, as_json: bool) -> None:
         f"{path}: ok, {report.n_rows:,} rows, format {report.format[0]}.{report.format[1]}, "
         f"fingerprint {report.fingerprint}"
     )
-
-
-def list_backbones(*, as_json: bool) -> None:
-    """Print every registered backbone."""
-    from extract import backbone_names, find_card
-
-    cards = [find_card(name) for name in backbone_names()]
-    if as_json:
-        say(json.dumps([card.as_dict() for card in cards], indent=2, ensure_ascii=False))
-        return
-    rows = []
-    for card in cards:
-        widths = "/".join(str(card.readouts[m]["pooled"]) for m in card.modalities)
-        parameters = f"{card.parameters / 1e6:.0f} M" if card.parameters else "?"
-        rows.append(
-            [card.name, card.family, "+".join(card.modalities), widths, parameters, card.licence, card.source]
-        )
-    say(table(rows, ["name", "family", "modalities", "width", "parameters", "licence", "weights from"]))
-    say()
-    say("Also hf:ORG/NAME of these families, or the path of a folder of weights.")

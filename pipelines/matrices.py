@@ -12,6 +12,7 @@ import numpy as np
 
 from cache import FeatureStore, SpaceError, Split, align
 from pipelines.errors import RunError, UsageError
+from pipelines.view_stacks import common_views, n_views_of, read_views, view_notes, views_to_read
 from tuning import connected_groups
 
 FEATURES_FOLDER = Path("features")
@@ -68,6 +69,11 @@ class Matrix:
     images : tuple of str or None
         Image paths, relative to the data set.
     spaces : tuple of SpaceRef
+    views : ndarray of shape (n_views, n_samples, n_features), float32, or None
+        Augmented renderings of every row, columns as in X: extra training rows, and nothing else. A block
+        whose store has none repeats its clean columns; a missing embedding is NaN as in X.
+    stored_views : int
+        Views of each row that could be read; `views` may hold fewer, because fewer were asked for.
     notes : tuple of str
         Rows that only some stores hold, and the like.
     """
@@ -82,6 +88,8 @@ class Matrix:
     texts: tuple[str, ...] | None
     images: tuple[str, ...] | None
     spaces: tuple[SpaceRef, ...]
+    views: np.ndarray | None = None
+    stored_views: int = 0
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -99,10 +107,22 @@ class Matrix:
         """Positions of rows without a label."""
         return np.flatnonzero(self.labels < 0)
 
+    @property
+    def training_views(self) -> np.ndarray | None:
+        """Views of the training rows, of shape (n_views, n_training, n_features); None without views."""
+        return None if self.views is None else self.views[:, self.training]
+
     def columns(self, blocks: Sequence[str]) -> np.ndarray:
         """Return X with only the named blocks."""
+        return self._joined(self.X, blocks)
+
+    def view_columns(self, blocks: Sequence[str]) -> np.ndarray | None:
+        """Return the views with only the named blocks; None without views."""
+        return None if self.views is None else self._joined(self.views, blocks)
+
+    def _joined(self, values: np.ndarray, blocks: Sequence[str]) -> np.ndarray:
         starts = dict(zip(self.blocks, np.cumsum([0, *self.blocks.values()]), strict=False))
-        return np.concatenate([self.X[:, starts[b] : starts[b] + self.blocks[b]] for b in blocks], axis=1)
+        return np.concatenate([values[..., starts[b] : starts[b] + self.blocks[b]] for b in blocks], axis=-1)
 
 
 def default_features(folder: Path = FEATURES_FOLDER) -> list[str]:
@@ -175,20 +195,22 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
     return Path(file), space or None
 
 
-def read_matrix(specs: Sequence[str]) -> Matrix:
+def read_matrix(specs: Sequence[str], *, use_views: int | None = None) -> Matrix:
     """Open, verify, align and join stores.
 
     Parameters
     ----------
     specs : sequence of str
         ``FILE[:SPACE]``; without SPACE the store's only space of each modality.
+    use_views : int or None
+        How many of the stored views to read, the first ones; None reads all.
 
     Raises
     ------
     StoreError
         If a store cannot be trusted or the stores disagree.
     UsageError
-        If a space is named twice, or is ambiguous.
+        If a space is named twice, or is ambiguous, or there are fewer views than `use_views`.
     """
     with ExitStack() as stack:
         opened: dict[str, FeatureStore] = {}
@@ -200,7 +222,7 @@ def read_matrix(specs: Sequence[str]) -> Matrix:
                 opened[key] = stack.enter_context(FeatureStore.open(path))
             wanted += [(key, name) for name in _spaces(opened[key], space, key)]
         _refuse_repeats(wanted)
-        return _join(opened, wanted)
+        return _join(opened, wanted, use_views)
 
 
 def _spaces(store: FeatureStore, asked: str | None, path: str) -> list[str]:
@@ -219,16 +241,21 @@ def _refuse_repeats(wanted: Sequence[tuple[str, str]]) -> None:
             raise UsageError(f"Space '{pair[1]}' of '{pair[0]}' is named twice in --features.")
 
 
-def _join(opened: dict[str, FeatureStore], wanted: Sequence[tuple[str, str]]) -> Matrix:
+def _join(
+    opened: dict[str, FeatureStore], wanted: Sequence[tuple[str, str]], use_views: int | None
+) -> Matrix:
     paths = list(opened)
     aligned = align([opened[path] for path in paths])
     names = [space for _, space in wanted]
-    columns, blocks, spaces = [], {}, []
+    stored = {f"{path}:{space}": n_views_of(opened[path].select(space)) for path, space in wanted}
+    n_views = views_to_read(stored, use_views)
+    columns, blocks, spaces, stacks = [], {}, [], []
     for path, space in wanted:
         store = opened[path]
         x, valid = aligned.take(paths.index(path), space)
         x = np.array(x, dtype=np.float32)
         x[~valid] = np.nan
+        stacks.append(read_views(store.select(space), aligned.rows[paths.index(path)], x, n_views))
         block = space if names.count(space) == 1 else f"{space}@{Path(path).stem}"
         columns.append(x)
         blocks[block] = x.shape[1]
@@ -250,10 +277,15 @@ def _join(opened: dict[str, FeatureStore], wanted: Sequence[tuple[str, str]]) ->
         texts=texts,
         images=images,
         spaces=tuple(spaces),
-        notes=tuple(
-            f"{count:,} rows of '{path}' are not in every store and are left out"
-            for path, count in aligned.dropped.items()
-            if count
+        views=np.concatenate(stacks, axis=2) if n_views else None,
+        stored_views=common_views(stored),
+        notes=(
+            *(
+                f"{count:,} rows of '{path}' are not in every store and are left out"
+                for path, count in aligned.dropped.items()
+                if count
+            ),
+            *view_notes(stored, n_views),
         ),
     )
 

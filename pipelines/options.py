@@ -58,6 +58,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _whole(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return int(text)
+
+
 def _share(text: str) -> float:
     """Parse ``0.1`` or ``10%``."""
     try:
@@ -99,6 +105,24 @@ def _features(parser: Parser) -> None:
     )
 
 
+def _views_used(text: str) -> int | None:
+    if text in ("all", "none"):
+        return None if text == "all" else 0
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not all, none or a number")
+    return int(text)
+
+
+def _use_views(parser: Parser) -> None:
+    parser.add_argument(
+        "--use-views",
+        type=_views_used,
+        default=None,
+        metavar="all|none|N",
+        help="train on the augmented views that the stores hold (default: all; no effect without views)",
+    )
+
+
 def _run_options(parser: Parser) -> None:
     parser.add_argument("--metric", default="macro-f1", help="score that decides (default: %(default)s)")
     parser.add_argument("--folds", type=int, default=5, help="cross-validation folds (default: %(default)s)")
@@ -125,8 +149,10 @@ def add_extract(parser: Parser) -> None:
     parser.add_argument(
         "--backbone",
         required=True,
+        action="append",
         metavar="NAME",
-        help="a name from 'embedonce backbones', hf:ORG/NAME, or a folder of weights",
+        help="a name from 'embedonce backbones', hf:ORG/NAME, timm:NAME, or a folder of weights; repeat for "
+        "several, which then decode every picture once",
     )
     parser.add_argument(
         "--data",
@@ -142,27 +168,57 @@ def add_extract(parser: Parser) -> None:
         metavar="DIR",
         help="folder of the stores (default: features/)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:N, all (every GPU), or several with commas, one process each "
+        "(default: auto)",
+    )
     parser.add_argument(
         "--precision",
         default="auto",
         choices=("auto", "fp32", "fp16", "bf16"),
-        help="default: auto (fp32 on a CPU, fp16 on a GPU)",
+        help="default: auto (fp16 on a GPU; bf16 for large networks on a CPU that computes in it; else fp32)",
     )
     parser.add_argument(
-        "--batch-size", type=_batch_size, default=None, metavar="N", help="rows per forward (default: auto)"
+        "--batch-size",
+        type=_batch_size,
+        default=None,
+        metavar="N",
+        help="rows per forward on a GPU (default: auto, found by trying once); a CPU has fixed shapes",
+    )
+    parser.add_argument(
+        "--max-memory",
+        metavar="SIZE",
+        help="most memory that the network may take on the device, such as 4GB (default: no limit)",
+    )
+    parser.add_argument(
+        "--modality",
+        type=_words,
+        default=(),
+        metavar="LIST",
+        help="text, image, joint (default: what the backbone and the data have)",
     )
     parser.add_argument(
         "--readout",
         type=_words,
         default=("pooled",),
         metavar="LIST",
-        help="which vectors to take (default: pooled)",
+        help="which vectors to take: pooled, cls, mean, last, layer:K, or of one modality, such as "
+        "image.layer:3 (default: pooled)",
     )
-    # Named by the design so that scripts need not change later; this version stores the clean view only.
-    parser.add_argument("--views", type=int, choices=(0,), default=0, help="augmented views (so far only 0)")
     parser.add_argument(
-        "--augment", choices=("light",), default="light", help="kind of views; no effect at 0"
+        "--views",
+        type=_whole,
+        default=0,
+        metavar="K",
+        help="augmented views of every sample, extra training rows for the heads (default: 0)",
+    )
+    parser.add_argument(
+        "--augment",
+        choices=("light", "strong"),
+        default="light",
+        help="kind of views (default: %(default)s)",
     )
     parser.add_argument(
         "--clean",
@@ -211,6 +267,7 @@ def add_tune(parser: Parser) -> None:
     parser.add_argument(
         "--storage", metavar="URL", help="share the study: an Optuna URL, or a file ending in .journal"
     )
+    _use_views(parser)
     _run_options(parser)
     _json(parser)
 
@@ -234,6 +291,7 @@ def add_train(parser: Parser) -> None:
         help="a parameter of the head, e.g. C=0.1; repeat for several",
     )
     parser.add_argument("--study", metavar="NAME", help="name of the run folder")
+    _use_views(parser)
     _run_options(parser)
     _json(parser)
 
@@ -311,6 +369,17 @@ def add_import(parser: Parser) -> None:
     _json(parser)
 
 
+def add_backbones(parser: Parser) -> None:
+    """Options of ``backbones``."""
+    parser.add_argument(
+        "--modality", choices=("text", "image", "joint"), help="only backbones that embed this (default: all)"
+    )
+    parser.add_argument(
+        "--match", default="", metavar="WORD", help="only backbones with this in their name or family"
+    )
+    _json(parser)
+
+
 def add_inspect(parser: Parser) -> None:
     """Options of ``inspect``."""
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a store")
@@ -345,7 +414,7 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "import": ("make a store from arrays made elsewhere", add_import),
     "inspect": ("describe a store, or a data set with --data", add_inspect),
     "verify": ("prove that a store is whole and unchanged", add_verify),
-    "backbones": ("list the backbones", _json),
+    "backbones": ("list the backbones", add_backbones),
 }
 
 

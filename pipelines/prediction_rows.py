@@ -22,6 +22,7 @@ from extract import (
     SourceOptions,
     backbone_names,
     open_backbone,
+    parts_of,
     resolve_device,
     run_pass,
 )
@@ -144,7 +145,7 @@ def embedded_rows(
     broken: list[str] = []
     with tempfile.TemporaryDirectory(prefix="embedonce-predict-") as folder:
         for number, (key, members) in enumerate(_by_backbone(spaces).items()):
-            wanted = [s for s in members if s["space"].split(".")[0] in data_set.modalities]
+            wanted = [s for s in members if set(parts_of(_modality(s))) <= set(data_set.modalities)]
             if not wanted:
                 continue
             report = _pass(key, wanted, data_set, Path(folder) / str(number), how)
@@ -188,7 +189,8 @@ def _pass(
         )
     options = PassOptions(
         out=out,
-        readouts=tuple(dict.fromkeys(space["space"].split(".", 1)[1] for space in spaces)),
+        readouts=tuple(space["space"] for space in spaces),
+        modalities=tuple(dict.fromkeys(_modality(space) for space in spaces)),
         device=resolve_device(how.device),
         precision=precision,
         max_bad=1.0,  # a broken input is predicted from its other modality, and listed
@@ -211,10 +213,14 @@ def _pass(
     return report
 
 
+def _modality(space: Mapping[str, Any]) -> str:
+    return str(space["space"]).partition(".")[0]
+
+
 def _open_again(name: str, how: EmbeddingOptions) -> Backbone:
     """Open the backbone that a store names; one that came from a folder needs that folder again."""
     weights = how.weights.get(name)
-    if name in backbone_names() or name.startswith("hf:"):
+    if name in backbone_names() or name.startswith(("hf:", "timm:")):
         return open_backbone(name, weights=weights)
     if weights is None:
         raise UsageError(

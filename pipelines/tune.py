@@ -43,7 +43,7 @@ class TuneSettings:
     """Settings of ``embedonce tune`` and ``train``, as on the command line.
 
     For ``train`` there is one head, `trials` is 1, and `resampler` and `parameters` may differ from the
-    head's defaults.
+    head's defaults. `use_views` is how many of the stored augmented views are trained on, None for all.
     """
 
     features: tuple[str, ...] = ()
@@ -58,6 +58,7 @@ class TuneSettings:
     out: Path = Path("runs")
     resampler: str = "none"
     parameters: Mapping[str, Any] | None = None
+    use_views: int | None = None
 
     def __post_init__(self) -> None:
         faults = []
@@ -73,6 +74,8 @@ class TuneSettings:
             faults.append(f"folds {self.folds} must be at least 2")
         if self.seed < 0:
             faults.append(f"seed {self.seed} must not be negative")
+        if self.use_views is not None and self.use_views < 0:
+            faults.append(f"use_views {self.use_views} must not be negative")
         if self.timeout is not None and self.timeout <= 0:
             faults.append(f"timeout {self.timeout} must be a positive number of seconds")
         if self.resampler not in RESAMPLERS:
@@ -120,7 +123,7 @@ def train(settings: TuneSettings) -> RunResult:
 def _run(command: str, settings: TuneSettings) -> RunResult:
     began = time.perf_counter()
     specs = settings.features or tuple(default_features())
-    matrix = read_matrix(specs)
+    matrix = read_matrix(specs, use_views=settings.use_views)
     for note in (*matrix.notes, *split_notes(matrix)):
         tell(f"note: {note}")
     run = RunFolder(settings.out, settings.study, run_config(command, settings, matrix))
@@ -173,6 +176,11 @@ def run_config(command: str, settings: TuneSettings, matrix: Matrix) -> dict[str
     )
     # The spelling of the specs does not change the result; their spaces are recorded beside.
     del values["features"]
+    # What is used is recorded, not how it was asked for: 'all' of other stores would be another number.
+    # Stores without views have no such setting, so that their runs keep the names they have always had.
+    del values["use_views"]
+    if matrix.stored_views:
+        values["use_views"] = 0 if matrix.views is None else len(matrix.views)
     return values
 
 
@@ -215,6 +223,7 @@ def _search(command: str, settings: TuneSettings, matrix: Matrix, run: RunFolder
     folds = matrix_folds(matrix, settings.folds, settings.seed)
     task = {
         "blocks": matrix.blocks,
+        "views": matrix.training_views,
         "n_classes": len(matrix.class_names),
         "metric": settings.metric,
         "random_state": settings.seed,
@@ -303,8 +312,8 @@ def _write_run(
 
 
 def fit_final(configuration: Configuration, matrix: Matrix, seed: int) -> Any:
-    """Fit a configuration on all labelled rows outside the test split."""
-    from heads import make_pipeline
+    """Fit a configuration on all labelled rows outside the test split, and on their views."""
+    from heads import fit_with_views, make_pipeline
 
     pipeline = make_pipeline(
         configuration.head,
@@ -313,8 +322,7 @@ def fit_final(configuration: Configuration, matrix: Matrix, seed: int) -> Any:
         parameters=dict(configuration.parameters),
         random_state=seed,
     )
-    rows = matrix.training
-    return pipeline.fit(matrix.X[rows], matrix.labels[rows])
+    return fit_with_views(pipeline, matrix.X, matrix.labels, matrix.views, rows=matrix.training)
 
 
 def predict_tags(pipeline: Any, X: np.ndarray, class_names: Sequence[str]) -> list[str]:

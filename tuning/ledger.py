@@ -39,6 +39,7 @@ class Task:
     n_classes: int
     metric: str
     random_state: int
+    views: Any = None
 
     def try_out(self, configuration: Configuration, number: int) -> Trial:
         return evaluate(
@@ -46,6 +47,7 @@ class Task:
             self.X,
             self.y,
             self.folds,
+            views=self.views,
             blocks=self.blocks,
             n_classes=self.n_classes,
             metric=self.metric,

@@ -11,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import Trial as Question
 from optuna.trial import TrialState
 
+from heads import check_views
 from tuning.folds import Fold, check_partition
 from tuning.ledger import Ledger, Task, TrialMemory
 from tuning.scores import class_codes, score_name
@@ -65,6 +66,7 @@ def search(
     *,
     heads: Sequence[str],
     n_trials: int,
+    views: Any = None,
     blocks: Mapping[str, int] | None = None,
     folds: Sequence[Fold],
     n_classes: int,
@@ -88,6 +90,8 @@ def search(
         what the caller enqueued in ``study`` comes before.
     n_trials : int
         How many configurations to ask for, the defaults and those already in ``study`` included.
+    views : array-like of shape (n_views, n_samples, n_features), or None
+        See `evaluate`.
     blocks : mapping of str to int, or None
         Block name to width, in column order.
     folds : sequence of (train, valid)
@@ -128,7 +132,9 @@ def search(
     _check_budget(n_trials, timeout)
     codes = class_codes(y, n_classes)
     check_partition(folds, len(codes))
-    task = Task(X, codes, folds, blocks, n_classes, score_name(metric), random_state)
+    if views is not None:
+        check_views(X, views)
+    task = Task(X, codes, folds, blocks, n_classes, score_name(metric), random_state, views)
     ledger = Ledger(task, recall)
     study = open_study(random_state=random_state) if study is None else study
     started = time.monotonic()

@@ -141,6 +141,7 @@ def evaluate(
     y: ArrayLike,
     folds: Sequence[Fold],
     *,
+    views: Any = None,
     blocks: Mapping[str, int] | None = None,
     n_classes: int,
     metric: str = "macro-f1",
@@ -159,6 +160,9 @@ def evaluate(
         Class codes 0 .. n_classes - 1.
     folds : sequence of (train, valid)
         From `make_folds`.
+    views : array-like of shape (n_views, n_samples, n_features), or None
+        Augmented views of the rows of X. In each fold those of the training rows are trained on too; those
+        of the validation rows are not read.
     blocks : mapping of str to int, or None
         Block name to width, in column order.
     n_classes : int
@@ -176,12 +180,13 @@ def evaluate(
     Raises
     ------
     ValueError
-        When ``y`` or ``folds`` are wrong, or the head or resampler refuses its parameters or training rows.
+        When ``y``, ``folds`` or ``views`` are wrong, or the head or resampler refuses its parameters or
+        training rows.
 
     Notes
     -----
-    Each fold fits a fresh pipeline on its training rows only. A class that a training fold lacks gets
-    probability 0.
+    Each fold fits a fresh pipeline on its training rows (and their views) only. A class that a training fold
+    lacks gets probability 0.
     """
     codes = class_codes(y, n_classes)
     check_partition(folds, len(codes))
@@ -196,7 +201,7 @@ def evaluate(
             parameters=configuration.parameters,
             random_state=_fold_seed(random_state, fold),
         )
-        pipeline.fit(np.asarray(rows[train]), codes[train])
+        heads.fit_with_views(pipeline, rows, codes, views, rows=train)
         oof[np.ix_(valid, pipeline.classes_)] = pipeline.predict_proba(np.asarray(rows[valid]))
     seconds = time.perf_counter() - started
     fold_scores = fold_scores_of(oof.argmax(axis=1), codes, folds, n_classes=n_classes, metric=metric)

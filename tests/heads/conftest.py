@@ -11,6 +11,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import pytest
 
+from tests.kit.threads import one_torch_thread  # noqa: F401 - a fixture of this folder
+
 
 def _rows(n_rows: int, n_features: int, *, shift: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw rows whose class means lie `shift` apart in the first columns."""

@@ -203,6 +203,12 @@ def test_head_refuses_faulty_input(name, hard):
             heads.MLPHead(hidden=0, dropout=1.0, fusion="concatt"),
             r"3 wrong parameter.*hidden=0.*dropout=1.0 \(allowed: a number in \[0, 1\)\).*mean 'concat'",
         ),
+        (
+            heads.MLPHead(hidden=[64, 0], clip_norm=0, taper="yes", schedule="one_cycle", stop_metric="f1"),
+            r"5 wrong.*hidden=\[64, 0\] \(allowed: a whole number of at least 1, or a list of.*"
+            r"'f1' \(allowed: 'loss', 'macro_f1', 'weighted_f1', 'accuracy'\); schedule='one_cycle' .*"
+            r"mean 'one-cycle'\?\); clip_norm=0 .*or None.*taper='yes' \(allowed: True or False",
+        ),
         (heads.LogisticHead(C=0, max_iter=2.5), r"2 wrong parameter.*C=0 .*\(0, inf\).*max_iter=2.5"),
         (heads.LightGBMHead(feature_fraction=1.5, pca=0), r"2 wrong.*\(0, 1\].*at least 1 or None"),
         (heads.LogisticHead(C=float("nan"), tol="small"), r"2 wrong parameter.*C=nan.*tol='small'"),

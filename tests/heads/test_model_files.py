@@ -83,6 +83,51 @@ def test_model_round_trip_without_blocks_and_with_dead_block(name, hard, tmp_pat
     assert_array_equal(load_model(tmp_path / "dead").predict_proba(X), pipeline.predict_proba(X))
 
 
+EVERYTHING = {
+    "hidden": [8, 4],
+    "norm": "batch",
+    "activation": "relu",
+    "residual": True,
+    "input_norm": True,
+    "projection_width": 8,
+    "n_members": 2,
+    "loss": "focal",
+    "logit_adjustment": 0.5,
+    "class_weight": "effective",
+    "schedule": "one-cycle",
+    "stop_metric": "weighted_f1",
+    "clip_norm": 1.0,
+    "mixup": 0.2,
+    "modality_dropout": 0.2,
+    "max_epochs": 2,
+}
+
+
+@pytest.mark.parametrize("fusion", heads.FUSIONS)
+def test_model_round_trip_of_every_fusion(fusion, hard, tmp_path):
+    """Every fusion, with every other setting changed, predicts bit-equal after loading."""
+    pipeline, rows = _fitted("mlp", hard, **EVERYTHING, fusion=fusion)
+    save_model(pipeline, tmp_path, classes=NAMES)
+    model = load_model(tmp_path)
+    assert_array_equal(model.predict_proba(rows), pipeline.predict_proba(rows))
+    assert model.n_parameters == pipeline["head"].n_parameters
+    assert {key: model.parameters[key] for key in EVERYTHING} == EVERYTHING
+    loaded, fitted = model._estimator, pipeline["head"]
+    if fitted.fusion_weights_ is not None:
+        X = hard[0]
+        assert_array_equal(loaded.sample_fusion_weights(X), fitted.sample_fusion_weights(X))
+
+
+def test_model_without_the_arrays_of_a_member_is_refused(hard, tmp_path):
+    """A card that asks for more networks than were saved is refused in one sentence."""
+    pipeline, _ = _fitted("mlp", hard, n_members=2)
+    save_model(pipeline, tmp_path, classes=NAMES)
+    parameters = json.loads((tmp_path / "model.json").read_text())["parameters"]
+    _reseal(tmp_path, parameters={**parameters, "n_members": 3})
+    with pytest.raises(ValueError, match=r"cannot be put together \(KeyError: .*mean"):
+        load_model(tmp_path)
+
+
 def test_model_folder_holds_no_pickle_and_no_leftovers(saved):
     """A folder has the card, the arrays and (for trees) a text, and no temporary file."""
     expected = {"model.json", "arrays.safetensors"} | ({"booster.txt"} if saved.name == "lightgbm" else set())

@@ -49,6 +49,15 @@ def test_pipeline_permuted_labels_score_chance(head, resampler, permuted):
     assert CHANCE_LOW < _macro_f1(pipeline, X, y) < CHANCE_HIGH
 
 
+@pytest.mark.parametrize("fusion", heads.FUSIONS)
+def test_fusion_permuted_labels_score_chance(fusion, permuted):
+    """No fusion scores above chance on labels that mean nothing, with two blocks and synthetic rows."""
+    X, y = permuted
+    parameters = {**FAST["mlp"], "fusion": fusion, "projection_width": 16, "stop_metric": "macro_f1"}
+    pipeline = make_pipeline("mlp", resampler="smote", parameters=parameters, blocks={"a": 15, "b": 25})
+    assert CHANCE_LOW < _macro_f1(pipeline, X, y) < CHANCE_HIGH
+
+
 def test_chance_bound_notices_a_leak(permuted):
     """The bound above has teeth: resampling before the split breaks it by far."""
     X, y = make_resampler("random-over", random_state=0).fit_resample(*permuted)
@@ -143,14 +152,20 @@ def test_pipeline_resamples_in_fit_only(resampler, hard):
     assert_array_equal(pipeline.predict_proba(X[rest]), by_hand.predict_proba(X[rest]))
 
 
+def _prepared(head: MLPHead, X: np.ndarray, codes: np.ndarray):
+    """Return the rows that the head would learn from and stop on."""
+    return head._prepare(X, codes, np.ones(len(codes)), None, device=torch.device("cpu"), seed=0)
+
+
 @pytest.mark.parametrize("resampler", heads.RESAMPLERS)
 def test_mlp_stops_on_original_rows_only(resampler, hard):
     """The rows MLPHead stops on are original, all different, and none of them is learnt from."""
     X, y = hard
     head = MLPHead(resampler=resampler, class_weight=None)
     head.classes_, codes = np.unique(y, return_inverse=True)
-    rows, held_out = head._prepare(X, codes, np.ones(len(y)), device=torch.device("cpu"), seed=0)
-    original = {row.tobytes(): label for row, label in zip(head.scale_.apply(X), y, strict=True)}
+    data = _prepared(head, X, codes)
+    rows, held_out = data.learnt_from, data.stopped_on
+    original = {row.tobytes(): label for row, label in zip(data.scale.apply(X), y, strict=True)}
     stopped_on = [row.tobytes() for row in held_out.X.numpy()]
     assert len(set(stopped_on)) == len(stopped_on) == 27 + 4 + 14  # 15 % of 180, 30 and 90, rounded
     assert [original[row] for row in stopped_on] == held_out.codes.tolist()
@@ -164,8 +179,9 @@ def test_mlp_stops_on_the_loss_it_trains(resampler, hard):
     X, y = hard
     head = MLPHead(resampler=resampler, class_weight={1: 2.0})
     head.classes_, codes = np.unique(y, return_inverse=True)
-    rows, held_out = head._prepare(X, codes, np.ones(len(y)), device=torch.device("cpu"), seed=0)
-    shares = [np.bincount(part.codes, weights=part.weights) / len(part.codes) for part in (rows, held_out)]
+    data = _prepared(head, X, codes)
+    parts = (data.learnt_from, data.stopped_on)
+    shares = [np.bincount(part.codes, weights=part.weights) / len(part.codes) for part in parts]
     assert_allclose(shares[0], shares[1], rtol=1e-5)
 
 
@@ -174,7 +190,7 @@ def test_mlp_scales_by_the_rows_it_learns_from(hard):
     X, y = hard
     head = MLPHead()
     head.classes_, codes = np.unique(y, return_inverse=True)
-    rows, _ = head._prepare(X, codes, np.ones(len(y)), device=torch.device("cpu"), seed=0)
+    rows = _prepared(head, X, codes).learnt_from
     assert_allclose(rows.X.numpy().mean(axis=0), 0, atol=1e-5)
     assert_allclose(rows.X.numpy().std(axis=0), 1, atol=1e-5)
 

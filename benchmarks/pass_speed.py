@@ -1,0 +1,255 @@
+"""Compare a whole pass with its ideal, with sentence-transformers and with a plain transformers loop.
+
+    python benchmarks/pass_speed.py [ideal] [sentence-transformers] [dataloader] [--quick]
+
+Each comparison runs both sides alternately in one process and prints medians. What is timed is a pass
+without the seconds that loading the weights takes, on either side: reading and hashing the data,
+deduplication, the forwards, and writing and verifying the store. Needs the extra ``test``. On two cores all
+of it takes about 25 minutes; ``--quick`` takes 5.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import torch
+from true_sizes import make_bert, make_clip, make_resnet50, write_photos, write_tweets
+
+from extract import Backbone, PassOptions, open_backbone, read_data_set, read_sources, run_pass
+from extract.backbones import contract
+from extract.batches import BatchPlanner
+from extract.work import PassWork, open_inputs
+
+QUICK = "--quick" in sys.argv
+
+
+def main() -> None:
+    """Run the comparisons that are named, or all."""
+    named = [word for word in sys.argv[1:] if not word.startswith("--")]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, run in (
+            ("sentence-transformers", against_sentence_transformers),
+            ("dataloader", against_dataloader),
+            ("ideal", against_ideal),
+        ):
+            if not named or name in named:
+                run(Path(folder))
+
+
+class Stopwatch:
+    """Times `run_pass` without the seconds in which towers are opened."""
+
+    def __init__(self) -> None:
+        self.opening = 0.0
+
+    def seconds(self, data: Path, backbone: Backbone, out: Path, *, modality: str, precision: str) -> float:
+        """Run one pass into a fresh folder and return its seconds."""
+        shutil.rmtree(out, ignore_errors=True)
+        backbone.weights_sha256()  # hashed once and kept: part of loading
+        opened, original = 0.0, backbone.open_tower
+
+        def timed(*args: object, **options: object) -> contract.Tower:
+            nonlocal opened
+            began = time.perf_counter()
+            tower = original(*args, **options)
+            opened += time.perf_counter() - began
+            return tower
+
+        backbone.open_tower = timed
+        began = time.perf_counter()
+        run_pass(
+            read_data_set(data),
+            backbone,
+            PassOptions(out=out, precision=precision, modalities=(modality,)),
+        )
+        seconds = time.perf_counter() - began - opened
+        backbone.open_tower = original
+        return seconds
+
+
+def alternate(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """Run each side in turn, `repeats` times, and print and return the median seconds."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, run in sides.items():
+            seconds[name].append(run())
+    for name, values in seconds.items():
+        line = ", ".join(f"{value:.2f}" for value in values)
+        sys.stdout.write(f"  {name}: median {statistics.median(values):.2f} s ({line})\n")
+    sys.stdout.flush()
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def against_sentence_transformers(folder: Path) -> None:
+    """MiniLM with its real weights on tweets: distinct ones, and with a tenth repeated."""
+    from sentence_transformers import SentenceTransformer
+
+    backbone = open_backbone("minilm-l6")
+    weights = backbone._source.folder()
+    n_texts = 1000 if QUICK else 4000
+    for duplicates in (0.0, 0.1):
+        table = folder / f"tweets-{duplicates}.csv"
+        texts = write_tweets(table, n_texts, duplicates=duplicates)
+        theirs = SentenceTransformer(str(weights), device="cpu")
+        theirs.encode(texts[:64])
+
+        def encode(model: SentenceTransformer = theirs, texts: list[str] = texts) -> float:
+            began = time.perf_counter()
+            model.encode(texts, batch_size=32)
+            return time.perf_counter() - began
+
+        def ours(table: Path = table) -> float:
+            return Stopwatch().seconds(table, backbone, folder / "st", modality="text", precision="fp32")
+
+        say(f"MiniLM-L6, {n_texts:,} tweets, {len(set(texts)):,} distinct:")
+        medians = alternate({"sentence-transformers": encode, "embedonce": ours}, 3 if QUICK else 5)
+        say(f"  embedonce is {medians['sentence-transformers'] / medians['embedonce']:.2f} times as fast")
+
+
+def against_dataloader(folder: Path) -> None:
+    """JPEGs through a plain transformers loop with a DataLoader, and through a pass."""
+    n_images = 96 if QUICK else 320
+    table = write_photos(folder / "photos", n_images)
+    clip = make_clip(folder / "clip-vit-b32-random", size="b32")
+    paths = [folder / "photos" / f"{i}.jpg" for i in range(n_images)]
+    for name, weights, loop in (
+        ("CLIP ViT-B/32", clip, plain_clip_loop(clip, paths)),
+        ("ResNet50", make_resnet50(folder / "resnet50-random"), plain_resnet_loop(paths)),
+    ):
+        backbone = open_backbone(str(weights))
+
+        def ours(precision: str, backbone: Backbone = backbone) -> float:
+            return Stopwatch().seconds(table, backbone, folder / "dl", modality="image", precision=precision)
+
+        sides = {"plain loop, fp32": loop, "embedonce, fp32": lambda ours=ours: ours("fp32")}
+        if name.startswith("CLIP"):
+            sides["embedonce, bf16"] = lambda ours=ours: ours("bf16")
+        say(f"{name}, {n_images} JPEGs of 600 x 563:")
+        medians = alternate(sides, 3)
+        for side in list(sides)[1:]:
+            say(f"  {side} is {medians['plain loop, fp32'] / medians[side]:.2f} times as fast as the loop")
+
+
+class Pictures(torch.utils.data.Dataset):
+    """What people write: open, convert, process."""
+
+    def __init__(self, paths: list[Path], processor: Callable[..., object]) -> None:
+        self.paths, self.processor = paths, processor
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> torch.Tensor:
+        from PIL import Image
+
+        image = Image.open(self.paths[i]).convert("RGB")
+        return self.processor(images=image, return_tensors="pt")["pixel_values"][0]
+
+
+def plain_clip_loop(weights: Path, paths: list[Path]) -> Callable[[], float]:
+    """Return a timed loop as in the documentation of transformers, with a DataLoader."""
+    from transformers import AutoImageProcessor, CLIPModel
+
+    model = CLIPModel.from_pretrained(weights, dtype=torch.float32).eval()
+    pictures = Pictures(paths, AutoImageProcessor.from_pretrained(weights))
+    return lambda: _loop(lambda batch: model.get_image_features(pixel_values=batch).pooler_output, pictures)
+
+
+def plain_resnet_loop(paths: list[Path]) -> Callable[[], float]:
+    """Return the same loop for transformers' own ResNet50 of random weights."""
+    from transformers import ConvNextImageProcessor, ResNetConfig, ResNetModel
+
+    model = ResNetModel(ResNetConfig()).eval()
+    pictures = Pictures(paths, ConvNextImageProcessor(size={"shortest_edge": 224}, crop_pct=0.875))
+    return lambda: _loop(lambda batch: model(pixel_values=batch).pooler_output.flatten(1), pictures)
+
+
+def _loop(forward: Callable[[torch.Tensor], torch.Tensor], pictures: Pictures) -> float:
+    began = time.perf_counter()
+    loader = torch.utils.data.DataLoader(pictures, batch_size=32, num_workers=2)
+    with torch.no_grad():
+        np.concatenate([forward(batch).numpy() for batch in loader])
+    return time.perf_counter() - began
+
+
+def against_ideal(folder: Path) -> None:
+    """A pass over the same forwards on ready tensors in the same batches."""
+    n_images, n_texts = (48, 400) if QUICK else (128, 1600)
+    photos = write_photos(folder / "ideal-photos", n_images * 3)
+    tweets = folder / "ideal-tweets.csv"
+    write_tweets(tweets, n_texts)
+    large = make_clip(folder / "clip-vit-l14-random", size="l14")
+    for name, weights, modality, data, limit, precision in (
+        ("ResNet50 images", make_resnet50(folder / "resnet50-ideal"), "image", photos, 3 * n_images, "fp32"),
+        ("CLIP ViT-L/14 images", large, "image", photos, n_images, "fp32"),
+        ("CLIP ViT-L/14 texts", large, "text", tweets, n_texts, "fp32"),
+        ("BERT-base texts", make_bert(folder / "bert-random"), "text", tweets, n_texts, "fp32"),
+    ):
+        backbone = open_backbone(str(weights))
+        table = head_of(data, limit)
+        ideal = ready_forwards(table, backbone, modality, precision, folder / "ideal")
+
+        def ours(
+            table: Path = table, backbone: Backbone = backbone, m: str = modality, p: str = precision
+        ) -> float:
+            return Stopwatch().seconds(table, backbone, folder / "out", modality=m, precision=p)
+
+        say(f"{name}, {limit:,} inputs, {precision}:")
+        medians = alternate({"ideal": ideal, "pass": ours}, 3)
+        say(f"  a pass takes {medians['pass'] / medians['ideal']:.3f} of the ideal")
+
+
+def head_of(table: Path, n_rows: int) -> Path:
+    """Write the first rows of a table beside it."""
+    target = table.with_name(f"first-{n_rows}-{table.name}")
+    lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    target.write_text("".join(lines[: n_rows + 1]), encoding="utf-8")
+    return target
+
+
+def ready_forwards(
+    table: Path, backbone: Backbone, modality: str, precision: str, out: Path
+) -> Callable[[], float]:
+    """Return a timed run of a pass's own forwards, its inputs prepared before."""
+    data_set = read_data_set(table)
+    options = PassOptions(out=out, precision=precision, modalities=(modality,))
+    work = PassWork.gather(data_set, read_sources(data_set, options.source), backbone, options)
+    inputs = open_inputs([work], modality, "cpu")
+    units = np.unique(work.rows(modality).first).tolist()
+    shards = [units[i : i + options.shard_rows] for i in range(0, len(units), options.shard_rows)]
+    planner = BatchPlanner(shards, inputs.buckets, inputs.capacity)
+    batches = [inputs.prepare(batch, [np.ones(len(batch), dtype=bool)]).items[0] for batch in planner]
+    n_workers = torch.get_num_threads()
+
+    def run() -> float:
+        with ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            began = time.perf_counter()
+            for _ in pool.map(lambda items: inputs.forward(0, items), batches):
+                pass
+            seconds = time.perf_counter() - began
+        torch.set_num_threads(n_workers)
+        return seconds
+
+    return run
+
+
+if __name__ == "__main__":
+    main()

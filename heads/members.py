@@ -1,0 +1,151 @@
+"""A trained network with the column scale it belongs to; one or several of them make an MLP head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.columns import ColumnScale, softmax
+
+if TYPE_CHECKING:
+    from heads.layers import NetworkShape
+    from heads.networks import Network
+
+_ROWS_AT_ONCE = 1024
+_NETWORK = "network."
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # measured by BatchNorm, not trained
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of an MLP head.
+
+    Attributes
+    ----------
+    scale : ColumnScale
+        Column means and spreads of the rows that were learnt from.
+    weights : dict of str to ndarray
+        Network parameters and buffers by name.
+    history : list of dict
+        One entry per epoch, see ``MLPHead.history_``. Empty in a model that was read from disk.
+    fusion_weights : ndarray of shape (n_epochs, n_blocks), float32, or None
+    best_epoch : int
+        0 in a model that was read from disk.
+    """
+
+    scale: ColumnScale
+    weights: Mapping[str, NDArray[Any]]
+    history: list[dict[str, float | int | None]] = field(default_factory=list)
+    fusion_weights: NDArray[np.float32] | None = None
+    best_epoch: int = 0
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers were trained."""
+        return sum(int(value.size) for name, value in self.weights.items() if not name.endswith(_BUFFERS))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return everything that ``from_arrays`` needs."""
+        network = {f"{_NETWORK}{name}": value for name, value in self.weights.items()}
+        return network | {"mean": self.scale.mean, "inverse": self.scale.inverse}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Member:
+        """Make the member that ``arrays`` came from; only its history is lost."""
+        weights = {
+            name.removeprefix(_NETWORK): value for name, value in arrays.items() if name.startswith(_NETWORK)
+        }
+        return cls(ColumnScale(arrays["mean"], arrays["inverse"]), weights)
+
+    def probabilities(self, X: NDArray[Any], fusion: str, shape: NetworkShape) -> NDArray[np.float64]:
+        """Return class probabilities of raw rows, computed in float64.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+        fusion : str
+        shape : NetworkShape
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+        """
+        import torch
+
+        network = self._network(fusion, shape)
+        logits = np.empty((len(X), shape.n_classes))
+        with torch.inference_mode():
+            for start in range(0, len(X), _ROWS_AT_ONCE):
+                rows = self._scaled(X[start : start + _ROWS_AT_ONCE])
+                logits[start : start + len(rows)] = network(torch.from_numpy(rows)).numpy()
+        return softmax(logits)
+
+    def fusion_weights_of(
+        self, X: NDArray[Any], fusion: str, shape: NetworkShape, *, detail: bool
+    ) -> NDArray[np.float64] | None:
+        """Return the weight of each block in each raw row, or None when the fusion weighs nothing.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_blocks), float64, or None
+            With `detail` the weights as fine as they are computed, see ``MLPHead.sample_fusion_weights``.
+        """
+        import torch
+
+        network = self._network(fusion, shape)
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(X), _ROWS_AT_ONCE):
+                rows = torch.from_numpy(self._scaled(X[start : start + _ROWS_AT_ONCE]))
+                weights = network.weight_details(rows) if detail else network.block_weights(rows)
+                if weights is None:
+                    return None
+                parts.append(weights.numpy())
+        return np.concatenate(parts)
+
+    def _scaled(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        scaled: NDArray[np.float64] = self.scale.apply(X.astype(np.float64))
+        return scaled
+
+    def _network(self, fusion: str, shape: NetworkShape) -> Network:
+        """Return the network for predictions, in float64."""
+        import torch
+
+        from heads.networks import build_network
+
+        network = build_network(fusion, shape, seed=0, device=torch.device("cpu"))
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
+        return network.double().eval()
+
+
+def join_members(members: list[Member]) -> dict[str, NDArray[Any]]:
+    """Put the arrays of several members side by side; the names of the first have no prefix."""
+    return {
+        _prefix(number) + name: value
+        for number, member in enumerate(members)
+        for name, value in member.arrays().items()
+    }
+
+
+def split_members(arrays: Mapping[str, NDArray[Any]], n_members: int) -> list[Member]:
+    """Take apart what ``join_members`` made.
+
+    Raises
+    ------
+    KeyError
+        If the arrays of a member are not there.
+    """
+    members = []
+    for number in range(n_members):
+        prefix = _prefix(number)
+        own = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+        members.append(Member.from_arrays(own))
+    return members
+
+
+def _prefix(number: int) -> str:
+    return f"member{number}." if number else ""

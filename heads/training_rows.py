@@ -1,0 +1,101 @@
+"""The rows one network learns from and stops on: split first, then scaled, resampled and weighed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.columns import ColumnScale
+from heads.early_stopping import matched_weights
+from heads.resampling import make_resampler
+from heads.view_rows import inner_split_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from heads.training import WeightedRows
+
+Weigh = Callable[[NDArray[np.intp], NDArray[np.float64]], NDArray[np.float64]]
+"""Takes class codes and sample weights; returns the weights of the rows."""
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Rows on the training device.
+
+    Attributes
+    ----------
+    scale : ColumnScale
+        Of the rows that are learnt from.
+    learnt_from : WeightedRows
+    stopped_on : WeightedRows or None
+        Original rows that take no part in anything else.
+    priors : ndarray of shape (n_classes,), float64
+        Shares of the classes among the rows that are learnt from, after resampling, before class weights.
+    """
+
+    scale: ColumnScale
+    learnt_from: WeightedRows
+    stopped_on: WeightedRows | None
+    priors: NDArray[np.float64]
+
+
+def prepare_rows(
+    X: NDArray[Any],
+    codes: NDArray[np.intp],
+    weights: NDArray[np.float64],
+    origins: NDArray[np.intp] | None = None,
+    *,
+    validation_fraction: float,
+    resampler: str,
+    weigh: Weigh,
+    device: torch.device,
+    seed: int,
+) -> TrainingRows:
+    """Split first, then scale, then resample: held-out rows are original rows and shape nothing.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32 or float64
+    codes : ndarray of shape (n_samples,), integer
+        Every class from 0 to the largest has a row.
+    weights : ndarray of shape (n_samples,), float64
+        Positive sample weights.
+    origins : ndarray of shape (n_samples,), integer, or None
+        For each row the row that it is an augmented view of (itself when it is none); None means no views.
+        A held-out row is clean, and its views are not learnt from.
+    validation_fraction : float in [0, 1)
+    resampler : str
+        One of ``heads.RESAMPLERS``.
+    weigh : callable
+    device : torch.device
+    seed : int
+        Of the split and of the resampler.
+
+    Returns
+    -------
+    TrainingRows
+    """
+    from heads.training import WeightedRows
+
+    split = inner_split_of(codes, origins, validation_fraction, np.random.RandomState(seed))
+    kept, held_out = (np.arange(len(X)), None) if split is None else split
+    scale = ColumnScale.of(X[kept], weights[kept])
+    rows, row_codes, row_weights = scale.apply(X[kept]), codes[kept], weights[kept]
+    sampler = make_resampler(resampler, random_state=seed)
+    if sampler is not None:
+        rows, row_codes = sampler.fit_resample(rows, row_codes)
+        row_weights = np.ones(len(rows))
+    mass = np.bincount(row_codes, weights=row_weights)
+    row_weights = weigh(row_codes, row_weights)
+    stopped_on = None
+    if held_out is not None:
+        matched = matched_weights(row_codes, row_weights, codes[held_out], weights[held_out])
+        stopped_on = WeightedRows.on(device, scale.apply(X[held_out]), codes[held_out], matched)
+    return TrainingRows(
+        scale, WeightedRows.on(device, rows, row_codes, row_weights), stopped_on, mass / mass.sum()
+    )
