@@ -37,8 +37,8 @@ class Card:
         Length of the shorter side after resizing, in pixels.
     resize_mode : {"shorter", "exact", "dynamic"}
         "shorter": the shorter side becomes `resize` and the middle square is cut out. "exact": the picture is
-        squeezed to `resize` both ways and the middle square is cut out. "dynamic": the network takes many sizes; then
-        `image_size`, `resize` and `interpolation` may be None.
+        squeezed to `resize` both ways and the middle square is cut out. "dynamic": the network takes many
+        sizes; then `image_size`, `resize` and `interpolation` may be None.
     interpolation : {"nearest", "bilinear", "bicubic", "lanczos"} or None
         Pillow filter; all but "nearest" antialias.
     mean, std : tuple of 3 floats or None

@@ -140,6 +140,8 @@ def image_fields(spec: TimmSpec) -> dict[str, Any]:
         faults.append(f"input_size is {tuple(data['input_size'])}, supported are three channels and a square")
     if data["crop_mode"] not in ("center", "squash"):
         faults.append(f"crop_mode is '{data['crop_mode']}', supported are center and squash")
+    if data["crop_pct"] > 1:
+        faults.append(f"crop_pct is {data['crop_pct']}, which adds a border; supported is at most 1")
     if data["interpolation"] not in INTERPOLATIONS:
         faults.append(
             f"interpolation is '{data['interpolation']}', supported are {', '.join(INTERPOLATIONS)}"

@@ -25,7 +25,7 @@ from extract.batch_memory import probe_batch_size
 from extract.registry import open_backbone
 torch.set_num_threads(1)
 tower = open_backbone(sys.argv[1]).open_tower("image")
-pixels = np.zeros((3, 224, 224), dtype=np.float32)
+pixels = np.zeros((3, 96, 96), dtype=np.float32)
 tower._embed([pixels])
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + int(sys.argv[2])
@@ -92,7 +92,7 @@ def test_probe_batch_size_survives_a_real_memory_limit(tmp_path: Path, start: in
     from tests.kit.tiny_checkpoints import make_resnet18
 
     folder = make_resnet18(tmp_path)
-    command = [sys.executable, "-c", UNDER_A_LIMIT, str(folder), str(500_000_000), str(start)]
+    command = [sys.executable, "-c", UNDER_A_LIMIT, str(folder), str(120_000_000), str(start)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     best, largest = map(int, done.stdout.split())

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import extract.devices
 import extract.inputs
 from cache import FeatureStore
 from extract import (
@@ -26,6 +27,7 @@ from extract import (
     run_pass,
     run_passes,
 )
+from extract.engine import DeviceEngine
 from tests.kit.data_sets import write_guid_data_set
 from tests.kit.tiny_checkpoints import make_resnet18, make_tiny_bert, make_tiny_clip
 
@@ -163,6 +165,27 @@ def _kill_first_child() -> None:
         time.sleep(0.01)
     time.sleep(0.2)
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("names", [("tiny-bert",), ("tiny-clip", "resnet18")])
+def test_a_device_engine_makes_the_same_vectors(
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    """The engine for GPUs, fed with towers on the CPU: readers ahead, one thread forward, pieces joined."""
+    options = PassOptions(out=tmp_path / "plain", shard_rows=8)
+    backbones = [open_backbone(str(weights / name)) for name in names]
+    plain = run_passes(read_data_set(data), [(backbone, options) for backbone in backbones])
+    monkeypatch.setattr(
+        extract.devices, "open_local_engine", lambda inputs, device: DeviceEngine(inputs, device, n_readers=2)
+    )
+    options = replace(options, out=tmp_path / "device")
+    other = run_passes(read_data_set(data), [(backbone, options) for backbone in backbones])
+    for a, b in zip(plain, other, strict=True):
+        with FeatureStore.open(a.path) as one, FeatureStore.open(b.path) as two:
+            for name in one.spaces:
+                np.testing.assert_allclose(
+                    np.asarray(two.select(name)), np.asarray(one.select(name)), rtol=1e-4, atol=1e-5
+                )
 
 
 def test_resolve_devices_names_each_device() -> None:
