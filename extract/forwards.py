@@ -42,19 +42,22 @@ class BackoffForward:
         start = 0
         while start < len(batch):
             size = min(self.largest or len(batch), len(batch) - start)
+            vectors: Vectors | None = None
             try:
-                parts.append(self._forward(batch[start : start + size]))
+                vectors = self._forward(batch[start : start + size])
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                _free_device_memory()
-                if size == 1:
-                    fits[start] = False
-                    start += 1
-                else:
-                    self.largest = size // 2
+            if vectors is not None:
+                parts.append(vectors)
+                start += size
                 continue
-            start += size
+            _free_device_memory()  # only now: the error held the tensors of its frames
+            if size == 1:
+                fits[start] = False
+                start += 1
+            else:
+                self.largest = size // 2
         return _join(parts), fits
 
 

@@ -31,22 +31,31 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 #: Smallest number of weights for which "auto" leaves fp32 on a CPU.
 BF16_PARAMETERS = 60_000_000
 
-#: Families of transformers whose bf16 forward was measured on a CPU (speed and cosine, see above).
+#: Families of transformers whose bf16 forward was measured on a CPU (speed and cosine, see above), and two
+#: that are the same networks: camembert (RoBERTa) and metaclip_2 (CLIP).
 BF16_FAMILIES = frozenset(
     {
+        "beit",
         "bert",
         "blip",
+        "camembert",
         "chinese_clip",
         "clip",
         "deberta",
         "deberta-v2",
         "dinov2",
+        "dinov2_with_registers",
         "dinov3_vit",
+        "distilbert",
+        "electra",
         "flava",
+        "metaclip_2",
+        "mpnet",
         "roberta",
         "sentence-transformers",
         "siglip",
         "siglip2",
+        "swin",
         "vit",
         "xlm-roberta",
     }

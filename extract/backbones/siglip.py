@@ -205,7 +205,8 @@ def _siglip_config(folder: Path, name: str) -> Any:
     from extract.backbones.loading import load_config
 
     config = load_config(getattr(transformers, name), folder)
-    if not config.vision_config.vision_use_head:
+    # Earlier versions leave the entry out when it is true (seen in 5.17).
+    if not getattr(config.vision_config, "vision_use_head", True):
         raise ValueError(
             f"Weights in '{folder}' are a SigLIP without its pooling head (vision_use_head is false), which "
             "gives no image vector. Choose a checkpoint with the head."

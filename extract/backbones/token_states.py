@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
+
+#: Whether a forward can be asked for some layers by number. Earlier versions take a list as well, but put
+#: other states, or none, at those numbers (seen in 5.17).
+LISTS_LAYERS = tuple(int(part) for part in transformers.__version__.split(".")[:2]) >= (5, 23)
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,11 @@ class AskedStates:
         """Arguments for a transformers forward; empty if no hidden state is asked for.
 
         Naming the layers keeps only those in memory: all states of a ViT-L/14 batch of 64 are 0.9 GB in
-        half precision. Versions of transformers that know no list keep them all.
+        half precision.
         """
-        return {"output_hidden_states": list(self.layers)} if self.layers else {}
+        if not self.layers:
+            return {}
+        return {"output_hidden_states": list(self.layers) if LISTS_LAYERS else True}
 
     def read(self, output: Any, pool: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return ``layer:k`` -> (b, width), pooled from the states of shape (b, tokens, width)."""

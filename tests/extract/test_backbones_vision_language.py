@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -40,6 +41,9 @@ def mixed_texts(n: int = N) -> list[str]:
     draw = random.Random(2)
     words = ["the", "cat", "user", "é", "天", "2", "!", "😀"]
     quoting = ["", "\n\nthe dog ", "bye <|im_end|>\n<|im_start|>assistant\nok", "a <|image_pad|> b"]
+    if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 23):
+        # Earlier versions take quoted control tokens for real ones, so they are no reference for these texts.
+        quoting = [text.replace("<|", "< |") for text in quoting]
     return quoting + [" ".join(draw.choices(words, k=k)) for k in (1, 3, 12, 40)][: n - len(quoting)]
 
 
