@@ -192,13 +192,13 @@ def _loop(forward: Callable[[torch.Tensor], torch.Tensor], pictures: Pictures) -
 
 def against_ideal(folder: Path) -> None:
     """A pass over the same forwards on ready tensors in the same batches."""
-    n_images, n_texts = (48, 400) if QUICK else (128, 1600)
-    photos = write_photos(folder / "ideal-photos", n_images * 3)
+    n_images, n_texts = (32, 400) if QUICK else (64, 1000)
+    photos = write_photos(folder / "ideal-photos", n_images * 5)
     tweets = folder / "ideal-tweets.csv"
     write_tweets(tweets, n_texts)
     large = make_clip(folder / "clip-vit-l14-random", size="l14")
     for name, weights, modality, data, limit, precision in (
-        ("ResNet50 images", make_resnet50(folder / "resnet50-ideal"), "image", photos, 3 * n_images, "fp32"),
+        ("ResNet50 images", make_resnet50(folder / "resnet50-ideal"), "image", photos, 5 * n_images, "fp32"),
         ("CLIP ViT-L/14 images", large, "image", photos, n_images, "fp32"),
         ("CLIP ViT-L/14 texts", large, "text", tweets, n_texts, "fp32"),
         ("BERT-base texts", make_bert(folder / "bert-random"), "text", tweets, n_texts, "fp32"),

@@ -13,54 +13,141 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from heads.blocks import BlockImputer
     from heads.boosting import LightGBMHead
+    from heads.calibration import (
+        ReliabilityBins,
+        TemperatureScaling,
+        VectorScaling,
+        expected_calibration_error,
+        fit_temperature,
+        fit_vector_scaling,
+        reliability_bins,
+    )
+    from heads.centroids import CentroidHead
+    from heads.decisions import DecisionWeights, LowConfidenceRule, decision_fit, fit_decision_weights
+    from heads.ensembles import (
+        StackedLogistic,
+        WeightedVote,
+        fit_best_single,
+        fit_greedy,
+        fit_soft_vote,
+        fit_stacking,
+        majority_vote,
+        soft_vote,
+    )
     from heads.linear import LogisticHead
     from heads.mlp import MLPHead
     from heads.model_files import LoadedModel, load_model, save_model
-    from heads.names import FUSIONS, HEADS, LOSSES, RESAMPLERS, SCHEDULES, STOP_METRICS
+    from heads.names import DECISIONS, FUSIONS, HEADS, LOSSES, RESAMPLERS, SCHEDULES, STOP_METRICS
+    from heads.neighbours import NeighboursHead
+    from heads.nested import nested_apply, step_scores, with_and_without
     from heads.presets import default_parameters, make_pipeline
+    from heads.report_presets import Preset
+    from heads.reported_systems import PRESETS, find_preset
     from heads.resampling import make_resampler
+    from heads.ridge import RidgeHead
+    from heads.svm import LinearSVMHead
     from heads.view_rows import check_views, fit_with_views
 
 __all__ = [
+    "DECISIONS",
     "FUSIONS",
     "HEADS",
     "LOSSES",
+    "PRESETS",
     "RESAMPLERS",
     "SCHEDULES",
     "STOP_METRICS",
     "BlockImputer",
+    "CentroidHead",
+    "DecisionWeights",
     "LightGBMHead",
+    "LinearSVMHead",
     "LoadedModel",
     "LogisticHead",
+    "LowConfidenceRule",
     "MLPHead",
+    "NeighboursHead",
+    "Preset",
+    "ReliabilityBins",
+    "RidgeHead",
+    "StackedLogistic",
+    "TemperatureScaling",
+    "VectorScaling",
+    "WeightedVote",
     "check_views",
+    "decision_fit",
     "default_parameters",
+    "expected_calibration_error",
+    "find_preset",
+    "fit_best_single",
+    "fit_decision_weights",
+    "fit_greedy",
+    "fit_soft_vote",
+    "fit_stacking",
+    "fit_temperature",
+    "fit_vector_scaling",
     "fit_with_views",
     "load_model",
+    "majority_vote",
     "make_pipeline",
     "make_resampler",
+    "nested_apply",
+    "reliability_bins",
     "save_model",
+    "soft_vote",
+    "step_scores",
+    "with_and_without",
 ]
 
 _MODULE_OF = {
+    "DECISIONS": "names",
     "FUSIONS": "names",
     "HEADS": "names",
     "LOSSES": "names",
+    "PRESETS": "reported_systems",
     "RESAMPLERS": "names",
     "SCHEDULES": "names",
     "STOP_METRICS": "names",
     "BlockImputer": "blocks",
+    "CentroidHead": "centroids",
+    "DecisionWeights": "decisions",
     "LightGBMHead": "boosting",
+    "LinearSVMHead": "svm",
     "LoadedModel": "model_files",
     "LogisticHead": "linear",
+    "LowConfidenceRule": "decisions",
     "MLPHead": "mlp",
+    "NeighboursHead": "neighbours",
+    "Preset": "report_presets",
+    "ReliabilityBins": "calibration",
+    "RidgeHead": "ridge",
+    "StackedLogistic": "ensembles",
+    "TemperatureScaling": "calibration",
+    "VectorScaling": "calibration",
+    "WeightedVote": "ensembles",
     "check_views": "view_rows",
+    "decision_fit": "decisions",
     "default_parameters": "presets",
+    "expected_calibration_error": "calibration",
+    "find_preset": "reported_systems",
+    "fit_best_single": "ensembles",
+    "fit_decision_weights": "decisions",
+    "fit_greedy": "ensembles",
+    "fit_soft_vote": "ensembles",
+    "fit_stacking": "ensembles",
+    "fit_temperature": "calibration",
+    "fit_vector_scaling": "calibration",
     "fit_with_views": "view_rows",
     "load_model": "model_files",
+    "majority_vote": "ensembles",
     "make_pipeline": "presets",
     "make_resampler": "resampling",
+    "nested_apply": "nested",
+    "reliability_bins": "calibration",
     "save_model": "model_files",
+    "soft_vote": "ensembles",
+    "step_scores": "nested",
+    "with_and_without": "nested",
 }
 
 

@@ -246,8 +246,9 @@ def _sealed(card: Mapping[str, object]) -> bytes:
 
 
 def _card_hash(card: Mapping[str, object]) -> str:
-    """Hash a card in one canonical spelling, in which file layout and key order do not matter."""
-    canonical = json.dumps(card, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Hash a card in one canonical spelling: layout, key order and keys that are numbers do not matter."""
+    read_back = json.loads(json.dumps(card, allow_nan=False))
+    canonical = json.dumps(read_back, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-HEADS = ("mlp", "logreg", "lightgbm")
+HEADS = ("mlp", "logreg", "lightgbm", "ridge", "svm", "centroid", "knn")
 """Names of the heads, as in ``make_pipeline("mlp")``."""
 
-RESAMPLERS = ("none", "random-over", "smote", "inverse-frequency")
+RESAMPLERS = (
+    "none",
+    "random-over",
+    "random-under",
+    "smote",
+    "borderline-smote",
+    "adasyn",
+    "smote-enn",
+    "inverse-frequency",
+)
 """Names of the ways to balance the training rows."""
 
 FUSIONS = (
@@ -38,6 +47,9 @@ SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 
 STOP_METRICS = ("loss", "macro_f1", "weighted_f1", "accuracy")
 """What early stopping can look at on the held-out rows."""
+
+DECISIONS = ("argmax", "weights", "low-confidence")
+"""Names of the ways to turn probabilities into a class."""
 
 
 def unknown_name(kind: str, value: object, allowed: Iterable[str]) -> str:

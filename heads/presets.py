@@ -115,6 +115,22 @@ def head_class(head: str) -> type[Head]:
         from heads.boosting import LightGBMHead
 
         return LightGBMHead
+    if head == "ridge":
+        from heads.ridge import RidgeHead
+
+        return RidgeHead
+    if head == "svm":
+        from heads.svm import LinearSVMHead
+
+        return LinearSVMHead
+    if head == "centroid":
+        from heads.centroids import CentroidHead
+
+        return CentroidHead
+    if head == "knn":
+        from heads.neighbours import NeighboursHead
+
+        return NeighboursHead
     raise ValueError(f"There is an {unknown_name('head', head, HEADS)}.")
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from imblearn.over_sampling import SMOTE, RandomOverSampler
+from imblearn.base import BaseSampler
+from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE, RandomOverSampler
 from imblearn.over_sampling.base import BaseOverSampler
+from imblearn.under_sampling import EditedNearestNeighbours, RandomUnderSampler
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from heads.names import RESAMPLERS, unknown_name
 
-_MOST_NEIGHBORS = 5
+_MOST_NEIGHBORS = 5  # of the same class, for making a row between two
+_MOST_JUDGES = 10  # of any class, for telling whether a row lies at a border (Borderline-SMOTE)
+_MOST_EDITORS = 3  # of any class, that must all agree with a row (edited nearest neighbours)
 
 
 class FoldSMOTE(BaseOverSampler):  # type: ignore[misc]
@@ -35,18 +39,127 @@ class FoldSMOTE(BaseOverSampler):  # type: ignore[misc]
         self.random_state = random_state
 
     def _fit_resample(self, X: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        classes, counts = np.unique(y, return_counts=True)
-        alone = [repr(label) for label in classes[counts == 1].tolist()]
-        if alone:
-            raise ValueError(
-                f"SMOTE makes new rows between two rows of a class, but class {', '.join(alone)} has 1 "
-                "training row. Use resampler='random-over', 'inverse-frequency' or 'none', or collect more "
-                "rows."
-            )
-        enlarged = counts[counts < counts.max()]
-        k = min(_MOST_NEIGHBORS, int(enlarged.min()) - 1) if len(enlarged) else _MOST_NEIGHBORS
+        k = _neighbors_of_smallest(y, "SMOTE")
         resampled = SMOTE(k_neighbors=k, random_state=self.random_state).fit_resample(X, y)
         return resampled[0], resampled[1]
+
+
+class FoldBorderlineSMOTE(BaseOverSampler):  # type: ignore[misc]
+    """Borderline-SMOTE whose neighbourhoods shrink with the fold, and which enlarges every class.
+
+    New rows start at rows of a class with half or more, but not all, of their 10 neighbours in other classes.
+    A class that has no such row is left alone by the published method; here plain SMOTE enlarges it.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or None
+
+    References
+    ----------
+    H. Han et al., "Borderline-SMOTE: A New Over-Sampling Method in Imbalanced Data Sets Learning", ICIC 2005
+    (borderline-1).
+    """
+
+    def __init__(self, *, random_state: int | np.random.RandomState | None = None) -> None:
+        super().__init__(sampling_strategy="auto")
+        self.random_state = random_state
+
+    def _fit_resample(self, X: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        k = _neighbors_of_smallest(y, "Borderline-SMOTE")
+        judges = min(_MOST_JUDGES, len(y) - 1)
+        borderline = BorderlineSMOTE(k_neighbors=k, m_neighbors=judges, random_state=self.random_state)
+        rows, labels = borderline.fit_resample(X, y)[:2]
+        evened = FoldSMOTE(random_state=self.random_state).fit_resample(rows, labels)
+        return evened[0], evened[1]
+
+
+class FoldADASYN(BaseOverSampler):  # type: ignore[misc]
+    """ADASYN whose number of neighbours shrinks with the fold, and which refuses no class.
+
+    More rows are made where more neighbours belong to other classes, so classes become equally large only up
+    to rounding. ADASYN cannot enlarge a class whose rows have neighbours of their own class only; here plain
+    SMOTE does.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or None
+
+    References
+    ----------
+    H. He et al., "ADASYN: Adaptive Synthetic Sampling Approach for Imbalanced Learning", IJCNN 2008.
+    """
+
+    def __init__(self, *, random_state: int | np.random.RandomState | None = None) -> None:
+        super().__init__(sampling_strategy="auto")
+        self.random_state = random_state
+
+    def _fit_resample(self, X: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        k = _neighbors_of_smallest(y, "ADASYN")
+        random = check_random_state(self.random_state)
+        classes, counts = np.unique(y, return_counts=True)
+        rows, labels = [X], [y]
+        for label in classes[counts < counts.max()]:
+            wanted = {label: int(counts.max())}
+            try:
+                adasyn = ADASYN(sampling_strategy=wanted, n_neighbors=k, random_state=random)
+                made = adasyn.fit_resample(X, y)
+            except (
+                RuntimeError,
+                ValueError,
+            ):  # no neighbour of another class, or all rounded to 0
+                smote = SMOTE(sampling_strategy=wanted, k_neighbors=k, random_state=random)
+                made = smote.fit_resample(X, y)
+            rows.append(made[0][len(X) :])
+            labels.append(made[1][len(y) :])
+        return np.concatenate(rows), np.concatenate(labels)
+
+
+class FoldSMOTEENN(BaseOverSampler):  # type: ignore[misc]
+    """SMOTE, then cleaning by edited nearest neighbours, which never removes a whole class.
+
+    After SMOTE a row of any class, old or new, stays only when its 3 nearest neighbours all have its label. A
+    class that would lose every row keeps all of them. Classes are not equally large afterwards.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or None
+
+    Notes
+    -----
+    Compares all rows after SMOTE with each other: the cost grows with the square of their number.
+
+    References
+    ----------
+    G. Batista et al., "A Study of the Behavior of Several Methods for Balancing Machine Learning Training
+    Data", SIGKDD Explorations 6 (2004).
+    """
+
+    def __init__(self, *, random_state: int | np.random.RandomState | None = None) -> None:
+        super().__init__(sampling_strategy="auto")
+        self.random_state = random_state
+
+    def _fit_resample(self, X: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        _neighbors_of_smallest(y, "SMOTE-ENN")
+        rows, labels = FoldSMOTE(random_state=self.random_state).fit_resample(X, y)[:2]
+        editors = min(_MOST_EDITORS, len(labels) - 1)
+        cleaner = EditedNearestNeighbours(sampling_strategy="all", n_neighbors=editors)
+        cleaner.fit_resample(rows, labels)
+        emptied = np.isin(labels, np.setdiff1d(labels, labels[cleaner.sample_indices_]))
+        kept = np.concatenate([cleaner.sample_indices_, np.flatnonzero(emptied)])
+        return rows[kept], labels[kept]
+
+
+def _neighbors_of_smallest(y: NDArray[Any], method: str) -> int:
+    """Return how many neighbours of its class the smallest enlarged class can give, 5 at most."""
+    classes, counts = np.unique(y, return_counts=True)
+    alone = [repr(label) for label in classes[counts == 1].tolist()]
+    if alone:
+        raise ValueError(
+            f"{method} makes new rows between two rows of a class, but class {', '.join(alone)} has 1 "
+            "training row. Use resampler='random-over', 'inverse-frequency' or 'none', or collect more rows."
+        )
+    enlarged = counts[counts < counts.max()]
+    return min(_MOST_NEIGHBORS, int(enlarged.min()) - 1) if len(enlarged) else _MOST_NEIGHBORS
 
 
 class InverseFrequencySampler(BaseOverSampler):  # type: ignore[misc]
@@ -82,15 +195,28 @@ class InverseFrequencySampler(BaseOverSampler):  # type: ignore[misc]
         return X[self.sample_indices_], y[self.sample_indices_]
 
 
-def make_resampler(name: str, *, random_state: int | np.random.RandomState | None) -> BaseOverSampler | None:
+_SAMPLERS: dict[str, type[BaseSampler]] = {
+    "random-over": RandomOverSampler,
+    "random-under": RandomUnderSampler,
+    "smote": FoldSMOTE,
+    "borderline-smote": FoldBorderlineSMOTE,
+    "adasyn": FoldADASYN,
+    "smote-enn": FoldSMOTEENN,
+    "inverse-frequency": InverseFrequencySampler,
+}
+
+
+def make_resampler(name: str, *, random_state: int | np.random.RandomState | None) -> BaseSampler | None:
     """Make a sampler by name.
 
     Parameters
     ----------
     name : str
         One of ``heads.RESAMPLERS``: ``"none"``; ``"random-over"`` repeats rows until all classes are as large
-        as the largest; ``"smote"`` adds synthetic rows instead; ``"inverse-frequency"`` draws all rows anew
-        with equal class chances.
+        as the largest; ``"random-under"`` leaves rows out until all are as small as the smallest;
+        ``"smote"`` adds synthetic rows instead, ``"borderline-smote"`` near other classes, ``"adasyn"``
+        the more the nearer; ``"smote-enn"`` also removes rows that their neighbours contradict;
+        ``"inverse-frequency"`` draws all rows anew with equal class chances.
     random_state : int, RandomState or None
 
     Returns
@@ -101,14 +227,11 @@ def make_resampler(name: str, *, random_state: int | np.random.RandomState | Non
     Raises
     ------
     ValueError
-        If the name is unknown. ``"smote"`` raises in ``fit_resample`` when a class has a single row.
+        If the name is unknown. Those that make synthetic rows raise in ``fit_resample`` when a class has a
+        single row.
     """
     if name == "none":
         return None
-    if name == "random-over":
-        return RandomOverSampler(random_state=random_state)
-    if name == "smote":
-        return FoldSMOTE(random_state=random_state)
-    if name == "inverse-frequency":
-        return InverseFrequencySampler(random_state=random_state)
-    raise ValueError(f"There is an {unknown_name('resampler', name, RESAMPLERS)}.")
+    if name not in _SAMPLERS:
+        raise ValueError(f"There is an {unknown_name('resampler', name, RESAMPLERS)}.")
+    return _SAMPLERS[name](random_state=random_state)

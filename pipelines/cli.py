@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +161,15 @@ def _tune(options: Namespace, words: list[str]) -> None:
 
 
 def _train(options: Namespace, words: list[str]) -> None:
-    from pipelines import scoreboard, tune
+    from pipelines import presets, scoreboard, tune
+    from pipelines.errors import UsageError
 
+    if options.preset == presets.LIST:
+        presets.print_presets(as_json=options.json)
+        return
+    given = given_options(words)
+    if {"preset", "head"} <= given:
+        raise UsageError("A preset brings its own head. Leave out --head, or --preset.")
     values = _replayed(options, words)
     settings = tune.TuneSettings(
         features=tuple(values.features),
@@ -176,7 +183,10 @@ def _train(options: Namespace, words: list[str]) -> None:
         use_views=values.use_views,
         resampler=values.resampler,
         parameters=dict(values.parameters),
+        preset=values.preset,
     )
+    if "preset" in given:  # on the command line, not in --config, whose settings are expanded already
+        settings = presets.apply_preset(settings, values.preset, keep_resampler="resampler" in given)
     scoreboard.print_run(tune.train(settings), as_json=options.json)
 
 
@@ -236,7 +246,7 @@ def _replayed(options: Namespace, words: Sequence[str]) -> Namespace:
     recorded: dict[str, Any] = {
         "features": [f"{space['path']}:{space['space']}" for space in config["spaces"]],
         "head": config["heads"][0],
-        "parameters": list(config.get("parameters", {}).items()),
+        "parameters": _replayed_parameters(config, options, given),
         **{
             name: config[name]
             for name in (
@@ -250,14 +260,23 @@ def _replayed(options: Namespace, words: Sequence[str]) -> Namespace:
                 "storage",
                 "resampler",
                 "use_views",
+                "preset",
             )
             if name in config
         },
     }
-    renamed = {"parameters": "set"}
+    if "head" in given:
+        recorded.pop("preset", None)  # another head is no longer that preset
     values = dict(vars(options))
-    values.update({k: v for k, v in recorded.items() if k in values and renamed.get(k, k) not in given})
+    values.update({k: v for k, v in recorded.items() if k in values and k not in given})
     return Namespace(**values)
+
+
+def _replayed_parameters(config: Mapping[str, Any], options: Namespace, given: set[str]) -> list[Any]:
+    """Return the recorded parameters and those of ``--set``, the latter last, so that they win."""
+    own = getattr(options, "parameters", [])
+    other_head = {"head", "preset"} & given
+    return list(own) if other_head else [*config.get("parameters", {}).items(), *own]
 
 
 def _report_page(options: Namespace, _words: list[str]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.after import after_training
 from tuning import (
     SCORES,
     bbc_cv,
@@ -61,6 +62,7 @@ def metrics_of_run(
         "test": test,
         "winner": {**best.configuration.as_dict(), "number": best.number},
         "runner_up": _runner_up(found, y, n_classes, random_state),
+        "after": after_training(found, y, random_state=random_state),
         "n_trials": len(found.trials),
         "n_failed": len(found.failures),
     }

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from heads import HEADS, RESAMPLERS
+
 Parser = argparse.ArgumentParser
 
 
@@ -275,11 +277,17 @@ def add_tune(parser: Parser) -> None:
 def add_train(parser: Parser) -> None:
     """Options of ``train``."""
     _features(parser)
-    parser.add_argument("--head", default="logreg", help="mlp, logreg or lightgbm (default: %(default)s)")
+    parser.add_argument("--head", default="logreg", help=f"{', '.join(HEADS)} (default: %(default)s)")
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="a head of a report with all its settings, such as clip-l14-attention ('list' shows them); "
+        "--set and --resampler win",
+    )
     parser.add_argument(
         "--resampler",
         default="none",
-        help="none, random-over, smote or inverse-frequency (default: %(default)s)",
+        help=f"{', '.join(RESAMPLERS)} (default: %(default)s)",
     )
     parser.add_argument(
         "--set",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from pipelines.after import after_rows
 from pipelines.console import duration, say, table, tell
 from pipelines.metrics import SHOWN
 from pipelines.runs import REPORT
@@ -59,6 +60,9 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
         for name, c in metrics["per_class"].items()
     ]
     say(table(rows, ["class", "rows", "precision", "recall", "F1"]))
+    if "after" in metrics:  # runs made by earlier versions have none
+        say()
+        say(table(after_rows(metrics, SHOWN), ["after training", *SHOWN, "log loss", "ECE"]))
     if metrics["test"]:
         shown = ", ".join(f"{name} {metrics['test'][name]['mean']:.3f}" for name in SHOWN)
         say(f"test split ({metrics['test']['n']:,} rows, scored once): {shown}")

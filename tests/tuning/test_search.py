@@ -229,7 +229,7 @@ def test_search_finds_nothing_in_permuted_labels(make_data):
     ("options", "message"),
     [
         ({"n_trials": 0, "timeout": 0}, "'n_trials' is 0, allowed is 1 or more; 'timeout' is 0 seconds"),
-        ({"names": ("svm",)}, r"unknown heads \['svm'\]"),
+        ({"names": ("forest",)}, r"unknown heads \['forest'\]"),
         ({"metric": "auc"}, "Unknown metric 'auc'"),
     ],
 )

@@ -5,7 +5,7 @@ from optuna.trial import FixedTrial
 
 import heads
 from tuning import default_configuration, open_study, suggest
-from tuning.spaces import default_parameters_in_study
+from tuning.spaces import SEARCHED_RESAMPLERS, default_parameters_in_study
 
 
 @pytest.mark.parametrize("head", heads.HEADS)
@@ -36,7 +36,8 @@ def test_suggest_asks_only_what_pipelines_accept():
         assert all(name == "head" or name.startswith(f"{found[-1].head}.") for name in trial.params)
         study.tell(trial, 0.5)
     assert {configuration.head for configuration in found} == set(heads.HEADS)
-    assert {configuration.resampler for configuration in found} == set(heads.RESAMPLERS)
+    assert {configuration.resampler for configuration in found} == set(SEARCHED_RESAMPLERS)
+    assert set(SEARCHED_RESAMPLERS) <= set(heads.RESAMPLERS)
     for configuration in found:
         assert configuration.resampler == "none" or configuration.parameters["class_weight"] is None
 
@@ -47,8 +48,8 @@ def test_suggest_asks_only_what_pipelines_accept():
         ([], r"'heads' is \[\], not a list of one or more names"),
         ("mlp", "'heads' is 'mlp', not a list"),
         (
-            ["mlp", "svm", "mlp"],
-            r"unknown heads \['svm'\]; heads given twice \['mlp'\]\. Allowed",
+            ["mlp", "forest", "mlp"],
+            r"unknown heads \['forest'\]; heads given twice \['mlp'\]\. Allowed",
         ),
     ],
 )

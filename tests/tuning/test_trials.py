@@ -14,7 +14,11 @@ from tuning import Configuration, default_configuration, evaluate, make_folds
 FAST = {
     "mlp": {"hidden": 16, "max_epochs": 6},
     "logreg": {"C": 0.01},
-    "lightgbm": {"n_estimators": 5, "pca": 8},
+    "lightgbm": {"n_estimators": 5, "pca": 8, "min_child_samples": 3},
+    "ridge": {},
+    "svm": {},
+    "centroid": {},
+    "knn": {},
 }
 
 

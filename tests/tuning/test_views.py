@@ -11,6 +11,10 @@ FAST = {
     "mlp": {"hidden": 16, "max_epochs": 6},
     "logreg": {"C": 0.01},
     "lightgbm": {"n_estimators": 5, "pca": 8},
+    "ridge": {},
+    "svm": {},
+    "centroid": {},
+    "knn": {},
 }
 
 
@@ -50,7 +54,8 @@ def test_evaluate_with_views_gives_row_identities_no_score(head, make_data):
     assert trial.score < 1 / 3 + 0.08
     # What a leak would look like: the validation rows stand among the training rows, under their labels.
     leak = heads.make_pipeline(head, parameters=configuration.parameters).fit(X, y)
-    assert np.mean(leak.predict(X) == y) > 0.9
+    # Class means cannot learn everything by heart, but far more than the 0.6 of the majority.
+    assert np.mean(leak.predict(X) == y) > (0.7 if head == "centroid" else 0.9)
 
 
 @pytest.mark.parametrize("head", heads.HEADS)
