@@ -211,7 +211,7 @@ def test_inspect_describes_what_is_broken(tmp_path: Path, capsys: pytest.Capture
 
 def test_ctrl_c_during_a_pass_exits_130_and_says_how_to_go_on(world: World, tmp_path: Path) -> None:
     """SIGINT in the middle of a real pass leaves one line and no store; the same command then finishes."""
-    write_guid_data_set(tmp_path / "set", 600, 0)
+    write_guid_data_set(tmp_path / "set", 2000, 0)
     words = ["extract", "--backbone", str(world.clip), "--data", "set", "--batch-size", "4"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     child = subprocess.Popen(
@@ -245,5 +245,5 @@ def test_ctrl_c_during_a_pass_exits_130_and_says_how_to_go_on(world: World, tmp_
         check=True,
     )
     counts = json.loads(done.stdout)["counts"]
-    assert counts["text"]["resumed"] + counts["text"]["computed"] == 600
+    assert counts["text"]["resumed"] + counts["text"]["computed"] == 2000
     assert counts["text"]["resumed"] >= 256
