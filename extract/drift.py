@@ -14,8 +14,9 @@ from extract.engine import LaneResult
 from extract.open_shards import Probe
 
 #: Largest relative difference (L2 norm of the difference over the norm of the stored vector), by precision.
-#: Kernels, thread counts and devices differ by less (measured in float32: 3e-6 between batch shapes; TF32:
-#: 1e-3); a changed processor, pooling or weight differs by more.
+#: float32 kernels differ by less (measured: 3e-6 between batch shapes) and half-precision ones should; the
+#: room is for GPUs, whose TF32 keeps 10 bits of mantissa (not measured). A changed preprocessing, pooling or
+#: weight differs by more.
 TOLERANCE = {"fp32": 2e-3, "fp16": 2e-2, "bf16": 5e-2}
 
 

@@ -37,7 +37,7 @@ class Renderings:
     augment : str
         Kind of the views; see ``extract.views.AUGMENTATIONS``.
     seeds : ndarray of shape (n_rows, 32), uint8
-        Hash of each row's input, which seeds its views: equal inputs have equal views.
+        Hash of each row's input, which seeds its views: equal inputs have equal views. Empty without views.
     """
 
     n_rows: int

@@ -13,7 +13,7 @@ ResNet50, EfficientNet-B0              52 per pixel
 ConvNeXt-Base                          80 per pixel
 =====================================  =========================
 
-It takes the upper values. Not in it: the CUDA context (300 to 600 MB, outside of torch's reach), the blocks
+It takes the upper values. Not in it: the CUDA context (outside of torch's reach), the blocks
 that torch's allocator keeps in reserve, and attention without a fused kernel, which grows with the square of
 the tokens.
 """
@@ -67,10 +67,6 @@ class MemoryEstimate:
         """Return the bytes of a forward of `n_inputs`."""
         return self.weights + n_inputs * self.per_input + _WORKSPACE
 
-    def inputs_within(self, n_bytes: int) -> int:
-        """Return how many inputs a forward may take within `n_bytes`; 0 if not even one."""
-        return max(0, n_bytes - self.weights - _WORKSPACE) // self.per_input
-
 
 def estimate_memory(card: Card, modality: str, precision: str = "fp16") -> MemoryEstimate | None:
     """Estimate the device memory of one tower from its card; None if the card does not know its parameters.
@@ -122,8 +118,8 @@ def limit_device_memory(device: str, n_bytes: int) -> None:
     """Make torch raise out of memory on a CUDA device rather than hold more than `n_bytes` there.
 
     Counted is what torch's allocator holds on the device for this process, reserved blocks included: weights,
-    activations, workspaces. Not counted are the CUDA context and loaded kernels (300 to 600 MB, present as
-    soon as the device is used), libraries that allocate by themselves, and other processes. The limit stays
+    activations, workspaces. Not counted are the CUDA context and loaded kernels (present as soon as the
+    device is used), libraries that allocate by themselves, and other processes. The limit stays
     until it is set again. A limit above the device's memory changes nothing.
 
     Parameters

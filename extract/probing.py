@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from extract.backbones.fixed_batches import CPU_IMAGES
 from extract.batch_memory import BatchKey, BatchMemory, device_name, probe_batch_size
 from extract.batches import IMAGE_ROWS, MAX_TEXT_ROWS, PAIR_ROWS
-from extract.memory import estimate_memory, limit_device_memory
+from extract.memory import MemoryEstimate, estimate_memory, limit_device_memory
 from extract.samples import JOINT, TEXT
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ _LIMIT = {"text": MAX_TEXT_ROWS, "image": _MOST_IMAGES, "joint": _MOST_PAIRS}
 
 
 def apply_memory_limit(
-    backbone: Backbone, modality: str, *, precision: str, device: str, max_memory: int, rows: int
+    towers: Sequence[tuple[Backbone, str]], modality: str, *, device: str, max_memory: int
 ) -> None:
     """Keep the device within `max_memory`, or refuse what cannot fit.
 
@@ -33,14 +35,12 @@ def apply_memory_limit(
 
     Parameters
     ----------
-    backbone : Backbone
+    towers : sequence of (Backbone, precision)
+        Those that are in memory together.
     modality : str
-    precision : str
     device : str
     max_memory : int
         Bytes.
-    rows : int
-        Inputs that are embedded at a time on a CPU.
 
     Raises
     ------
@@ -50,13 +50,26 @@ def apply_memory_limit(
     if device != "cpu":
         limit_device_memory(device, max_memory)
         return
-    estimate = estimate_memory(backbone.card, modality, precision)
-    if estimate is not None and estimate.total(rows) > max_memory:
+    import torch
+
+    rows = CPU_IMAGES * torch.get_num_threads()
+    needed = sum(_estimate(backbone, modality, precision).total(rows) for backbone, precision in towers)
+    if needed > max_memory:
+        names = " and ".join(f"'{backbone.card.name}'" for backbone, _ in towers)
         raise ValueError(
-            f"The {modality} tower of '{backbone.card.name}' takes about {estimate.total(rows) / 1e9:.1f} GB "
-            f"in {precision} on this CPU, more than --max-memory {max_memory / 1e9:.1f} GB. Allow more, set "
-            "OMP_NUM_THREADS to fewer cores, or choose a smaller --backbone."
+            f"Embedding {modality} inputs with {names} takes about {needed / 1e9:.2f} GB on this CPU, more "
+            f"than --max-memory {max_memory / 1e9:.2f} GB. Allow more, set OMP_NUM_THREADS to fewer cores, "
+            "or choose a smaller --backbone."
         )
+
+
+def _estimate(backbone: Backbone, modality: str, precision: str) -> MemoryEstimate:
+    card = backbone.card
+    if not card.parameters:  # a folder's card does not know them
+        card = replace(card, parameters=backbone.count_parameters())
+    estimate = estimate_memory(card, modality, precision)
+    assert estimate is not None, "the card has parameters"
+    return estimate
 
 
 def find_batch_size(

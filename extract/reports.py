@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -141,17 +141,6 @@ def reasons_not_ok(ids: tuple[str, ...], status: np.ndarray) -> dict[str, str]:
         ids[row]: ", ".join(sorted({Status(code).label for code in status[row] if code != Status.OK}))
         for row in np.flatnonzero((status != Status.OK).any(axis=1)).tolist()
     }
-
-
-def summary_for_meta(status: np.ndarray, modalities: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return what ``/meta`` says about the rows: per modality, how many have each status.
-
-    Parameters
-    ----------
-    status : ndarray of shape (n, n_modalities), uint8
-    modalities : sequence of str
-    """
-    return count_statuses(status, modalities)
 
 
 def write_pass_log(report: PassReport, options: PassOptions, started: datetime) -> None:

@@ -22,11 +22,10 @@ from extract.reports import (
     PassReport,
     reasons_not_ok,
     report_of_store,
-    summary_for_meta,
     write_pass_log,
 )
 from extract.samples import IMAGE, DataError, DataSet
-from extract.sources import read_sources
+from extract.sources import count_statuses, read_sources
 from extract.stages import Lane, ModalityProgress, run_modality
 from extract.work import PassWork
 
@@ -127,17 +126,8 @@ def _make(
         folders = [stack.enter_context(PassFolder(work.planned.target, work.planned.plan)) for work in works]
         counts: list[dict[str, ModalityCount]] = [{} for _ in works]
         for modality, members in _stages(works):
-            lanes = [
-                Lane(
-                    folders[i],
-                    works[i].rows(modality),
-                    works[i].options.precision,
-                    works[i].planned.table.ids,
-                )
-                for i in members
-            ]
             done = run_modality(
-                lanes,
+                [_lane(works[i], folders[i], modality) for i in members],
                 partial(open_engine, [works[i] for i in members], modality),
                 reuse=reuse,
                 on_progress=partial(_tell_progress, tell, modality),
@@ -145,10 +135,7 @@ def _make(
             for i, count in zip(members, done, strict=True):
                 counts[i][modality] = count
         for work, folder, by_modality in zip(works, folders, counts, strict=True):
-            status = _final_status(folder, work.planned)
-            check_bad_rows(work.planned, status, work.options.max_bad)
-            meta = {**work.planned.meta, "summary": summary_for_meta(status, work.planned.modalities)}
-            path = folder.publish(work.planned.table, meta)
+            path = _publish(work, folder)
             report = report_of_store(
                 path,
                 work.data_set.notes,
@@ -159,6 +146,16 @@ def _make(
             write_pass_log(report, work.options, started)
             reports[path] = report
     return reports
+
+
+def _publish(work: PassWork, folder: PassFolder) -> Path:
+    """Publish the store of a pass whose shards are all there, unless too many rows turned out bad."""
+    planned = work.planned
+    status = _final_status(folder, planned)
+    check_bad_rows(planned, status, work.options.max_bad)
+    return folder.publish(
+        planned.table, {**planned.meta, "summary": count_statuses(status, planned.modalities)}
+    )
 
 
 def _lane(work: PassWork, folder: PassFolder, modality: str) -> Lane:

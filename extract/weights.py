@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,22 @@ def hash_files(folder: Path, paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def count_parameters(paths: Iterable[Path]) -> int:
+    """Return how many numbers the weight files among `paths` hold.
+
+    Exact for safetensors, whose header is read and nothing else; other files are taken to be float32.
+    """
+    total = 0
+    for path in paths:
+        if path.suffix == ".safetensors":
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            total += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+        elif path.suffix in (".bin", ".pth", ".pt"):
+            total += path.stat().st_size // 4
+    return total
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file that describes weights.
 
@@ -178,7 +195,7 @@ def resolve_device(device: str) -> str:
     if device == "cpu":
         return device
     if kind != "cuda" or (device != "cuda" and not index.isdigit()):
-        raise ValueError(f"Device '{device}' is not known; allowed are auto, cpu, cuda and cuda:N.")
+        raise ValueError(f"Device '{device}' is not known; allowed are auto, cpu, cuda, cuda:N and all.")
     if int(index or 0) >= n_devices:
         raise ValueError(
             f"Device '{device}' is not on this machine ({n_devices} CUDA devices). Pass --device cpu."

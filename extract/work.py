@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
 from cache import Status
-from extract.backbones.fixed_batches import CPU_IMAGES
 from extract.inputs import ImageInputs, Inputs, JointInputs, Renderings, TextInputs
 from extract.open_shards import ModalityRows, first_occurrences
 from extract.plans import PassOptions, PassPlan, make_plan
@@ -42,8 +43,7 @@ class PassWork:
     def gather(
         cls, data_set: DataSet, sources: list[Source], backbone: Backbone, options: PassOptions
     ) -> PassWork:
-        """Check the weights and make the plan."""
-        backbone.check_available()
+        """Make the plan, from weights that are there."""
         return cls(data_set, sources, backbone, options, make_plan(data_set, sources, backbone, options))
 
     def rows(self, modality: str) -> ModalityRows:
@@ -77,16 +77,19 @@ def open_inputs(works: Sequence[PassWork], modality: str, device: str) -> Inputs
     work, options = works[0], works[0].options
     _limit_memory(works, modality, device)
     towers = [each.open_tower(modality, device) for each in works]
-    renderings = Renderings(len(work.sources), options.augment, input_hashes(work.sources, modality))
+    seeds = input_hashes(work.sources, modality) if options.views else np.empty((0, 32), dtype=np.uint8)
+    renderings = Renderings(len(work.sources), options.augment, seeds)
     batch_size = options.batch_size
     if batch_size is None and device != "cpu":
         batch_size = min(_found(*pair, modality, device) for pair in zip(works, towers, strict=True))
     paths = [sample.image_path for sample in work.data_set.samples]
     if modality == TEXT:
+        # What is found for texts counts padded tokens, what is asked for counts rows.
+        budget = batch_size if options.batch_size is None else None
         text_tower = cast("TextTower", towers[0])
-        if options.batch_size is None:
-            return TextInputs(work.sources, text_tower, renderings, batch_size=None, token_budget=batch_size)
-        return TextInputs(work.sources, text_tower, renderings, batch_size=batch_size)
+        return TextInputs(
+            work.sources, text_tower, renderings, batch_size=options.batch_size, token_budget=budget
+        )
     if modality == JOINT:
         tower = cast("JointTower", towers[0])
         return JointInputs(work.sources, paths, tower, renderings, batch_size=batch_size)
@@ -97,24 +100,9 @@ def _limit_memory(works: Sequence[PassWork], modality: str, device: str) -> None
     from extract.probing import apply_memory_limit
 
     limit = works[0].options.max_memory
-    if limit is None:
-        return
-    for work in works:
-        apply_memory_limit(
-            work.backbone,
-            modality,
-            precision=work.options.precision,
-            device=device,
-            max_memory=limit,
-            rows=_cpu_rows() if device == "cpu" else 1,
-        )
-
-
-def _cpu_rows() -> int:
-    """Return the inputs that the cores embed at a time."""
-    import torch
-
-    return CPU_IMAGES * torch.get_num_threads()
+    if limit is not None:
+        towers = [(work.backbone, work.options.precision) for work in works]
+        apply_memory_limit(towers, modality, device=device, max_memory=limit)
 
 
 def _found(work: PassWork, tower: Tower, modality: str, device: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extract.weight_sources import GivenFolder, WeightSource
-from extract.weights import hash_files
+from extract.weights import count_parameters, hash_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,6 +201,10 @@ class Backbone(ABC):
     def weights_sha256(self) -> str:
         """Return the SHA-256 (hex) over the weight, tokenizer and configuration files that are loaded."""
         return self._weights_sha256
+
+    def count_parameters(self) -> int:
+        """Return about how many numbers the weight files hold, of all towers together; at least 1."""
+        return max(1, count_parameters(self._files(self._folder)))
 
     @abstractmethod
     def preprocessing(self, modality: str) -> dict[str, Any]:

@@ -199,15 +199,6 @@ def test_estimate_exists_for_every_registered_backbone() -> None:
                 assert estimate.weights <= 2 * card.parameters
 
 
-def test_inputs_within_is_the_inverse_of_total() -> None:
-    """As many inputs as are said to fit do fit, and one more does not."""
-    estimate = MemoryEstimate(weights=600_000_000, per_input=8_000_001)
-    for n_bytes in (10**9, 4 * 10**9):
-        n_inputs = estimate.inputs_within(n_bytes)
-        assert estimate.total(n_inputs) <= n_bytes < estimate.total(n_inputs + 1)
-    assert estimate.inputs_within(600_000_000) == 0
-
-
 def test_limit_device_memory_refuses_a_cpu() -> None:
     """torch cannot limit the memory of a CPU; saying so beats a limit that does nothing."""
     with pytest.raises(ValueError, match=r"--max-memory limits the memory of a GPU, but the device is 'cpu'"):
