@@ -70,7 +70,7 @@ def unknown_name(kind: str, value: object, allowed: Iterable[str]) -> str:
         One clause without a final stop, with at most five near matches.
     """
     known = list(allowed)
-    return f"unknown {kind} {value!r} (allowed: {_listed(known)}){_hint(value, known)}"
+    return f"unknown {kind} {value!r} (allowed: {_listed(known)}{_hint(value, known)})"
 
 
 def known_names(value: object, allowed: Iterable[str]) -> str:
@@ -85,4 +85,4 @@ def _listed(known: list[str]) -> str:
 
 def _hint(value: object, known: list[str]) -> str:
     near = get_close_matches(str(value), known, n=5, cutoff=0.5)
-    return f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+    return f"; did you mean {' or '.join(repr(name) for name in near)}" if near else ""

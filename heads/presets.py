@@ -43,7 +43,7 @@ def default_parameters(head: str) -> dict[str, object]:
         If the head is unknown.
     """
     if head not in HEADS:
-        raise ValueError(f"There is an {unknown_name('head', head, HEADS)}.")
+        raise ValueError(f"Nothing was made: {unknown_name('head', head, HEADS)}.")
     left_out = (*_PIPELINE_ARGUMENTS, *_MACHINE_ARGUMENTS)
     return {name: value for name, value in _constructor_defaults(head).items() if name not in left_out}
 
@@ -131,7 +131,7 @@ def head_class(head: str) -> type[Head]:
         from heads.neighbours import NeighboursHead
 
         return NeighboursHead
-    raise ValueError(f"There is an {unknown_name('head', head, HEADS)}.")
+    raise ValueError(f"Nothing was made: {unknown_name('head', head, HEADS)}.")
 
 
 def _constructor_defaults(head: str) -> dict[str, object]:

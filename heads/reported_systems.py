@@ -295,5 +295,5 @@ def find_preset(name: str) -> Preset:
         If there is none of this name; the message has near matches.
     """
     if name not in PRESETS:
-        raise ValueError(f"There is an {unknown_name('preset', name, PRESETS)}.")
+        raise ValueError(f"Nothing was made: {unknown_name('preset', name, PRESETS)}.")
     return PRESETS[name]

@@ -233,5 +233,5 @@ def make_resampler(name: str, *, random_state: int | np.random.RandomState | Non
     if name == "none":
         return None
     if name not in _SAMPLERS:
-        raise ValueError(f"There is an {unknown_name('resampler', name, RESAMPLERS)}.")
+        raise ValueError(f"Nothing was made: {unknown_name('resampler', name, RESAMPLERS)}.")
     return _SAMPLERS[name](random_state=random_state)

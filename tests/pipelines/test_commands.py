@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli import main
-from pipelines.options import VERBS
+from pipelines.verbs import VERBS
 from tests.kit.data_sets import write_guid_data_set
 from tests.pipelines.conftest import World
 

@@ -105,7 +105,7 @@ def test_class_that_a_data_set_lacks_is_left_out_with_a_note(
     assert _config(tmp_path / "two")["parameters"]["class_boost"] is None
     assert main([*command, "--set", 'class_boost={"goo": 2}']) == 2
     told = capsys.readouterr().err
-    assert "class_boost names class 'goo'; did you mean 'good'?" in told
+    assert "class_boost names class 'goo'; did you mean 'good'" in told
 
 
 def test_classes_are_named_by_name_and_trained_by_code(tmp_path: Path) -> None:

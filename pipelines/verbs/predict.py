@@ -1,0 +1,59 @@
+"""``embedonce predict``."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from pathlib import Path
+
+from pipelines.verbs import types
+from pipelines.verbs.shared import Parser, data_options, features_option, json_option
+
+HELP = "answer with the model of a run"
+
+
+def add_options(parser: Parser) -> None:
+    """Options of ``predict``."""
+    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="run folder of tune or train")
+    features_option(parser)
+    parser.add_argument(
+        "--data", type=Path, metavar="PATH", help="embed and predict every sample of this data set"
+    )
+    parser.add_argument("--text", help="predict this text")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="predict this picture")
+    parser.add_argument(
+        "--out", type=Path, default=Path("predictions.csv"), metavar="FILE", help="default: %(default)s"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--weights",
+        type=types.folder_of,
+        action="append",
+        default=[],
+        metavar="BACKBONE=DIR",
+        help="folder with a backbone's weights; repeat for several",
+    )
+    data_options(parser)
+    json_option(parser)
+
+
+def run(options: Namespace, _words: list[str]) -> None:
+    """Run ``predict``."""
+    from pipelines import predict
+
+    settings = predict.PredictSettings(
+        run=options.run,
+        features=tuple(options.features),
+        data=options.data,
+        text=options.text,
+        image=options.image,
+        out=options.out,
+        device=options.device,
+        weights=dict(options.weights),
+        columns=options.columns,
+        encodings=options.encodings,
+    )
+    began = time.perf_counter()
+    predictions = predict.predict(settings)
+    seconds = time.perf_counter() - began
+    predict.print_predictions(predictions, settings, seconds=seconds, as_json=options.json)

@@ -1,0 +1,62 @@
+"""The values of ``--config``: a run's settings, where the command line says nothing itself."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.verbs.shared import given_options
+
+
+def replayed(options: Namespace, words: Sequence[str]) -> Namespace:
+    """Return the options with the values of ``--config`` where the command line says nothing itself."""
+    if options.config is None:
+        return options
+    from pipelines.errors import UsageError
+    from pipelines.matrices import check_stores_unchanged
+    from pipelines.runs import check_config, read_json
+
+    config = read_json(options.config)
+    check_config(config, options.config)
+    if config.get("command") != options.verb:
+        raise UsageError(
+            f"'{options.config}' was written by '{config.get('command')}', not by '{options.verb}'."
+        )
+    given = given_options(words)
+    if "features" not in given:
+        check_stores_unchanged(config["spaces"], options.config)
+    recorded: dict[str, Any] = {
+        "features": [f"{space['path']}:{space['space']}" for space in config["spaces"]],
+        "head": config["heads"][0],
+        "parameters": _replayed_parameters(config, options, given),
+        **{
+            name: config[name]
+            for name in (
+                "heads",
+                "trials",
+                "metric",
+                "folds",
+                "seed",
+                "timeout",
+                "study",
+                "storage",
+                "resampler",
+                "use_views",
+                "preset",
+            )
+            if name in config
+        },
+    }
+    if "head" in given:
+        recorded.pop("preset", None)  # another head is no longer that preset
+    values = dict(vars(options))
+    values.update({k: v for k, v in recorded.items() if k in values and k not in given})
+    return Namespace(**values)
+
+
+def _replayed_parameters(config: Mapping[str, Any], options: Namespace, given: set[str]) -> list[Any]:
+    """Return the recorded parameters and those of ``--set``, the latter last, so that they win."""
+    own = getattr(options, "parameters", [])
+    other_head = {"head", "preset"} & given
+    return list(own) if other_head else [*config.get("parameters", {}).items(), *own]

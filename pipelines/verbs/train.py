@@ -1,0 +1,80 @@
+"""``embedonce train``."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from heads import HEADS, RESAMPLERS
+from pipelines.verbs import types
+from pipelines.verbs.replay import replayed
+from pipelines.verbs.shared import (
+    Parser,
+    features_option,
+    given_options,
+    json_option,
+    run_options,
+    use_views_option,
+)
+
+HELP = "cross-validate and fit one head"
+
+
+def add_options(parser: Parser) -> None:
+    """Options of ``train``."""
+    features_option(parser)
+    parser.add_argument("--head", default="logreg", help=f"{', '.join(HEADS)} (default: %(default)s)")
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="a head of a report with all its settings, such as clip-l14-attention ('list' shows them); "
+        "--set and --resampler win",
+    )
+    parser.add_argument(
+        "--resampler",
+        default="none",
+        help=f"{', '.join(RESAMPLERS)} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--set",
+        type=types.parameter,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="parameters",
+        help="a parameter of the head, e.g. C=0.1; repeat for several",
+    )
+    parser.add_argument("--study", metavar="NAME", help="name of the run folder")
+    use_views_option(parser)
+    run_options(parser)
+    json_option(parser)
+
+
+def run(options: Namespace, words: list[str]) -> None:
+    """Run ``train``."""
+    from pipelines import presets, scoreboard, tune
+    from pipelines.errors import UsageError
+
+    if options.preset == presets.LIST:
+        presets.print_presets(as_json=options.json)
+        return
+    given = given_options(words)
+    if {"preset", "head"} <= given:
+        raise UsageError("A preset brings its own head. Leave out --head, or --preset.")
+    values = replayed(options, words)
+    settings = tune.TuneSettings(
+        features=tuple(values.features),
+        heads=(values.head,),
+        trials=1,
+        metric=values.metric,
+        folds=values.folds,
+        seed=values.seed,
+        study=values.study,
+        out=values.out,
+        use_views=values.use_views,
+        resampler=values.resampler,
+        parameters=dict(values.parameters),
+        preset=values.preset,
+    )
+    if "preset" in given:  # on the command line, not in --config, whose settings are expanded already
+        settings = presets.apply_preset(settings, values.preset, keep_resampler="resampler" in given)
+    scoreboard.print_run(tune.train(settings), as_json=options.json)

@@ -1,0 +1,59 @@
+"""``embedonce tune``."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from pipelines.verbs import types
+from pipelines.verbs.replay import replayed
+from pipelines.verbs.shared import Parser, features_option, json_option, run_options, use_views_option
+
+HELP = "search for the best head on stored features"
+
+
+def add_options(parser: Parser) -> None:
+    """Options of ``tune``."""
+    features_option(parser)
+    parser.add_argument(
+        "--trials", type=int, default=200, metavar="N", help="configurations to try (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--heads",
+        type=types.words,
+        default=("mlp", "logreg", "lightgbm"),
+        metavar="LIST",
+        help="heads to try (default: mlp,logreg,lightgbm)",
+    )
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="stop asking for new trials after this time"
+    )
+    parser.add_argument(
+        "--study", metavar="NAME", help="name of the run folder, and of the study in --storage"
+    )
+    parser.add_argument(
+        "--storage", metavar="URL", help="share the study: an Optuna URL, or a file ending in .journal"
+    )
+    use_views_option(parser)
+    run_options(parser)
+    json_option(parser)
+
+
+def run(options: Namespace, words: list[str]) -> None:
+    """Run ``tune``."""
+    from pipelines import scoreboard, tune
+
+    values = replayed(options, words)
+    settings = tune.TuneSettings(
+        features=tuple(values.features),
+        heads=tuple(values.heads),
+        trials=values.trials,
+        metric=values.metric,
+        folds=values.folds,
+        seed=values.seed,
+        timeout=values.timeout,
+        study=values.study,
+        storage=values.storage,
+        out=values.out,
+        use_views=values.use_views,
+    )
+    scoreboard.print_run(tune.tune(settings), as_json=options.json)
