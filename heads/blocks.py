@@ -109,7 +109,7 @@ class BlockImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         """
         X = self._checked(X, reset=True)
         slices = block_slices(self.blocks, self.n_features_in_)
-        invalid = _invalid_blocks(X, slices)
+        invalid = invalid_blocks(X, slices)
         self.means_ = np.zeros(self.n_features_in_)
         self.dead_blocks_ = []
         for name, columns in slices.items():
@@ -138,7 +138,7 @@ class BlockImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         check_is_fitted(self, "means_")
         X = self._checked(X, reset=False)
         slices = block_slices(self.blocks, self.n_features_in_)
-        invalid = _invalid_blocks(X, slices)
+        invalid = invalid_blocks(X, slices)
         filled = X
         for name, columns in slices.items():
             rows = np.ones(len(X), dtype=bool) if name in self.dead_blocks_ else invalid[name]
@@ -161,8 +161,24 @@ class BlockImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         return tags
 
 
-def _invalid_blocks(X: NDArray[Any], slices: Mapping[str, slice]) -> dict[str, NDArray[np.bool_]]:
-    """Return, per block, which rows are all NaN; refuse anything else that is not finite."""
+def invalid_blocks(X: NDArray[Any], slices: Mapping[str, slice]) -> dict[str, NDArray[np.bool_]]:
+    """Return, per block, which rows are all NaN; refuse anything else that is not finite.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32 or float64
+    slices : mapping of str to slice
+        Columns of each block, from `block_slices`.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_samples,), bool
+
+    Raises
+    ------
+    ValueError
+        If a block is partly NaN or a value is infinite.
+    """
     # A sum is finite only when every term is, so clean data costs one pass and no temporary of the size of X.
     with np.errstate(invalid="ignore", over="ignore"):
         suspect = np.flatnonzero(~np.isfinite(X.sum(axis=1)))

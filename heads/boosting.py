@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heads.blocks import block_slices
-from heads.class_weights import EFFECTIVE_BETA
+from heads.class_weights import EFFECTIVE_BETA, row_weights
 from heads.columns import ColumnScale, LinearMap
 from heads.estimator import Head, TrainedState
-from heads.parameter_rules import Rule, number, whole
+from heads.parameter_rules import Rule, check_parameters, number, whole
 from heads.projection import block_directions
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class LightGBMHead(Head):
     pca : int or None, default 64
         Principal directions per block (capped by the rows and the width). None leaves the columns as they
         are, which on 1,536 of them is 10 to 100 times slower.
-    class_weight : None, "balanced", "effective" or mapping of label to weight, default "balanced"
-        See ``heads.class_weights.row_weights``.
+    class_weight : None, "balanced", "effective", float in [0, 1] or mapping, default "balanced"
+        A number is a power of the balanced weights; see ``heads.class_weights.row_weights``.
     class_boost : mapping of label to factor, or None
         Multiplied on top of the class weights, such as ``{"neutral": 1.5}``.
     effective_beta : float in [0, 1), default 0.999
@@ -88,7 +88,7 @@ class LightGBMHead(Head):
         reg_lambda: float = 1.0,
         max_bin: int = 63,
         pca: int | None = 64,
-        class_weight: str | Mapping[object, float] | None = "balanced",
+        class_weight: str | float | Mapping[object, float] | None = "balanced",
         class_boost: Mapping[object, float] | None = None,
         effective_beta: float = EFFECTIVE_BETA,
         blocks: Mapping[str, int] | None = None,
@@ -124,6 +124,86 @@ class LightGBMHead(Head):
             arrays = {"projection": self.projection_.matrix, "projection_bias": self.projection_.bias}
         return TrainedState(arrays, text=self.booster_.model_to_string())
 
+    def binning_settings(self) -> dict[str, Any]:
+        """Return, in LightGBM's names, what is fixed once rows are binned.
+
+        Returns
+        -------
+        dict of str to JSON value
+            For ``lightgbm.Dataset(params=...)``.
+        """
+        return {
+            "max_bin": self.max_bin,
+            "feature_pre_filter": False,
+            "num_threads": self.n_jobs,
+            "verbosity": -1,
+        }
+
+    def booster_settings(self, n_classes: int) -> dict[str, Any]:
+        """Translate the arguments into LightGBM's names.
+
+        Parameters
+        ----------
+        n_classes : int
+
+        Returns
+        -------
+        dict of str to JSON value
+            For ``lightgbm.Booster(params=...)`` on rows binned with ``binning_settings``. ``n_estimators`` is
+            not among them.
+
+        Raises
+        ------
+        ValueError
+            If a constructor argument is out of range.
+        """
+        check_parameters(type(self).__name__, self.get_params(deep=False), self._rules)
+        return self.binning_settings() | {
+            "objective": "multiclass",
+            "num_class": n_classes,
+            "learning_rate": self.learning_rate,
+            "num_leaves": self.num_leaves,
+            "min_data_in_leaf": self.min_child_samples,
+            "feature_fraction": self.feature_fraction,
+            "lambda_l2": self.reg_lambda,
+            "seed": self._seed(),
+            "deterministic": True,
+            "force_col_wise": True,
+        }
+
+    def booster_weights(
+        self, codes: NDArray[np.intp], classes: Sequence[object], sample_weight: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return what each training row counts: sample weight times class weight, with a mean of 1.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n_samples,), integer
+            Position of each row's label in `classes`.
+        classes : sequence of length n_classes
+        sample_weight : ndarray of shape (n_samples,), float64
+            Not negative; every class has a positive total.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), float64
+
+        Raises
+        ------
+        ValueError
+            See ``heads.class_weights.row_weights``.
+        """
+        weights = row_weights(
+            codes,
+            classes,
+            class_weight=self.class_weight,
+            sample_weight=sample_weight,
+            class_boost=self.class_boost,
+            effective_beta=self.effective_beta,
+        )
+        scaled: NDArray[np.float64] = weights / weights.mean()
+        return scaled
+
     def _restore_state(self, state: TrainedState) -> None:
         if state.text is None:
             raise ValueError("A LightGBM head needs the booster's text, but the saved state has none.")
@@ -144,15 +224,15 @@ class LightGBMHead(Head):
         import lightgbm
 
         self.projection_ = self._projection(X, weights)
-        row_weights = self._weigh(codes, weights)
         data = lightgbm.Dataset(
             self._columns(X),
             label=codes,
-            weight=row_weights / row_weights.mean(),
-            params=self._dataset_settings(),
+            weight=self.booster_weights(codes, self.classes_.tolist(), weights),
+            params=self.binning_settings(),
             free_raw_data=True,
         )
-        booster = lightgbm.train(self._settings(), data, num_boost_round=self.n_estimators)
+        settings = self.booster_settings(len(self.classes_))
+        booster = lightgbm.train(settings, data, num_boost_round=self.n_estimators)
         # The booster read back from text is what a model file holds, and it lets go of the training data.
         self.booster_ = _booster_from_text(booster.model_to_string())
 
@@ -171,30 +251,6 @@ class LightGBMHead(Head):
     def _columns(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return the columns the trees see."""
         return X if self.projection_ is None else self.projection_.apply(X)
-
-    def _dataset_settings(self) -> dict[str, Any]:
-        """Settings that LightGBM fixes when the data are binned."""
-        return {
-            "max_bin": self.max_bin,
-            "feature_pre_filter": False,
-            "num_threads": self.n_jobs,
-            "verbosity": -1,
-        }
-
-    def _settings(self) -> dict[str, Any]:
-        """Translate the arguments into LightGBM's names."""
-        return self._dataset_settings() | {
-            "objective": "multiclass",
-            "num_class": len(self.classes_),
-            "learning_rate": self.learning_rate,
-            "num_leaves": self.num_leaves,
-            "min_data_in_leaf": self.min_child_samples,
-            "feature_fraction": self.feature_fraction,
-            "lambda_l2": self.reg_lambda,
-            "seed": self._seed(),
-            "deterministic": True,
-            "force_col_wise": True,
-        }
 
 
 def _booster_from_text(text: str) -> Booster:

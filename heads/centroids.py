@@ -26,9 +26,10 @@ class CentroidHead(CosineHead):
 
     Parameters
     ----------
-    class_weight : None, "balanced", "effective" or mapping of label to weight, default "balanced"
-        See ``heads.class_weights.row_weights``. The prior of a class is its share of the weights:
-        ``"balanced"`` is the plain nearest mean, None uses the shares of the training rows.
+    class_weight : None, "balanced", "effective", float in [0, 1] or mapping, default "balanced"
+        A number is a power of the balanced weights; see ``heads.class_weights.row_weights``. The prior of a
+        class is its share of the weights: ``"balanced"`` is the plain nearest mean, None uses
+        the shares of the training rows.
     class_boost : mapping of label to factor, or None
         Multiplied on top of the class weights, such as ``{"neutral": 1.5}``.
     effective_beta : float in [0, 1), default 0.999
@@ -71,7 +72,7 @@ class CentroidHead(CosineHead):
     def __init__(
         self,
         *,
-        class_weight: str | Mapping[object, float] | None = "balanced",
+        class_weight: str | float | Mapping[object, float] | None = "balanced",
         class_boost: Mapping[object, float] | None = None,
         effective_beta: float = EFFECTIVE_BETA,
         blocks: Mapping[str, int] | None = None,

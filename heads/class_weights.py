@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heads.names import unknown_name
 
-ClassWeight = str | Mapping[object, float] | None
-"""None (classes count as they come), ``"balanced"``, ``"effective"``, or a mapping from label to weight."""
+ClassWeight = str | float | Mapping[object, float] | None
+"""None (classes count as they come), ``"balanced"``, a power of it, ``"effective"``, or label to weight."""
 
 EFFECTIVE_BETA = 0.999
 """Default of the overlap parameter of ``"effective"``."""
@@ -35,11 +36,12 @@ def row_weights(
         Position of each row's label in `classes`.
     classes : sequence of length n_classes
         The labels.
-    class_weight : None, "balanced", "effective" or mapping
+    class_weight : None, "balanced", "effective", float in [0, 1] or mapping
         ``"balanced"`` gives every class the same total weight, ``sum(sample_weight) / n_classes``.
         ``"effective"`` weighs a class of n rows by ``(1 - beta) / (1 - beta^n)``, the inverse of its
-        effective number of samples, scaled so that the sum of all weights stays what it was. A label that a
-        mapping leaves out has weight 1.
+        effective number of samples, scaled so that the sum of all weights stays what it was. A number is a
+        power of the balanced weights, scaled in the same way: 0 is None, 1 is ``"balanced"``, 0.5 is
+        half-way. A label that a mapping leaves out has weight 1.
     sample_weight : ndarray of shape (n_samples,), float64
         Not negative; every class has a positive total.
     class_boost : mapping of label to factor, or None
@@ -96,15 +98,25 @@ def _class_weighted(
     elif class_weight == "effective":
         per_class = (1 - effective_beta) / (1 - effective_beta**mass)
         per_class *= mass.sum() / (per_class @ mass)
+    elif _is_power(class_weight):
+        per_class = (mass.mean() / mass) ** class_weight
+        per_class *= mass.sum() / (per_class @ mass)
     elif isinstance(class_weight, Mapping):
         per_class = _from_mapping("class_weight", class_weight, classes)
     else:
         raise ValueError(
-            f"class_weight={class_weight!r} is not understood; allowed are None, 'balanced', 'effective' or "
-            "a mapping from label to weight."
+            f"class_weight={class_weight!r} is not understood; allowed are None, 'balanced', 'effective', a "
+            "power of the balanced weights from 0 to 1, or a mapping from label to weight."
         )
     weights: NDArray[np.float64] = sample_weight * per_class[codes]
     return weights
+
+
+def _is_power(class_weight: object) -> TypeGuard[float]:
+    """Whether this is a number from 0 to 1; True and False are none."""
+    if not isinstance(class_weight, Real) or isinstance(class_weight, bool):
+        return False
+    return 0.0 <= float(class_weight) <= 1.0
 
 
 def _from_mapping(

@@ -49,6 +49,17 @@ class ColumnScale:
         variance = np.zeros(X.shape[1])
         for rows in _slices(len(X)):
             variance += share[rows] @ (X[rows] - mean) ** 2
+        return cls.from_variance(mean, variance)
+
+    @classmethod
+    def from_variance(cls, mean: NDArray[np.float64], variance: NDArray[np.float64]) -> ColumnScale:
+        """Make a scale from statistics that were measured elsewhere.
+
+        Parameters
+        ----------
+        mean, variance : ndarray of shape (n_features,), float64
+            Of the training rows; the variance is that of the population.
+        """
         spread = np.sqrt(variance)
         constant = spread <= np.maximum(_RELATIVE_SPREAD * np.abs(mean), _SMALLEST_SPREAD)
         inverse = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, spread))

@@ -51,7 +51,7 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
     _rules: ClassVar[Mapping[str, Rule]]
 
     blocks: Mapping[str, int] | None
-    class_weight: str | Mapping[object, float] | None
+    class_weight: str | float | Mapping[object, float] | None
     class_boost: Mapping[object, float] | None
     effective_beta: float
     random_state: int | np.random.RandomState | None

@@ -25,8 +25,8 @@ class LogisticHead(Head):
         Inverse strength of the penalty, as in scikit-learn (against the sum of the losses, on standardised
         columns). Embeddings have hundreds of correlated columns, so useful values lie well below
         scikit-learn's default of 1.
-    class_weight : None, "balanced", "effective" or mapping of label to weight, default "balanced"
-        See ``heads.class_weights.row_weights``.
+    class_weight : None, "balanced", "effective", float in [0, 1] or mapping, default "balanced"
+        A number is a power of the balanced weights; see ``heads.class_weights.row_weights``.
     class_boost : mapping of label to factor, or None
         Multiplied on top of the class weights, such as ``{"neutral": 1.5}``.
     effective_beta : float in [0, 1), default 0.999
@@ -67,7 +67,7 @@ class LogisticHead(Head):
         self,
         C: float = 0.01,
         *,
-        class_weight: str | Mapping[object, float] | None = "balanced",
+        class_weight: str | float | Mapping[object, float] | None = "balanced",
         class_boost: Mapping[object, float] | None = None,
         effective_beta: float = EFFECTIVE_BETA,
         max_iter: int = 300,

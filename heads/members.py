@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.columns import ColumnScale, softmax
+from heads.columns import ColumnScale, LinearMap, softmax
 
 if TYPE_CHECKING:
     from heads.layers import NetworkShape
@@ -26,8 +26,11 @@ class Member:
 
     Attributes
     ----------
-    scale : ColumnScale
-        Column means and spreads of the rows that were learnt from.
+    scale : ColumnScale or LinearMap
+        From rows as they come to the columns that the network sees.
+    block_widths : tuple of int, or None
+        How many of those columns each block has; None in a model file of before 0.2, where the blocks are as
+        they come.
     weights : dict of str to ndarray
         Network parameters and buffers by name.
     history : list of dict
@@ -37,7 +40,8 @@ class Member:
         0 in a model that was read from disk.
     """
 
-    scale: ColumnScale
+    scale: ColumnScale | LinearMap
+    block_widths: tuple[int, ...] | None
     weights: Mapping[str, NDArray[Any]]
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     fusion_weights: NDArray[np.float32] | None = None
@@ -51,6 +55,10 @@ class Member:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything that ``from_arrays`` needs."""
         network = {f"{_NETWORK}{name}": value for name, value in self.weights.items()}
+        if self.block_widths is not None:
+            network["block_widths"] = np.array(self.block_widths, dtype=np.int64)
+        if isinstance(self.scale, LinearMap):
+            return network | {"projection": self.scale.matrix, "projection_bias": self.scale.bias}
         return network | {"mean": self.scale.mean, "inverse": self.scale.inverse}
 
     @classmethod
@@ -59,7 +67,10 @@ class Member:
         weights = {
             name.removeprefix(_NETWORK): value for name, value in arrays.items() if name.startswith(_NETWORK)
         }
-        return cls(ColumnScale(arrays["mean"], arrays["inverse"]), weights)
+        widths = tuple(int(width) for width in arrays["block_widths"]) if "block_widths" in arrays else None
+        if "projection" in arrays:
+            return cls(LinearMap(arrays["projection"], arrays["projection_bias"]), widths, weights)
+        return cls(ColumnScale(arrays["mean"], arrays["inverse"]), widths, weights)
 
     def probabilities(self, X: NDArray[Any], fusion: str, shape: NetworkShape) -> NDArray[np.float64]:
         """Return class probabilities of raw rows, computed in float64.
@@ -117,6 +128,8 @@ class Member:
 
         from heads.networks import build_network
 
+        if self.block_widths is not None:
+            shape = replace(shape, block_widths=self.block_widths)
         network = build_network(fusion, shape, seed=0, device=torch.device("cpu"))
         network.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
         return network.double().eval()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from heads.columns import ColumnScale
+from heads.blocks import block_slices
+from heads.columns import ColumnScale, LinearMap
 from heads.estimator import TrainedState
 from heads.members import Member, join_members, split_members
 from heads.mlp_settings import MLPSettings
@@ -57,9 +59,9 @@ class MLPHead(MLPSettings):
     logit_adjustment : float, default 0.0
         ``tau`` of logit adjustment; 1 aims at the balanced error. It does what class weights do, so give
         ``class_weight=None`` with it.
-    class_weight : None, "balanced", "effective" or mapping of label to weight, default "balanced"
-        Applied after resampling, as in a pipeline: on balanced rows ``"balanced"`` changes nothing. See
-        ``heads.class_weights.row_weights``.
+    class_weight : None, "balanced", "effective", float in [0, 1] or mapping, default "balanced"
+        Applied after resampling, as in a pipeline: on balanced rows ``"balanced"`` changes nothing. A
+        number is a power of the balanced weights; see ``heads.class_weights.row_weights``.
     class_boost : mapping of label to factor, or None
         Multiplied on top of the class weights, such as ``{"neutral": 1.5}``.
     effective_beta : float in [0, 1), default 0.999
@@ -93,6 +95,11 @@ class MLPHead(MLPSettings):
         Whether the input of a hidden layer, and of attention, is added to its output.
     input_norm : bool, default False
         Whether each block of a (standardised) row is layer-normalised first.
+    pca : int or None, default None
+        Principal directions of each block that the network sees, at most (capped by the rows and the width);
+        None keeps the columns as they are. Fewer columns train in less time.
+    whiten : bool, default False
+        Whether each principal column is scaled to a variance of 1, instead of each block as a whole.
     n_members : int, default 1
         Networks whose probabilities are averaged. Each has its own seed, and with it its own inner split,
         first weights and order of rows: the head is the mean of as many heads.
@@ -109,8 +116,9 @@ class MLPHead(MLPSettings):
         The trained networks. The attributes below are those of the first.
     weights_ : dict of str to ndarray, float32
         Network parameters by name.
-    scale_ : ColumnScale
-        Column means and spreads of the rows that were learnt from.
+    scale_ : ColumnScale or LinearMap
+        From rows as they come to the columns that the network sees, measured on the rows that were learnt
+        from: a LinearMap with `pca`.
     n_epochs_ : int
         Epochs that were run.
     best_epoch_ : int
@@ -139,8 +147,8 @@ class MLPHead(MLPSettings):
         return self.members_[0].weights
 
     @property
-    def scale_(self) -> ColumnScale:
-        """Column means and spreads of the rows that were learnt from."""
+    def scale_(self) -> ColumnScale | LinearMap:
+        """From rows as they come to the columns that the network sees."""
         return self.members_[0].scale
 
     @property
@@ -245,15 +253,22 @@ class MLPHead(MLPSettings):
         data = self._prepare(X, codes, weights, origins, device=device, seed=seed)
         self._check_batches(len(data.learnt_from.X))
         trained = train(
-            build_network(self.fusion, self._shape(), seed=seed, device=device),
+            build_network(
+                self.fusion, replace(self._shape(), block_widths=data.block_widths), seed=seed, device=device
+            ),
             data.learnt_from,
             data.stopped_on,
-            self._plan(),
+            replace(self._plan(), block_widths=data.block_widths),
             self._loss(data.priors, device),
             seed=seed,
         )
         return Member(
-            data.scale, trained.weights, trained.history, trained.fusion_weights, trained.best_epoch
+            data.scale,
+            data.block_widths,
+            trained.weights,
+            trained.history,
+            trained.fusion_weights,
+            trained.best_epoch,
         )
 
     def _prepare(
@@ -272,6 +287,9 @@ class MLPHead(MLPSettings):
             codes,
             weights,
             origins,
+            slices=list(block_slices(self.blocks, self.n_features_in_).values()),
+            pca=self.pca,
+            whiten=self.whiten,
             validation_fraction=self.validation_fraction,
             resampler=self.resampler,
             weigh=self._weigh,

@@ -57,6 +57,8 @@ class MLPSettings(Head):
         "taper": flag(),
         "residual": flag(),
         "input_norm": flag(),
+        "pca": whole(1, or_none=True),
+        "whiten": flag(),
         "n_members": whole(1),
     }
 
@@ -80,7 +82,7 @@ class MLPSettings(Head):
         focal_gamma: float = 2.0,
         label_smoothing: float = 0.05,
         logit_adjustment: float = 0.0,
-        class_weight: str | Mapping[object, float] | None = "balanced",
+        class_weight: str | float | Mapping[object, float] | None = "balanced",
         class_boost: Mapping[object, float] | None = None,
         effective_beta: float = EFFECTIVE_BETA,
         resampler: str = "none",
@@ -95,6 +97,8 @@ class MLPSettings(Head):
         taper: bool = False,
         residual: bool = False,
         input_norm: bool = False,
+        pca: int | None = None,
+        whiten: bool = False,
         n_members: int = 1,
         blocks: Mapping[str, int] | None = None,
         device: str = "cpu",
@@ -132,6 +136,8 @@ class MLPSettings(Head):
         self.taper = taper
         self.residual = residual
         self.input_norm = input_norm
+        self.pca = pca
+        self.whiten = whiten
         self.n_members = n_members
         self.blocks = blocks
         self.device = device

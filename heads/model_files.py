@@ -22,6 +22,7 @@ from heads.durable_files import write_durably
 from heads.estimator import Head, TrainedState
 from heads.names import HEADS
 from heads.presets import head_class
+from heads.tree_text import checked_tree_text
 
 FORMAT = "embedonce-model"
 FORMAT_VERSION = 1
@@ -173,7 +174,7 @@ def load_model(folder: Path) -> LoadedModel:
     Notes
     -----
     Every file is hashed before it is parsed, and nothing in it is executed. The hashes guard against damage
-    and mix-ups; they are no signature, so a model from a stranger is still parsed by LightGBM's own reader.
+    and mix-ups; they are no signature, so the text of trees is checked before LightGBM's own reader sees it.
     """
     folder = Path(folder)
     card = _read_card(folder)
@@ -197,7 +198,7 @@ def _assemble(card: Mapping[str, Any], contents: Mapping[str, bytes]) -> LoadedM
     head = head_class(card["head"])(**card["parameters"])
     state = TrainedState(
         {name.removeprefix("head."): value for name, value in arrays.items() if name.startswith("head.")},
-        text=contents[_BOOSTER].decode() if _BOOSTER in contents else None,
+        text=_tree_text(card, contents[_BOOSTER], arrays) if _BOOSTER in contents else None,
     )
     head.restore(state, classes=np.asarray(card["labels"]), n_features=card["n_features"])
     return LoadedModel(
@@ -210,6 +211,13 @@ def _assemble(card: Mapping[str, Any], contents: Mapping[str, bytes]) -> LoadedM
         _imputer=imputer,
         _estimator=head,
     )
+
+
+def _tree_text(card: Mapping[str, Any], data: bytes, arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return a booster's text after its check, for the columns that its projection makes."""
+    projection = arrays.get("head.projection")
+    n_columns = card["n_features"] if projection is None else projection.shape[1]
+    return checked_tree_text(data.decode(), n_columns=n_columns, n_classes=len(card["labels"]))
 
 
 def _steps(pipeline: Pipeline) -> tuple[BlockImputer, Head]:

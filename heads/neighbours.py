@@ -31,8 +31,9 @@ class NeighboursHead(CosineHead):
     smoothing : float, default 1.0
         Votes that the classes get in proportion to their weights, against `n_neighbors` votes of the
         neighbours. It keeps probabilities away from 0; 0 is the plain method.
-    class_weight : None, "balanced", "effective" or mapping of label to weight, default "balanced"
-        See ``heads.class_weights.row_weights``; multiplies the vote of a row.
+    class_weight : None, "balanced", "effective", float in [0, 1] or mapping, default "balanced"
+        A number is a power of the balanced weights; see ``heads.class_weights.row_weights``. Multiplies
+        the vote of a row.
     class_boost : mapping of label to factor, or None
         Multiplied on top of the class weights, such as ``{"neutral": 1.5}``.
     effective_beta : float in [0, 1), default 0.999
@@ -87,7 +88,7 @@ class NeighboursHead(CosineHead):
         temperature: float | None = 0.07,
         *,
         smoothing: float = 1.0,
-        class_weight: str | Mapping[object, float] | None = "balanced",
+        class_weight: str | float | Mapping[object, float] | None = "balanced",
         class_boost: Mapping[object, float] | None = None,
         effective_beta: float = EFFECTIVE_BETA,
         blocks: Mapping[str, int] | None = None,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from heads.estimator import Head
+    from heads.parameter_rules import Rule
 
 # Arguments that make_pipeline has itself, so that they cannot differ between the steps.
 _PIPELINE_ARGUMENTS = ("blocks", "random_state", "resampler")
@@ -46,6 +47,27 @@ def default_parameters(head: str) -> dict[str, object]:
         raise ValueError(f"Nothing was made: {unknown_name('head', head, HEADS)}.")
     left_out = (*_PIPELINE_ARGUMENTS, *_MACHINE_ARGUMENTS)
     return {name: value for name, value in _constructor_defaults(head).items() if name not in left_out}
+
+
+def parameter_rules(head: str) -> Mapping[str, Rule]:
+    """Return what values the parameters of a head may have.
+
+    Parameters
+    ----------
+    head : str
+        One of ``heads.HEADS``.
+
+    Returns
+    -------
+    mapping of str to rule
+        A rule takes a value, and returns None when the head takes it, else what is allowed instead.
+
+    Raises
+    ------
+    ValueError
+        If the head is unknown.
+    """
+    return head_class(head)._rules
 
 
 def make_pipeline(

@@ -1,4 +1,4 @@
-"""PCA per block, so that trees see few columns and every block keeps its own."""
+"""PCA per block, so that heads see few columns and every block keeps its own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
+from scipy.linalg import block_diag, eigh
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from heads.columns import ColumnScale, LinearMap
+
+_ROUNDING = 1e-6  # of the largest square: directions below it are noise
 
 
 def block_directions(X: NDArray[Any], slices: Iterable[slice], n_directions: int) -> NDArray[np.float64]:
@@ -34,38 +38,118 @@ def block_directions(X: NDArray[Any], slices: Iterable[slice], n_directions: int
     Exact, from the smaller of the two Gram matrices: one wide product and one symmetric eigenproblem, which
     at these sizes takes as long as a randomised solver with enough passes, and has no seed.
     """
-    parts = [_directions(X[:, columns], n_directions) for columns in slices]
-    out = np.zeros((X.shape[1], sum(part.shape[1] for part in parts)))
-    row = column = 0
-    for part in parts:
-        out[row : row + part.shape[0], column : column + part.shape[1]] = part
-        row, column = row + part.shape[0], column + part.shape[1]
-    return out
+    joined: NDArray[np.float64] = block_diag(
+        *(_principal(X[:, columns], n_directions)[0] for columns in slices)
+    )
+    return joined
 
 
-def _directions(X: NDArray[Any], n_directions: int) -> NDArray[np.float64]:
-    """Return up to `n_directions` leading directions of one block, shape (width, directions)."""
-    n, d = X.shape
-    wanted = min(n_directions, n, d)
-    wide = d > n
-    gram = (X @ X.T if wide else X.T @ X).astype(np.float64)
+def reduced_map(
+    scale: ColumnScale,
+    X: NDArray[Any],
+    slices: Iterable[slice],
+    pca: int,
+    *,
+    whiten: bool = False,
+) -> tuple[LinearMap, tuple[int, ...]]:
+    """Return the map from rows as they come to the principal columns of each block, evened out.
+
+    Parameters
+    ----------
+    scale : ColumnScale
+        Of the training rows.
+    X : ndarray of shape (n_samples, n_features), float32 or float64
+        Training rows, before standardising.
+    slices : iterable of slice
+        Columns of each block.
+    pca : int
+        Wanted directions per block, as for `block_directions`.
+    whiten : bool
+        Whether every column gets a variance of 1 in the training rows. Otherwise each block is divided by one
+        factor, the root of the mean variance of its columns, so that their ratios stay what they are.
+
+    Returns
+    -------
+    LinearMap
+        To columns in block order, largest variance first.
+    tuple of int
+        Columns of each block after the map: a block of low rank has fewer than `pca`.
+    """
+    Z = scale.apply(X)
+    parts = []
+    for columns in slices:
+        directions, squares = _principal(Z[:, columns], pca)
+        parts.append(directions / column_spreads(squares / len(Z), whiten=whiten))
+    matrix: NDArray[np.float64] = block_diag(*parts)
+    return scale.fold(matrix, np.zeros(matrix.shape[1])), tuple(part.shape[1] for part in parts)
+
+
+def column_spreads(variances: NDArray[np.float64], *, whiten: bool) -> NDArray[np.float64]:
+    """Return what the principal columns of one block are divided by.
+
+    Parameters
+    ----------
+    variances : ndarray of shape (n_directions,), float64
+        Of the columns in the training rows; not negative.
+    whiten : bool
+        As for `reduced_map`.
+
+    Returns
+    -------
+    ndarray of shape (n_directions,), float64
+        1 for a block without any variance.
+    """
+    squares = variances if whiten else np.full_like(variances, variances.mean())
+    return np.sqrt(np.where(squares > 0, squares, 1.0))
+
+
+def leading_directions(
+    gram: NDArray[np.float64], n_directions: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the leading eigenvectors of a Gram matrix and their eigenvalues, largest first.
+
+    Parameters
+    ----------
+    gram : ndarray of shape (size, size), float64
+        Symmetric; overwritten.
+    n_directions : int
+        Between 1 and size. Directions at the level of rounding are left out, but one is always kept.
+
+    Returns
+    -------
+    (directions, squares) : ndarrays of shape (size, kept) and (kept,), float64
+        The entry of largest size in each direction is positive; no square is negative.
+    """
     size = len(gram)
     with threadpool_limits(limits=1, user_api="blas"):  # more threads take longer at these sizes
         values, vectors = eigh(
             gram,
-            subset_by_index=(size - wanted, size - 1),
+            subset_by_index=(size - n_directions, size - 1),
             driver="evr",
             overwrite_a=True,
             check_finite=False,
         )
-    # Directions at the level of rounding are noise; one is kept, so that there is always a column.
-    kept = np.flatnonzero(values[::-1] > values[-1] * 1e-6)
+    kept = np.flatnonzero(values[::-1] > values[-1] * _ROUNDING)
     kept = kept if len(kept) else np.array([0])
-    vectors = vectors[:, ::-1][:, kept]
+    return _with_signs(vectors[:, ::-1][:, kept]), np.maximum(values[::-1][kept], 0.0)
+
+
+def _principal(X: NDArray[Any], n_directions: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return up to `n_directions` leading directions of one block, and the sum of squares along each."""
+    n, d = X.shape
+    wide = d > n
+    gram = (X @ X.T if wide else X.T @ X).astype(np.float64)
+    vectors, squares = leading_directions(gram, min(n_directions, n, d))
     if wide:
         vectors = X.T.astype(np.float64) @ vectors
         vectors /= np.maximum(np.linalg.norm(vectors, axis=0), np.finfo(np.float64).tiny)
+        vectors = _with_signs(vectors)
+    return vectors, squares
+
+
+def _with_signs(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Make the entry of largest size in each column positive."""
     largest = np.abs(vectors).argmax(axis=0)
     signs = np.where(vectors[largest, np.arange(vectors.shape[1])] < 0, -1.0, 1.0)
-    directions: NDArray[np.float64] = vectors * signs
-    return directions
+    signed: NDArray[np.float64] = vectors * signs
+    return signed

@@ -27,8 +27,8 @@ class RidgeHead(Head):
     alpha : float, default 300.0
         Strength of the penalty, as in scikit-learn (against the sum of the squared errors, on standardised
         columns).
-    class_weight : None, "balanced", "effective" or mapping of label to weight, default "balanced"
-        See ``heads.class_weights.row_weights``.
+    class_weight : None, "balanced", "effective", float in [0, 1] or mapping, default "balanced"
+        A number is a power of the balanced weights; see ``heads.class_weights.row_weights``.
     class_boost : mapping of label to factor, or None
         Multiplied on top of the class weights, such as ``{"neutral": 1.5}``.
     effective_beta : float in [0, 1), default 0.999
@@ -78,7 +78,7 @@ class RidgeHead(Head):
         self,
         alpha: float = 300.0,
         *,
-        class_weight: str | Mapping[object, float] | None = "balanced",
+        class_weight: str | float | Mapping[object, float] | None = "balanced",
         class_boost: Mapping[object, float] | None = None,
         effective_beta: float = EFFECTIVE_BETA,
         blocks: Mapping[str, int] | None = None,

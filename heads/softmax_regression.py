@@ -73,7 +73,7 @@ def fit_softmax(
     D. Böhning, "Multinomial logistic regression algorithm", Ann. Inst. Statist. Math. 44 (1992), for the
     bound on the curvature that this preconditioner follows.
     """
-    basis = _row_space(X) if len(X) < X.shape[1] else None
+    basis = row_space(X) if len(X) < X.shape[1] else None
     rows = X if basis is None else X @ basis
     objective = _Objective(rows, codes, weights=weights, n_classes=n_classes, C=C)
 
@@ -104,7 +104,7 @@ def fit_softmax(
     return SoftmaxFit(whole, bias, max(int(result.nit), 1))
 
 
-def _row_space(X: NDArray[Any]) -> NDArray[Any]:
+def row_space(X: NDArray[Any]) -> NDArray[Any]:
     """Return an orthonormal basis of the rows of `X`, shape (n_features, rank), in the dtype of `X`.
 
     The penalised minimum is a combination of the rows, so with fewer rows than columns the search in this

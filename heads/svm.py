@@ -29,8 +29,8 @@ class LinearSVMHead(Head):
     C : float, default 0.001
         Inverse strength of the L2 penalty, as in scikit-learn's LinearSVC (against the sum of the losses, on
         standardised columns). The intercept is not penalised.
-    class_weight : None, "balanced", "effective" or mapping of label to weight, default "balanced"
-        See ``heads.class_weights.row_weights``.
+    class_weight : None, "balanced", "effective", float in [0, 1] or mapping, default "balanced"
+        A number is a power of the balanced weights; see ``heads.class_weights.row_weights``.
     class_boost : mapping of label to factor, or None
         Multiplied on top of the class weights, such as ``{"neutral": 1.5}``.
     effective_beta : float in [0, 1), default 0.999
@@ -87,7 +87,7 @@ class LinearSVMHead(Head):
         self,
         C: float = 0.001,
         *,
-        class_weight: str | Mapping[object, float] | None = "balanced",
+        class_weight: str | float | Mapping[object, float] | None = "balanced",
         class_boost: Mapping[object, float] | None = None,
         effective_beta: float = EFFECTIVE_BETA,
         max_iter: int = 1000,

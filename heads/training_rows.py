@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.columns import ColumnScale
+from heads.columns import ColumnScale, LinearMap
 from heads.early_stopping import matched_weights
+from heads.projection import reduced_map
 from heads.resampling import make_resampler
 from heads.view_rows import inner_split_of
 
@@ -29,8 +30,11 @@ class TrainingRows:
 
     Attributes
     ----------
-    scale : ColumnScale
-        Of the rows that are learnt from.
+    scale : ColumnScale or LinearMap
+        From rows as they come to the columns that the network sees, measured on the rows that are learnt
+        from.
+    block_widths : tuple of int
+        Columns of each block that the network sees.
     learnt_from : WeightedRows
     stopped_on : WeightedRows or None
         Original rows that take no part in anything else.
@@ -38,7 +42,8 @@ class TrainingRows:
         Shares of the classes among the rows that are learnt from, after resampling, before class weights.
     """
 
-    scale: ColumnScale
+    scale: ColumnScale | LinearMap
+    block_widths: tuple[int, ...]
     learnt_from: WeightedRows
     stopped_on: WeightedRows | None
     priors: NDArray[np.float64]
@@ -50,6 +55,9 @@ def prepare_rows(
     weights: NDArray[np.float64],
     origins: NDArray[np.intp] | None = None,
     *,
+    slices: Sequence[slice],
+    pca: int | None,
+    whiten: bool,
     validation_fraction: float,
     resampler: str,
     weigh: Weigh,
@@ -68,6 +76,12 @@ def prepare_rows(
     origins : ndarray of shape (n_samples,), integer, or None
         For each row the row that it is an augmented view of (itself when it is none); None means no views.
         A held-out row is clean, and its views are not learnt from.
+    slices : sequence of slice
+        Columns of each block.
+    pca : int or None
+        Principal directions per block; None keeps the standardised columns.
+    whiten : bool
+        See ``heads.projection.reduced_map``.
     validation_fraction : float in [0, 1)
     resampler : str
         One of ``heads.RESAMPLERS``.
@@ -84,7 +98,7 @@ def prepare_rows(
 
     split = inner_split_of(codes, origins, validation_fraction, np.random.RandomState(seed))
     kept, held_out = (np.arange(len(X)), None) if split is None else split
-    scale = ColumnScale.of(X[kept], weights[kept])
+    scale, widths = _columns(X[kept], weights[kept], slices, pca, whiten=whiten)
     rows, row_codes, row_weights = scale.apply(X[kept]), codes[kept], weights[kept]
     sampler = make_resampler(resampler, random_state=seed)
     if sampler is not None:
@@ -97,5 +111,15 @@ def prepare_rows(
         matched = matched_weights(row_codes, row_weights, codes[held_out], weights[held_out])
         stopped_on = WeightedRows.on(device, scale.apply(X[held_out]), codes[held_out], matched)
     return TrainingRows(
-        scale, WeightedRows.on(device, rows, row_codes, row_weights), stopped_on, mass / mass.sum()
+        scale, widths, WeightedRows.on(device, rows, row_codes, row_weights), stopped_on, mass / mass.sum()
     )
+
+
+def _columns(
+    X: NDArray[Any], weights: NDArray[np.float64], slices: Sequence[slice], pca: int | None, *, whiten: bool
+) -> tuple[ColumnScale | LinearMap, tuple[int, ...]]:
+    """Return the map to the columns that the network sees, and how many there are of each block."""
+    scale = ColumnScale.of(X, weights)
+    if pca is None:
+        return scale, tuple(columns.stop - columns.start for columns in slices)
+    return reduced_map(scale, X, slices, pca, whiten=whiten)

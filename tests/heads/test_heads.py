@@ -153,7 +153,7 @@ def test_head_zero_weight_equals_absence(name, hard):
 
 @pytest.mark.parametrize("name", heads.HEADS)
 def test_head_class_weight_moves_predictions(name, hard):
-    """A heavier class is predicted more often, and "balanced" is about the weights of the whole set."""
+    """A heavier class is predicted more often, "balanced" is of the whole set, and a power lies between."""
     X, y = hard
     plain = _head(name).set_params(class_weight=None).fit(X, y)
     heavy = _head(name).set_params(class_weight={1: 30.0}).fit(X, y)
@@ -164,6 +164,8 @@ def test_head_class_weight_moves_predictions(name, hard):
     np.testing.assert_allclose(
         balanced.fit(X, y).predict_proba(X), by_hand.fit(X, y).predict_proba(X), atol=0.03
     )
+    half_way = _head(name).set_params(class_weight=0.5).fit(X, y).predict_proba(X).mean(axis=0)[1]
+    assert plain.predict_proba(X).mean(axis=0)[1] < half_way < balanced.predict_proba(X).mean(axis=0)[1]
 
 
 @pytest.mark.parametrize("name", heads.HEADS)
@@ -219,7 +221,7 @@ def test_head_refuses_faulty_input(name, hard):
             heads.MLPHead(hidden=[64, 0], clip_norm=0, taper="yes", schedule="one_cycle", stop_metric="f1"),
             r"5 wrong.*hidden=\[64, 0\] \(allowed: a whole number of at least 1, or a list of.*"
             r"'f1' \(allowed: 'loss', 'macro_f1', 'weighted_f1', 'accuracy'\); schedule='one_cycle' .*"
-            r"mean 'one-cycle'\?\); clip_norm=0 .*or None.*taper='yes' \(allowed: True or False",
+            r"mean 'one-cycle'\); clip_norm=0 .*or None.*taper='yes' \(allowed: True or False",
         ),
         (heads.LogisticHead(C=0, max_iter=2.5), r"2 wrong parameter.*C=0 .*\(0, inf\).*max_iter=2.5"),
         (heads.LightGBMHead(feature_fraction=1.5, pca=0), r"2 wrong.*\(0, 1\].*at least 1 or None"),

@@ -111,7 +111,29 @@ def test_effective_weights_become_balanced():
     assert_allclose(found, _per_class(class_weight="balanced"), rtol=1e-5)
 
 
-@pytest.mark.parametrize("class_weight", [None, "balanced", {"neutral": 3.0}])
+@pytest.mark.parametrize("power", [0.25, 0.5, np.float64(0.8)])
+def test_class_weight_power_equals_its_formula(power):
+    """A number raises the balanced weights to that power, scaled to a mean of 1 over the rows."""
+    raw = _per_class(class_weight="balanced") ** power
+    found = _per_class(class_weight=power)
+    assert_allclose(found, raw * 400 / np.sum(raw * COUNTS))
+    assert_allclose(found / found[0], raw / raw[0])
+
+
+def test_class_weight_power_ends_are_none_and_balanced():
+    """Power 0 is no weighting and power 1 is ``"balanced"``."""
+    assert_array_equal(_per_class(class_weight=0), _per_class(class_weight=None))
+    assert_allclose(_per_class(class_weight=1.0), _per_class(class_weight="balanced"), rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.5, np.nan, True])
+def test_class_weight_power_out_of_range_is_refused(wrong):
+    """A power outside 0 to 1, NaN and True are refused with what is allowed."""
+    with pytest.raises(ValueError, match=r"class_weight=.* a power of the balanced weights from 0 to 1"):
+        _per_class(class_weight=wrong)
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", 0.5, {"neutral": 3.0}])
 def test_class_boost_multiplies(class_weight):
     """A boost multiplies the weight of its class and leaves the others."""
     plain = _per_class(class_weight=class_weight)

@@ -1,0 +1,278 @@
+"""Many networks of one shape that learn from the same rows, trained as one computation.
+
+A step of a small network is mostly overhead: dozens of kernels, each on too few numbers. Networks that differ
+only in learning rate, weight decay, dropout, label smoothing, focal loss, logit adjustment and row weights
+are stacked, so that each kernel serves all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.utils.dlpack import from_dlpack
+
+from heads.layers import Dropout, NetworkShape
+from heads.networks import Network, build_network
+
+_ROWS_AT_ONCE = 4096  # of all networks together, in predictions
+
+
+@dataclass(frozen=True)
+class StackMember:
+    """What may differ between the networks of a stack.
+
+    Attributes
+    ----------
+    learning_rate, weight_decay : float
+        Of AdamW.
+    dropout : float in [0, 1)
+    label_smoothing : float in [0, 1)
+    focal_gamma : float
+        0 is cross-entropy.
+    logit_offsets : ndarray of shape (n_classes,), float32, or None
+        Added to the logits in training (logit adjustment).
+    weights : ndarray of shape (n_rows,), float32, mean 1
+        Of the rows.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    dropout: float
+    label_smoothing: float
+    focal_gamma: float
+    logit_offsets: NDArray[np.float32] | None
+    weights: NDArray[np.float32]
+
+
+class NetworkStack:
+    """Networks of one shape with the same first weights, order of rows and dropout draws.
+
+    Parameters
+    ----------
+    fusion : str
+        One of ``heads.names.FUSIONS``.
+    shape : NetworkShape
+        Its ``dropout`` plays no part; ``norm="batch"`` cannot be stacked.
+    X : ndarray of shape (n_rows, n_features), float32
+        Rows to learn from, standardised.
+    codes : ndarray of shape (n_rows,), integer
+    members : sequence of StackMember
+    batch_size : int
+    seed : int
+        Of first weights, dropout and the order of the rows.
+
+    Notes
+    -----
+    A member is the network that ``heads.training.train`` makes with ``validation_fraction=0``, a constant
+    learning rate and the same seed, to the rounding of float32: its first weights, its order of rows and its
+    dropout masks come from the same draws. Members share those draws, so they differ by merit and not by
+    luck. Everything runs on the calling thread's share of torch threads and is exactly repeatable with one.
+
+    References
+    ----------
+    D. Holzmüller et al., "Better by default: strong pre-tuned MLPs and boosted trees on tabular data",
+    NeurIPS 2024 (pytabkit stacks folds and ensemble members, which share their hyper-parameters).
+    """
+
+    def __init__(
+        self,
+        fusion: str,
+        shape: NetworkShape,
+        X: NDArray[np.float32],
+        codes: NDArray[np.int64],
+        members: Sequence[StackMember],
+        *,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        if shape.norm == "batch":
+            raise ValueError(
+                "Networks with norm='batch' cannot be stacked. Use norm='layer', or train them one by one."
+            )
+        self._rows = from_dlpack(X)  # unlike from_numpy, this takes read-only arrays
+        self._codes = from_dlpack(codes)
+        self._n_batches = math.ceil(len(X) / batch_size)
+        self._order = torch.Generator().manual_seed(seed)
+        self._network = _Stackable(build_network(fusion, shape, seed=seed, device=torch.device("cpu")))
+        self._members = list(members)
+        self._parameters = {
+            name: part.detach().expand(len(members), *part.shape).clone().requires_grad_()
+            for name, part in self._network.named_parameters()
+        }
+        self._optimiser = torch.optim.AdamW(
+            [self._group(number, member) for number, member in enumerate(members)], fused=True
+        )
+        self._gather()
+        self.n_epochs = 0
+
+    def __len__(self) -> int:
+        """Return how many networks there are."""
+        return len(self._members)
+
+    def run_epochs(self, n_epochs: int) -> None:
+        """Train all networks for some epochs more."""
+        self._network.train()
+        for _ in range(n_epochs):
+            order = torch.randperm(len(self._rows), generator=self._order)
+            for batch in order.tensor_split(self._n_batches):
+                self._step(batch)
+        self.n_epochs += n_epochs
+
+    def probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return class probabilities.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_features), float32
+
+        Returns
+        -------
+        ndarray of shape (n_members, n, n_classes), float32
+            NaN for a network whose weights are no longer finite.
+        """
+        self._network.eval()
+        forward = vmap(self._logits, in_dims=(0, 0, None))
+        chunk = max(1, _ROWS_AT_ONCE // len(self))
+        with torch.no_grad():
+            parts = [
+                forward(self._parameters, self._kept, from_dlpack(X[start : start + chunk]))
+                for start in range(0, len(X), chunk)
+            ]
+            found: NDArray[np.float32] = torch.cat(parts, dim=1).softmax(dim=2).numpy()
+        return found
+
+    def keep(self, members: Sequence[int]) -> None:
+        """Go on with some networks only.
+
+        Parameters
+        ----------
+        members : sequence of int
+            Places in the stack, ascending. Their new places are 0, 1, ...
+        """
+        if len(members) == len(self):
+            return
+        chosen = torch.as_tensor(list(members))
+        states = [
+            [self._optimiser.state[part] for part in self._optimiser.param_groups[i]["params"]]
+            for i in members
+        ]
+        self._members = [self._members[i] for i in members]
+        self._parameters = {
+            name: part.detach().index_select(0, chosen).requires_grad_()
+            for name, part in self._parameters.items()
+        }
+        self._optimiser = torch.optim.AdamW(
+            [self._group(number, member) for number, member in enumerate(self._members)], fused=True
+        )
+        for group, kept in zip(self._optimiser.param_groups, states, strict=True):
+            for part, state in zip(group["params"], kept, strict=True):
+                self._optimiser.state[part] = state
+        self._gather()
+
+    def _group(self, number: int, member: StackMember) -> dict[str, object]:
+        """Return the optimiser's group of one network; its parameters share memory with the stack."""
+        return {
+            "params": [part.detach()[number] for part in self._parameters.values()],
+            "lr": member.learning_rate,
+            "weight_decay": member.weight_decay,
+        }
+
+    def _gather(self) -> None:
+        """Put what differs between the members side by side."""
+        members = self._members
+        kept = torch.tensor([1 - member.dropout for member in members], dtype=torch.float64)
+        self._kept = {name: kept for name, _ in self._network.named_buffers()}
+        self._smoothing = torch.tensor([[member.label_smoothing] for member in members])
+        self._gamma = torch.tensor([[member.focal_gamma] for member in members])
+        self._weights = torch.from_numpy(np.stack([member.weights for member in members]))
+        offsets = [member.logit_offsets for member in members]
+        self._offsets = None
+        if any(offset is not None for offset in offsets):
+            width = next(len(offset) for offset in offsets if offset is not None)
+            table = [np.zeros(width, np.float32) if offset is None else offset for offset in offsets]
+            self._offsets = torch.from_numpy(np.stack(table))
+
+    def _step(self, batch: Tensor) -> None:
+        """Take one step of every network on the rows with the given numbers."""
+        forward = vmap(self._logits, in_dims=(0, 0, None), randomness="same")
+        logits = forward(self._parameters, self._kept, self._rows.index_select(0, batch))
+        losses = self._row_losses(logits, self._codes[batch]) * self._weights[:, batch]
+        # Networks do not share a parameter: the gradient of the sum holds the gradient of each.
+        found = torch.autograd.grad(losses.mean(dim=1).sum(), list(self._parameters.values()))
+        # The fused optimiser reads memory in order; a gradient may come transposed.
+        gradients = [gradient.contiguous() for gradient in found]
+        for number, group in enumerate(self._optimiser.param_groups):
+            for part, gradient in zip(group["params"], gradients, strict=True):
+                part.grad = gradient[number]
+        self._optimiser.step()
+
+    def _logits(self, parameters: dict[str, Tensor], kept: dict[str, Tensor], rows: Tensor) -> Tensor:
+        return cast("Tensor", functional_call(self._network, {**parameters, **kept}, (rows,)))
+
+    def _row_losses(self, logits: Tensor, codes: Tensor) -> Tensor:
+        """Return the loss of each row in each network, as ``heads.losses.RowLoss`` does.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n_members, n, n_classes), or (n_members, n_blocks, n, n_classes)
+        codes : Tensor of shape (n,)
+
+        Returns
+        -------
+        Tensor of shape (n_members, n)
+        """
+        if logits.dim() == 4:  # late fusion: a loss for each block's network
+            blocks = [self._row_losses(part, codes) for part in logits.unbind(dim=1)]
+            return torch.stack(blocks).mean(dim=0)
+        if self._offsets is not None:
+            logits = logits + self._offsets[:, None, :]
+        log_shares = logits.log_softmax(dim=2)
+        own = log_shares.gather(2, codes.expand(len(logits), -1)[:, :, None])[:, :, 0]
+        losses = -(1 - self._smoothing) * own - self._smoothing * log_shares.mean(dim=2)
+        if not self._gamma.any():
+            return losses
+        # 1 - p without cancellation: p near 1 would round the whole factor to 0.
+        others = log_shares.scatter(2, codes.expand(len(logits), -1)[:, :, None], -torch.inf).logsumexp(dim=2)
+        return losses * torch.exp(self._gamma * others)
+
+
+class _Stackable(nn.Module):
+    """A network whose forward gives what is needed in training and in predictions."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        for module in list(network.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, Dropout):
+                    setattr(module, name, _SharedDropout(child.noise))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return logits; in training those that the loss is taken of."""
+        return self.network.training_logits(rows) if self.training else self.network(rows)
+
+
+class _SharedDropout(nn.Module):
+    """Dropout whose share of kept units is a buffer, so that it may differ between stacked networks."""
+
+    kept: Tensor
+
+    def __init__(self, noise: torch.Generator) -> None:
+        super().__init__()
+        self.noise = noise
+        self.register_buffer("kept", torch.ones((), dtype=torch.float64))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Draw as ``heads.layers.Dropout`` does: once for all networks."""
+        if not self.training:
+            return rows
+        draws = torch.rand(rows.shape, generator=self.noise, dtype=torch.float64)
+        return rows * ((draws < self.kept).to(rows.dtype) / self.kept.to(rows.dtype))
