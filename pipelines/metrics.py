@@ -11,15 +11,17 @@ from pipelines.after import after_training
 from tuning import (
     SCORES,
     bbc_cv,
+    bbc_difference,
     cv_summary,
     majority_scores,
+    mcnemar,
     paired_difference,
     per_class,
 )
 
 if TYPE_CHECKING:
     from pipelines.matrices import Matrix
-    from tuning import SearchResult
+    from tuning import SearchResult, Trial
 
 #: Scores shown in tables, in this order; ``metrics.json`` has all of `tuning.SCORES`.
 SHOWN = ("macro_f1", "weighted_f1", "accuracy")
@@ -62,8 +64,11 @@ def metrics_of_run(
         "test": test,
         "winner": {**best.configuration.as_dict(), "number": best.number},
         "runner_up": _runner_up(found, y, n_classes, random_state),
+        "against_default": _against_default(found, y, n_classes, random_state),
+        "overtuning": _overtuning(found, y, n_classes, random_state),
         "after": after_training(found, y, random_state=random_state),
         "n_trials": len(found.trials),
+        "n_dropped": len(found.dropped),
         "n_failed": len(found.failures),
     }
 
@@ -87,16 +92,56 @@ def _runner_up(
     if not others:
         return None
     second = found.trials[max(others, key=lambda i: found.trials[i].score)]
+    return {
+        **second.configuration.as_dict(),
+        "number": second.number,
+        "score": second.score,
+        **_winner_minus(second, found, y, n_classes, random_state),
+    }
+
+
+def _winner_minus(
+    other: Trial, found: SearchResult, y: np.ndarray, n_classes: int, random_state: int
+) -> dict[str, Any]:
+    """Compare the winner with another trial, row by row, by the score and by how often they are right."""
+    best = found.trials[found.best]
     compared = paired_difference(
-        found.trials[found.best].oof,
-        second.oof,
+        best.oof,
+        other.oof,
         y,
         n_classes=n_classes,
         metric=found.metric,
         folds=found.folds,
         random_state=random_state,
     )
-    return {**second.configuration.as_dict(), "number": second.number, "score": second.score, **compared}
+    return {**compared, "mcnemar": mcnemar(best.predictions, other.predictions, y)}
+
+
+def _against_default(
+    found: SearchResult, y: np.ndarray, n_classes: int, random_state: int
+) -> dict[str, Any] | None:
+    """Compare the winner with the default configuration; None when there is none, or it won."""
+    if found.default is None or found.default == found.best:
+        return None
+    return _winner_minus(found.trials[found.default], found, y, n_classes, random_state)
+
+
+def _overtuning(
+    found: SearchResult, y: np.ndarray, n_classes: int, random_state: int
+) -> dict[str, Any] | None:
+    """Say what the search gained over the default, free of the luck of choosing; None without a search."""
+    if found.default is None or len(found.trials) < 2:
+        return None
+    gain = bbc_difference(
+        found.predictions,
+        y,
+        found.default,
+        n_classes=n_classes,
+        metric=found.metric,
+        random_state=random_state,
+    )
+    low, high = gain["ci95"]
+    return {"gain": gain["difference"], "ci95": gain["ci95"], "inside_noise": low <= 0 <= high}
 
 
 def test_scores(pipeline: Any, matrix: Matrix) -> dict[str, Any] | None:

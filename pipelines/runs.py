@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import canonical_json, sha256_hex, write_file
+from cache import canonical_json, sha256_hex, sync_folder, write_file
 from pipelines.errors import RunError
 from tuning import Configuration, Trial
 
@@ -56,6 +56,8 @@ class RunFolder:
         for folder in (self.path, self.work):
             if (folder / CONFIG).is_file():
                 self._refuse_other(folder)
+        if self.is_done and self.work.is_dir():
+            self._remove_leftovers()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -97,7 +99,10 @@ class RunFolder:
             if self.is_done:
                 shutil.rmtree(self.work)
                 raise RunError(f"Run '{self.path}' was finished by another process just now; use it.")
+            # What a killed call was writing, temporary files too, would be published with the rest.
+            shutil.rmtree(self.work / "result", ignore_errors=True)
             write_file(self.work / CONFIG, _json(self.config))
+            sync_folder(self.path.parent)  # else a power cut could take the work folder and all its trials
             yield
 
     @property
@@ -116,8 +121,20 @@ class RunFolder:
         """Make the finished run visible and remove the work folder."""
         write_file(self.result / CONFIG, _json(self.config))
         self.result.replace(self.path)
+        sync_folder(self.path.parent)  # a power cut must not keep the removal below and lose the rename
         shutil.rmtree(self.work)
         return self.path
+
+    def _remove_leftovers(self) -> None:
+        """Remove the work folder of a finished run, whose process was killed while it tidied up."""
+        import fcntl
+
+        with (self.work / "LOCK").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return  # that process is still at it
+            shutil.rmtree(self.work, ignore_errors=True)
 
     def _refuse_other(self, folder: Path) -> None:
         from cache import first_difference
@@ -162,7 +179,7 @@ class TrialFolder:
         """Store a trial durably."""
         body = _encode_trial(trial)
         digest = hashlib.sha256(body).hexdigest().encode()
-        write_file(self._folder / f"{trial.configuration.key}.trial", digest + b"\n" + body)
+        write_file(self._folder / f"{trial.key}.trial", digest + b"\n" + body)
 
 
 def _encode_trial(trial: Trial) -> bytes:
@@ -173,6 +190,7 @@ def _encode_trial(trial: Trial) -> bytes:
         "fold_scores": trial.fold_scores,
         "seconds": trial.seconds,
         "rung": trial.rung,
+        "asked": None if trial.asked is None else trial.asked.as_dict(),
     }
     buffer = io.BytesIO()
     np.save(buffer, trial.oof, allow_pickle=False)
@@ -190,6 +208,7 @@ def _decode_trial(body: bytes) -> Trial:
         seconds=facts["seconds"],
         oof=np.load(io.BytesIO(array), allow_pickle=False),
         rung=facts["rung"],
+        asked=None if facts.get("asked") is None else Configuration(**facts["asked"]),
     )
 
 
@@ -279,16 +298,16 @@ def read_csv(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except FileNotFoundError as error:
         raise RunError(f"'{path}' is missing from the run folder.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise RunError(f"'{path}' cannot be read: {error}") from error
 
 
 def write_trials(path: Path, trials: Sequence[Trial], failures: Sequence[tuple[Configuration, str]]) -> None:
-    """Write ``trials.csv``: one row per configuration, failures last with their reason."""
+    """Write ``trials.csv``: one row per configuration, by number; failures last with their reason."""
     rows: list[list[object]] = [
         [
             t.number,
-            "complete",
+            "dropped" if t.rung else "complete",
             t.configuration.head,
             t.configuration.resampler,
             f"{t.score:.6f}",
@@ -298,7 +317,7 @@ def write_trials(path: Path, trials: Sequence[Trial], failures: Sequence[tuple[C
             json.dumps(dict(t.configuration.parameters), sort_keys=True),
             "",
         ]
-        for t in trials
+        for t in sorted(trials, key=lambda t: t.number)
     ]
     for configuration, reason in failures:
         parameters = json.dumps(dict(configuration.parameters), sort_keys=True)

@@ -13,31 +13,54 @@ from pipelines.console import duration, say, table, tell
 from pipelines.metrics import SHOWN
 from pipelines.runs import REPORT
 
+_SHOWN_TRIALS = 5
+
 if TYPE_CHECKING:
     from pipelines.tune import RunResult
     from tuning import Trial
 
 
 class TrialPrinter:
-    """Tells every few seconds how far the search is and what is best."""
+    """Tells every few seconds how far the search is, what runs and which configurations are best."""
 
     def __init__(self, n_trials: int, metric: str) -> None:
         self._n_trials, self._metric = n_trials, metric
         self._began = self._last = time.monotonic()
-        self._count = 0
+        self._best: dict[int, Trial] = {}
+        self._count = self._dropped = 0
+        self._shown: list[int] = []
 
-    def __call__(self, trial: Trial, best: Trial) -> None:
+    def __call__(self, trial: Trial, _best: Trial) -> None:
+        """Take up a trial that was made."""
         self._count += 1
+        self._dropped += bool(trial.rung)
+        if not trial.rung:
+            ranked = sorted([*self._best.values(), trial], key=lambda one: (-one.score, one.number))
+            self._best = {one.number: one for one in ranked[:_SHOWN_TRIALS]}
+        if self._count == self._n_trials:
+            self._tell_best()
+
+    def step(self, sentence: str) -> None:
+        """Say what runs now, if enough time has gone by."""
         now = time.monotonic()
-        if now - self._last < 2 and self._count < self._n_trials:
+        if now - self._last < 2:
             return
         self._last = now
-        left = (now - self._began) / self._count * (self._n_trials - self._count)
-        tell(
-            f"trial {self._count}/{self._n_trials}: {trial.configuration.head} {trial.score:.4f}; best "
-            f"{self._metric} {best.score:.4f} ({best.configuration.head}, resampler "
-            f"{best.configuration.resampler}); {duration(left)} left"
-        )
+        self._tell_best()
+        left = (now - self._began) / max(self._count, 1) * (self._n_trials - self._count)
+        ahead = f"; about {duration(left)} left" if self._count else ""
+        tell(f"{self._count}/{self._n_trials} trials ({self._dropped} dropped early){ahead}; now {sentence}")
+
+    def _tell_best(self) -> None:
+        """Show the best trials, unless they are those shown last."""
+        if list(self._best) == self._shown:
+            return
+        self._shown = list(self._best)
+        rows = [
+            [str(one.number), one.configuration.head, one.configuration.resampler, f"{one.score:.4f}"]
+            for one in self._best.values()
+        ]
+        tell(table(rows, ["trial", "head", "resampler", self._metric]))
 
 
 def print_run(result: RunResult, *, as_json: bool) -> None:
@@ -67,17 +90,23 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
         shown = ", ".join(f"{name} {metrics['test'][name]['mean']:.3f}" for name in SHOWN)
         say(f"test split ({metrics['test']['n']:,} rows, scored once): {shown}")
     say(verdict(metrics))
+    if metrics.get("overtuning"):  # runs made by earlier versions have none
+        say(gain_line(metrics["overtuning"]))
     if metrics.get("stopped_by_timeout"):
         tell(
             f"--timeout stopped the search after {metrics['n_trials']} trials; a run without it starts anew."
         )
     if not result.nothing_to_do:
-        tell(
-            f"{metrics['n']:,} labelled rows, {metrics['n_trials']} trial(s) in "
-            f"{duration(metrics['seconds'])}."
-        )
+        tell(f"{metrics['n']:,} labelled rows, {_trials_made(metrics)} in {duration(metrics['seconds'])}.")
     tell(f"Next: open {result.path / REPORT}, or embedonce predict --run {quote(str(result.path))}")
     say(str(result.path))
+
+
+def _trials_made(metrics: Mapping[str, Any]) -> str:
+    """Say how many trials were made and how many of them were dropped early."""
+    dropped = metrics.get("n_dropped", 0)
+    made = f"{metrics['n_trials'] + dropped} trial(s)"
+    return f"{made}, {dropped} of them dropped early," if dropped else made
 
 
 def score_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
@@ -110,4 +139,15 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     return (
         f"{winner}; it {clear} the runner-up {other['head']} (difference {other['difference']:+.3f}, 95 % "
         f"interval {low:+.3f} to {high:+.3f}, p = {other['p_value']:.2f})"
+    )
+
+
+def gain_line(overtuning: Mapping[str, Any]) -> str:
+    """Say in one line what tuning gained over the default configuration, and whether that is noise."""
+    gain, (low, high) = overtuning["gain"], overtuning["ci95"]
+    word = "lost" if gain < 0 else "gained"
+    noise = "inside" if overtuning["inside_noise"] else "outside"
+    return (
+        f"tuning {word} {abs(gain):.3f} over the default (corrected for the choice), which is {noise} the "
+        f"noise (95 % interval {low:+.3f} to {high:+.3f})"
     )

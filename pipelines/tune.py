@@ -34,6 +34,8 @@ from pipelines.runs import (
     write_trials,
 )
 from pipelines.scoreboard import TrialPrinter
+from pipelines.search_spaces import planned_search
+from pipelines.training_trace import write_training_trace
 from tuning import Configuration, make_folds, score_name
 
 if TYPE_CHECKING:
@@ -46,7 +48,9 @@ class TuneSettings:
 
     For ``train`` there is one head, `trials` is 1, and `resampler` and `parameters` may differ from the
     head's defaults; `preset` names what they come from (``presets.apply_preset``). `use_views` is how many of
-    the stored augmented views are trained on, None for all.
+    the stored augmented views are trained on, None for all. `space` is what a space file declares
+    (``search_spaces.read_space``); with `grid` every combination of it is tried, and nothing else.
+    `select` is ``"best"``, or ``"simplest"`` for the simplest trial within one standard error of the best.
     """
 
     features: tuple[str, ...] = ()
@@ -63,6 +67,9 @@ class TuneSettings:
     parameters: Mapping[str, Any] | None = None
     use_views: int | None = None
     preset: str | None = None
+    space: Mapping[str, Any] | None = None
+    grid: bool = False
+    select: str = "best"
 
     def __post_init__(self) -> None:
         faults = []
@@ -139,6 +146,8 @@ def _run(command: str, settings: TuneSettings) -> RunResult:
         with_class_codes(
             single_configuration(settings), matrix.class_names
         )  # wrong parameters are named before anything is written
+    else:
+        planned_search(settings, matrix)  # and so is a wrong space
     with run.working():
         asked = time.perf_counter()
         found = _search(command, settings, matrix, run)
@@ -186,8 +195,11 @@ def run_config(command: str, settings: TuneSettings, matrix: Matrix) -> dict[str
     # What is used is recorded, not how it was asked for: 'all' of other stores would be another number.
     # Stores without views have no such setting, so that their runs keep the names they have always had.
     del values["use_views"]
-    if settings.preset is None:
-        del values["preset"]
+    for name in ("preset", "space", "grid"):
+        if not values[name]:
+            del values[name]
+    if settings.select == "best":
+        del values["select"]
     if matrix.stored_views:
         values["use_views"] = 0 if matrix.views is None else len(matrix.views)
     return values
@@ -226,7 +238,7 @@ def matrix_folds(matrix: Matrix, n_folds: int, seed: int) -> list[tuple[np.ndarr
 
 
 def _search(command: str, settings: TuneSettings, matrix: Matrix, run: RunFolder) -> SearchResult:
-    from tuning import SearchResult, evaluate, open_study, search
+    from tuning import SearchResult, evaluate, open_study, search, simplest_within_one_se
 
     rows = matrix.training
     folds = matrix_folds(matrix, settings.folds, settings.seed)
@@ -246,19 +258,34 @@ def _search(command: str, settings: TuneSettings, matrix: Matrix, run: RunFolder
     study = (
         open_study(settings.study, settings.storage, random_state=settings.seed) if settings.storage else None
     )
-    printer = TrialPrinter(settings.trials, settings.metric)
-    return search(
+    space, grid = planned_search(settings, matrix)
+    printer = TrialPrinter(settings.trials if grid is None else len(grid), settings.metric)
+    found = search(
         matrix.X[rows],
         matrix.labels[rows],
         heads=settings.heads,
         n_trials=settings.trials,
         folds=folds,
         timeout=settings.timeout,
+        space=space,
+        grid=grid,
         study=study,
         recall=run.memory,
         on_trial=printer,
+        on_step=printer.step,
         **task,  # type: ignore[arg-type]
     )
+    if settings.select == "simplest":
+        chosen = simplest_within_one_se(
+            found.trials,
+            matrix.labels[rows],
+            folds,
+            found.n_classes,
+            settings.metric,
+            random_state=settings.seed,
+        )
+        found = replace(found, best=chosen)
+    return found
 
 
 def single_configuration(settings: TuneSettings) -> Configuration:
@@ -295,7 +322,7 @@ def _write_run(
     fold_of = np.empty(len(rows), dtype=np.int64)
     for number, (_, valid) in enumerate(found.folds):
         fold_of[valid] = number
-    write_trials(folder / TRIALS, found.trials, found.failures)
+    write_trials(folder / TRIALS, [*found.trials, *found.dropped], found.failures)
     write_out_of_fold(
         folder / OUT_OF_FOLD,
         [matrix.ids[i] for i in rows],
@@ -310,6 +337,7 @@ def _write_run(
         classes=[names[c] for c in pipeline.classes_],
         extra={"spaces": run.config["spaces"]},
     )
+    write_training_trace(folder / MODEL, pipeline, matrix.X[rows], [matrix.ids[i] for i in rows])
     tags = predict_tags(pipeline, matrix.X[matrix.unlabelled], names)
     write_predictions(folder / PREDICTIONS, [matrix.ids[i] for i in matrix.unlabelled], tags)
     test = test_scores(pipeline, matrix)

@@ -8,8 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tuning.choice import simplest_within_one_se
     from tuning.folds import connected_groups, make_folds
+    from tuning.grids import grid_configurations, logistic_grid
     from tuning.ledger import TrialMemory
+    from tuning.mean_differences import mean_paired_difference
+    from tuning.multiple_tests import holm
+    from tuning.repeats import Finalist, nadeau_bengio, repeat_finalists
     from tuning.scores import (
         SCORES,
         accuracy,
@@ -25,10 +30,12 @@ if TYPE_CHECKING:
         weighted_f1,
     )
     from tuning.search_loop import SearchResult, search
-    from tuning.selection import bbc_cv
-    from tuning.spaces import default_configuration, suggest
+    from tuning.selection import bbc_cv, bbc_difference
+    from tuning.shared_trials import shared_attributes, shared_trial
+    from tuning.space_files import parse_space, space_as_toml
+    from tuning.spaces import Space, build_spaces, default_configuration, starting_configuration, suggest
     from tuning.studies import open_study
-    from tuning.trials import Configuration, Trial, evaluate
+    from tuning.trials import Configuration, Trial, evaluate, fold_seed
     from tuning.uncertainty import (
         Difference,
         Estimate,
@@ -39,34 +46,51 @@ if TYPE_CHECKING:
     )
 
 _MODULE_OF = {
-    "SCORES": "scores",
     "Configuration": "trials",
     "Difference": "uncertainty",
     "Estimate": "uncertainty",
+    "Finalist": "repeats",
+    "SCORES": "scores",
     "SearchResult": "search_loop",
+    "Space": "spaces",
     "Trial": "trials",
     "TrialMemory": "ledger",
     "accuracy": "scores",
     "balanced_accuracy": "scores",
     "bbc_cv": "selection",
+    "bbc_difference": "selection",
+    "build_spaces": "spaces",
     "confusion": "scores",
     "connected_groups": "folds",
     "cv_summary": "uncertainty",
     "default_configuration": "spaces",
     "evaluate": "trials",
+    "fold_seed": "trials",
+    "grid_configurations": "grids",
+    "holm": "multiple_tests",
     "log_loss": "scores",
+    "logistic_grid": "grids",
     "macro_f1": "scores",
     "macro_precision": "scores",
     "macro_recall": "scores",
     "majority_scores": "uncertainty",
     "make_folds": "folds",
     "mcnemar": "uncertainty",
+    "mean_paired_difference": "mean_differences",
+    "nadeau_bengio": "repeats",
     "open_study": "studies",
     "paired_difference": "uncertainty",
+    "parse_space": "space_files",
     "per_class": "scores",
+    "repeat_finalists": "repeats",
     "score": "scores",
     "score_name": "scores",
     "search": "search_loop",
+    "shared_attributes": "shared_trials",
+    "shared_trial": "shared_trials",
+    "simplest_within_one_se": "choice",
+    "space_as_toml": "space_files",
+    "starting_configuration": "spaces",
     "suggest": "spaces",
     "weighted_f1": "scores",
 }
@@ -76,30 +100,47 @@ __all__ = [
     "Configuration",
     "Difference",
     "Estimate",
+    "Finalist",
     "SearchResult",
+    "Space",
     "Trial",
     "TrialMemory",
     "accuracy",
     "balanced_accuracy",
     "bbc_cv",
+    "bbc_difference",
+    "build_spaces",
     "confusion",
     "connected_groups",
     "cv_summary",
     "default_configuration",
     "evaluate",
+    "fold_seed",
+    "grid_configurations",
+    "holm",
     "log_loss",
+    "logistic_grid",
     "macro_f1",
     "macro_precision",
     "macro_recall",
     "majority_scores",
     "make_folds",
     "mcnemar",
+    "mean_paired_difference",
+    "nadeau_bengio",
     "open_study",
     "paired_difference",
+    "parse_space",
     "per_class",
+    "repeat_finalists",
     "score",
     "score_name",
     "search",
+    "shared_attributes",
+    "shared_trial",
+    "simplest_within_one_se",
+    "space_as_toml",
+    "starting_configuration",
     "suggest",
     "weighted_f1",
 ]

@@ -1,15 +1,14 @@
 """What a search knows so far, and where finished trials are kept for the next run."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from tuning.folds import Fold
-from tuning.trials import Configuration, Trial, evaluate, fold_scores_of
+from tuning.batch_evaluation import BatchEvaluation, Outcome, Task
+from tuning.trials import Configuration, Trial, fold_scores_of
 
 
 class TrialMemory(Protocol):
@@ -28,39 +27,63 @@ class TrialMemory(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Task:
-    """What every configuration of one search is tried on."""
+@dataclass
+class Ledger:
+    """What is known so far: every configuration once, with its trial or the reason why it has none."""
 
-    X: ArrayLike
-    y: NDArray[np.int64]
-    folds: Sequence[Fold]
-    blocks: Mapping[str, int] | None
-    n_classes: int
-    metric: str
-    random_state: int
-    views: Any = None
+    evaluation: BatchEvaluation
+    recall: TrialMemory | None
+    trials: list[Trial] = field(default_factory=list)
+    dropped: list[Trial] = field(default_factory=list)
+    failures: list[tuple[Configuration, str]] = field(default_factory=list)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
 
-    def try_out(self, configuration: Configuration, number: int) -> Trial:
-        return evaluate(
-            configuration,
-            self.X,
-            self.y,
-            self.folds,
-            views=self.views,
-            blocks=self.blocks,
-            n_classes=self.n_classes,
-            metric=self.metric,
-            random_state=self.random_state,
-            number=number,
-        )
+    def look_up(
+        self, asked: Sequence[tuple[Configuration, int]], never_dropped: Collection[str]
+    ) -> list[Outcome]:
+        """Recall or evaluate configurations; those with equal keys share an outcome.
 
-    def check_recalled(self, known: Trial, configuration: Configuration) -> None:
+        Parameters
+        ----------
+        asked : sequence of (Configuration, int)
+            With the number for a trial that is new.
+        never_dropped : collection of str
+            Keys of configurations that are evaluated in full.
+        """
+        new = {one.key: (one, number) for one, number in reversed(asked) if one.key not in self.outcomes}
+        unknown = []
+        for one, number in reversed(new.values()):
+            known = None if self.recall is None else self.recall.get(one.key)
+            if known is None:
+                unknown.append((one, number))
+            else:
+                self._check_recalled(known, one)
+                self.outcomes[one.key] = replace(known, number=number)
+        incumbent = self.trials[self.best].predictions if self.trials else None
+        if unknown:
+            made = self.evaluation.outcomes(unknown, never_dropped=never_dropped, incumbent=incumbent)
+            for (one, _), outcome in zip(unknown, made, strict=True):
+                self.outcomes[one.key] = outcome
+                if self.recall is not None and isinstance(outcome, Trial):
+                    self.recall.put(outcome)
+        for one, _ in reversed(new.values()):
+            self._enter(one, self.outcomes[one.key])
+        return [self.outcomes[one.key] for one, _ in asked]
+
+    def _enter(self, configuration: Configuration, outcome: Outcome) -> None:
+        if isinstance(outcome, str):
+            self.failures.append((configuration, outcome))
+        else:
+            (self.dropped if outcome.rung else self.trials).append(outcome)
+
+    def _check_recalled(self, known: Trial, configuration: Configuration) -> None:
         """The scores follow from the probabilities: a memory of other rows, folds or metric shows itself."""
-        expected = (len(self.y), self.n_classes)
-        if known.configuration == configuration and known.oof.shape == expected:
+        task = self.evaluation.task
+        expected = (len(task.y), task.n_classes)
+        if known.key == configuration.key and known.oof.shape == expected:
+            seen = task.folds[: len(known.fold_scores)]
             scores = fold_scores_of(
-                known.predictions, self.y, self.folds, n_classes=self.n_classes, metric=self.metric
+                known.predictions, task.y, seen, n_classes=task.n_classes, metric=task.metric
             )
             if scores == known.fold_scores and float(np.mean(scores)) == known.score:
                 return
@@ -68,53 +91,23 @@ class Task:
             f"The stored trial of configuration {configuration.key[:12]} ({configuration.head}) is not of "
             f"this search: its probabilities have shape {known.oof.shape} and its fold scores are "
             f"{known.fold_scores}, which is not what {expected[0]} rows, {expected[1]} classes, these "
-            f"{len(self.folds)} folds and metric '{self.metric}' give. Use another memory (another run "
+            f"{len(task.folds)} folds and metric '{task.metric}' give. Use another memory (another run "
             "folder) for other data, folds, metric or seed."
         )
 
-    def describe(self, heads: Sequence[str]) -> dict[str, Any]:
-        """What the scores of one study must share to be comparable."""
-        digest = hashlib.sha256(self.y.tobytes())
-        for _, valid in self.folds:
-            digest.update(len(valid).to_bytes(8, "little") + np.asarray(valid, dtype=np.int64).tobytes())
-        return {"heads": list(heads), "metric": self.metric, "labels and folds": digest.hexdigest()[:16]}
+    def keep(self, numbers: Mapping[str, int]) -> None:
+        """Put the configurations with these keys in the order of their numbers, and forget all others."""
 
+        def kept(trials: list[Trial]) -> list[Trial]:
+            found = sorted((one for one in trials if one.key in numbers), key=lambda one: numbers[one.key])
+            return [
+                one if one.number == numbers[one.key] else replace(one, number=numbers[one.key])
+                for one in found
+            ]
 
-@dataclass
-class Ledger:
-    """What is known so far: every configuration once, with its trial or the reason why it has none."""
-
-    task: Task
-    recall: TrialMemory | None
-    trials: list[Trial] = field(default_factory=list)
-    failures: list[tuple[Configuration, str]] = field(default_factory=list)
-    outcomes: dict[str, Trial | str] = field(default_factory=dict)
-
-    def outcome(self, configuration: Configuration, number: int) -> Trial | str:
-        """Look up, recall or evaluate."""
-        key = configuration.key
-        if key not in self.outcomes:
-            self.outcomes[key] = self._recalled(configuration, number) or self._tried(configuration, number)
-        return self.outcomes[key]
-
-    def _recalled(self, configuration: Configuration, number: int) -> Trial | None:
-        known = None if self.recall is None else self.recall.get(configuration.key)
-        if known is None:
-            return None
-        self.task.check_recalled(known, configuration)
-        self.trials.append(replace(known, number=number))
-        return self.trials[-1]
-
-    def _tried(self, configuration: Configuration, number: int) -> Trial | str:
-        try:
-            trial = self.task.try_out(configuration, number)
-        except ValueError as error:
-            self.failures.append((configuration, str(error)))
-            return str(error)
-        if self.recall is not None:
-            self.recall.put(trial)
-        self.trials.append(trial)
-        return trial
+        self.trials, self.dropped = kept(self.trials), kept(self.dropped)
+        known = [failed for failed in self.failures if failed[0].key in numbers]
+        self.failures = sorted(known, key=lambda failed: numbers[failed[0].key])
 
     @property
     def best(self) -> int:
@@ -122,5 +115,14 @@ class Ledger:
         return max(range(len(self.trials)), key=lambda index: self.trials[index].score)
 
     def index_of(self, configuration: Configuration) -> int | None:
-        found = [index for index, trial in enumerate(self.trials) if trial.configuration == configuration]
+        """Return the place among the trials of what was asked for, or None."""
+        found = [index for index, trial in enumerate(self.trials) if trial.key == configuration.key]
         return found[0] if found else None
+
+
+def describe_task(task: Task, heads: Sequence[str]) -> dict[str, Any]:
+    """Return what the scores of one study must share to be comparable."""
+    digest = hashlib.sha256(task.y.tobytes())
+    for _, valid in task.folds:
+        digest.update(len(valid).to_bytes(8, "little") + np.asarray(valid, dtype=np.int64).tobytes())
+    return {"heads": list(heads), "metric": task.metric, "labels and folds": digest.hexdigest()[:16]}

@@ -1,21 +1,25 @@
-"""The search: ask for a configuration, cross-validate or recall it, tell the score, keep everything."""
+"""The search: ask for configurations, evaluate or recall them together, tell the scores, keep everything."""
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 from optuna.trial import Trial as Question
-from optuna.trial import TrialState
 
 from heads import check_views
+from tuning.batch_evaluation import BatchEvaluation, Outcome, Task
 from tuning.folds import Fold, check_partition
-from tuning.ledger import Ledger, Task, TrialMemory
+from tuning.grids import logistic_grid
+from tuning.ledger import Ledger, TrialMemory, describe_task
 from tuning.scores import class_codes, score_name
-from tuning.spaces import check_heads, default_configuration, default_parameters_in_study, suggest
+from tuning.shared_trials import SharedMemory, shared_attributes
+from tuning.spaces import Space, build_spaces, check_heads, starting_configuration
 from tuning.studies import open_study, quiet_optuna
 from tuning.trials import Configuration, Trial
 
@@ -23,6 +27,12 @@ from tuning.trials import Configuration, Trial
 _CONFIGURATION = "embedonce:configuration"
 _FAILURE = "embedonce:failure"
 _TASK = "embedonce:task"
+
+_LARGEST_BATCH = 32
+_BATCHES = 5  # at least so many after the first, so that answers can shape questions
+_STRUCTURES = 4  # shapes of networks in one batch: those of one shape are trained as one computation
+_STRUCTURE = ("mlp.pca", "mlp.whiten", "mlp.hidden", "mlp.n_hidden", "mlp.fusion", "mlp.balance")
+_LONGEST_PATH = 36  # configurations of logistic regression beside other heads
 
 
 @dataclass(frozen=True)
@@ -32,14 +42,16 @@ class SearchResult:
     Attributes
     ----------
     trials : list of Trial
-        The configurations with a score, each once, in the order asked.
+        The configurations that were cross-validated in full, each once, in the order asked.
+    dropped : list of Trial
+        Those that were dropped on a rung; see `tuning.rungs`.
     failures : list of (Configuration, str)
         The configurations that could not be trained, each once, with the reason.
     best : int
         Index into ``trials`` of the highest score; the earliest of equals.
     default : int or None
-        Index into ``trials`` of the default configuration of the first head; None when it could not be
-        trained.
+        Index into ``trials`` of the configuration that the first head starts with; None when it could not be
+        trained, or is no point of the grid.
     folds : list of (train, valid)
     metric : str
         Name of the score in snake_case.
@@ -53,6 +65,7 @@ class SearchResult:
     folds: list[Fold]
     metric: str
     n_classes: int
+    dropped: list[Trial] = field(default_factory=list)
 
     @property
     def predictions(self) -> NDArray[np.int64]:
@@ -73,9 +86,12 @@ def search(
     metric: str = "macro-f1",
     random_state: int = 0,
     timeout: float | None = None,
+    space: Space | None = None,
+    grid: Sequence[Configuration] | None = None,
     study: Study | None = None,
     recall: TrialMemory | None = None,
     on_trial: Callable[[Trial, Trial], None] | None = None,
+    on_step: Callable[[str], None] | None = None,
 ) -> SearchResult:
     """Look for the configuration with the highest cross-validated score.
 
@@ -86,10 +102,11 @@ def search(
     y : array-like of shape (n_samples,), integer
         Class codes 0 .. n_classes - 1.
     heads : sequence of str
-        Names of the heads to choose from. Their default configurations are tried first, in this order; only
-        what the caller enqueued in ``study`` comes before.
+        Names of the heads to choose from. The configurations they start with are tried first, in this order;
+        only what the caller enqueued in ``study`` comes before.
     n_trials : int
-        How many configurations to ask for, the defaults and those already in ``study`` included.
+        How many configurations to ask for, the defaults and those already in ``study`` included, also those
+        of other processes. Processes that share a study may finish a few more, of which none is reported.
     views : array-like of shape (n_views, n_samples, n_features), or None
         See `evaluate`.
     blocks : mapping of str to int, or None
@@ -103,13 +120,20 @@ def search(
         Seed of the models, and of the sampler when ``study`` is None.
     timeout : float or None
         Seconds after which nothing more is asked; what runs is finished, and at least one trial is made.
+    space : Space or None
+        From `build_spaces`, with these heads; None is what it gives for data of this shape.
+    grid : sequence of Configuration or None
+        From `grid_configurations`: these are tried, in this order, and nothing else is asked.
     study : optuna.Study or None
-        From `open_study`. A study of an earlier search on the same task is continued.
+        From `open_study`. A study of an earlier search on the same task is continued. What other processes
+        finished in it is taken from there, and not computed again.
     recall : TrialMemory or None
         With the same seed the same configurations are asked, so one that is stored is recalled, not computed.
     on_trial : callable (trial, best) or None
         Called after every configuration that has a score, with the best so far. What it raises ends the
         search.
+    on_step : callable (text) or None
+        Called with one sentence before each longer piece of work.
 
     Returns
     -------
@@ -123,6 +147,10 @@ def search(
 
     Notes
     -----
+    Configurations are asked for in batches and evaluated together, see `tuning.batch_evaluation`. Logistic
+    regression is not asked for one by one: its path of penalties and class weights is laid out at the start
+    and solved as a whole (`logistic_grid`), as the share of ``n_trials`` that one head has.
+
     A configuration that raises ValueError (SMOTE with a class of one row, for example) is recorded and the
     search goes on. A configuration asked again counts as a trial, but is neither computed nor listed again.
     An interrupt passes through: what was finished is in ``study`` and ``recall``, and what was running is
@@ -135,28 +163,149 @@ def search(
     if views is not None:
         check_views(X, views)
     task = Task(X, codes, folds, blocks, n_classes, score_name(metric), random_state, views)
-    ledger = Ledger(task, recall)
-    study = open_study(random_state=random_state) if study is None else study
+    if space is None:
+        space = build_spaces(heads, blocks=blocks, n_features=np.shape(X)[1], n_rows=len(codes))
+    start = [starting_configuration(head, space) for head in heads] if grid is None else []
+    first = _laid_out(start, space, n_trials) if grid is None else list(grid)
+    n_trials = n_trials if grid is None else len(first)
+    if study is None:
+        study = open_study(random_state=random_state)
+    else:
+        recall = SharedMemory(study, recall, shape=(len(codes), n_classes))
+    ledger = Ledger(BatchEvaluation(task, on_step), recall)
+    in_full = {configuration.key for configuration in (start or first)}
     started = time.monotonic()
     with quiet_optuna():
-        _claim(study, task.describe(heads))
-        for number, (configuration, question) in enumerate(_asked(study, heads, n_trials)):
-            n_before = len(ledger.trials)
-            _answer(study, question, ledger, configuration, number)
-            if on_trial is not None and len(ledger.trials) > n_before:
-                on_trial(ledger.trials[-1], ledger.trials[ledger.best])
+        _claim(study, {**describe_task(task, heads), "space": space.digest})
+        talk = _Talk(study, _asked_space(space), ledger, in_full, on_trial)
+        talk.hear(_finished(study))
+        _enqueue(study, space, first, tried=set(ledger.outcomes))
+        while talk.hear(_finished(study)) < n_trials:
+            size = 1 if timeout is not None and not ledger.outcomes else _batch_size(study, n_trials)
+            talk.answer(talk.ask(min(size, n_trials - len(_finished(study)))))
             if timeout is not None and time.monotonic() - started >= timeout:
                 break
+        else:
+            ledger.look_up([(one, number) for number, one in enumerate(start)], in_full)
+        ledger.keep(_numbers(study, n_trials, in_full))
     _check_any(ledger)
     return SearchResult(
         trials=ledger.trials,
         failures=ledger.failures,
         best=ledger.best,
-        default=ledger.index_of(default_configuration(heads[0])),
+        default=None if not start else ledger.index_of(start[0]),
         folds=list(folds),
         metric=task.metric,
         n_classes=n_classes,
+        dropped=ledger.dropped,
     )
+
+
+def _laid_out(start: Sequence[Configuration], space: Space, n_trials: int) -> list[Configuration]:
+    """Return what is tried before anything is asked: where each head starts, and the logistic path."""
+    first = list(start)
+    if "logreg" in space.heads:
+        only = len(space.heads) == 1
+        length = n_trials if only else min(_LONGEST_PATH, n_trials // len(space.heads))
+        first += logistic_grid(max(length, 1), space)
+    return list({configuration.key: configuration for configuration in first}.values())[:n_trials]
+
+
+def _asked_space(space: Space) -> Space:
+    """Return the heads that a study is asked for: logistic regression has its path, unless it is alone."""
+    others = {head: one for head, one in space.heads.items() if head != "logreg"}
+    return Space(others or space.heads)
+
+
+def _batch_size(study: Study, n_trials: int) -> int:
+    """Return how many configurations to ask for: first all that wait, then a fair part of the rest."""
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    return len(waiting) or min(_LARGEST_BATCH, max(4, math.ceil(n_trials / _BATCHES)))
+
+
+@dataclass
+class _Talk:
+    """The exchange with a study: questions out, scores back."""
+
+    study: Study
+    space: Space
+    ledger: Ledger
+    in_full: set[str]
+    on_trial: Callable[[Trial, Trial], None] | None
+
+    def hear(self, finished: Sequence[FrozenTrial]) -> int:
+        """Take up what was finished before, or by another process; return how many trials are finished."""
+        asked = [(_configuration(trial), number) for number, trial in enumerate(finished)]
+        new = [(one, number) for one, number in asked if one.key not in self.ledger.outcomes]
+        if new:
+            self.ledger.look_up(new, self.in_full)
+            self._show([one for one, _ in new])
+        return len(finished)
+
+    def ask(self, n: int) -> list[tuple[Question, Configuration]]:
+        """Ask for some configurations; what was enqueued comes first.
+
+        After a few shapes of networks were asked for, the others of the batch get one of these.
+        """
+        asked: list[tuple[Question, Configuration]] = []
+        structures: list[dict[str, Any]] = []
+        for place in range(n):
+            if len(structures) >= _STRUCTURES:
+                self.study.enqueue_trial(structures[place % _STRUCTURES])
+            question = self.study.ask()
+            enqueued = question.user_attrs.get(_CONFIGURATION)
+            if enqueued is not None and enqueued["head"] not in self.space.heads:
+                configuration = Configuration(**enqueued)
+            else:
+                configuration = self.space.suggest(question)
+                if enqueued is not None:  # it may lie outside the space: its parameters come near only
+                    configuration = Configuration(**enqueued)
+            question.set_user_attr(_CONFIGURATION, configuration.as_dict())
+            asked.append((question, configuration))
+            structure = {name: question.params[name] for name in _STRUCTURE if name in question.params}
+            if structure and structure not in structures:
+                structures.append(structure)
+        return asked
+
+    def answer(self, asked: Sequence[tuple[Question, Configuration]]) -> None:
+        """Find the outcomes of a batch and tell them to the study."""
+        try:
+            outcomes = self.ledger.look_up([(one, q.number) for q, one in asked], self.in_full)
+        except BaseException:
+            for question, configuration in asked:
+                # Left alone, it would count as running for ever. Asked again, the search goes on where it
+                # stopped.
+                self.study.tell(question, state=TrialState.FAIL)
+                self.study.enqueue_trial(
+                    question.params, user_attrs={_CONFIGURATION: configuration.as_dict()}
+                )
+            raise
+        for (question, _), outcome in zip(asked, outcomes, strict=True):
+            self._tell(question, outcome)
+        self._show([configuration for _, configuration in asked])
+
+    def _tell(self, question: Question, outcome: Outcome) -> None:
+        if isinstance(outcome, str):
+            question.set_user_attr(_FAILURE, outcome)
+            self.study.tell(question, state=TrialState.FAIL)
+            return
+        if isinstance(self.ledger.recall, SharedMemory):
+            for name, value in shared_attributes(outcome).items():
+                question.set_user_attr(name, value)
+        if outcome.rung:
+            question.report(outcome.score, step=outcome.rung)
+            self.study.tell(question, state=TrialState.PRUNED)
+        else:
+            self.study.tell(question, outcome.score)
+
+    def _show(self, configurations: Sequence[Configuration]) -> None:
+        if self.on_trial is None or not self.ledger.trials:
+            return
+        best = self.ledger.trials[self.ledger.best]
+        for configuration in configurations:
+            outcome = self.ledger.outcomes[configuration.key]
+            if isinstance(outcome, Trial):
+                self.on_trial(outcome, best)
 
 
 def _check_budget(n_trials: int, timeout: float | None) -> None:
@@ -190,56 +339,34 @@ def _unlike(known: dict[str, Any], task: dict[str, Any]) -> str:
     )
 
 
-def _asked(
-    study: Study, heads: Sequence[str], n_trials: int
-) -> Iterator[tuple[Configuration, Question | None]]:
-    """Yield the configurations a study has already finished (without a question), then new ones."""
-    earlier = [
-        Configuration(**trial.user_attrs[_CONFIGURATION])
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-        if trial.state == TrialState.COMPLETE or _FAILURE in trial.user_attrs  # else it was interrupted
-    ]
-    for configuration in earlier:
-        yield configuration, None
-    _enqueue_defaults(study, heads, tried={configuration.key for configuration in earlier})
-    for _ in range(len(earlier), n_trials):
-        question = study.ask()
-        configuration = suggest(question, heads)
-        question.set_user_attr(_CONFIGURATION, configuration.as_dict())
-        yield configuration, question
+def _configuration(trial: FrozenTrial) -> Configuration:
+    return Configuration(**trial.user_attrs[_CONFIGURATION])
 
 
-def _enqueue_defaults(study: Study, heads: Sequence[str], *, tried: set[str]) -> None:
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+def _finished(study: Study) -> list[FrozenTrial]:
+    """Return what any process has finished, in the order of finishing; interrupted trials are not."""
+    trials = study.get_trials(
+        deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    )
+    finished = [t for t in trials if t.state != TrialState.FAIL or _FAILURE in t.user_attrs]
+    return sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number))
+
+
+def _numbers(study: Study, n_trials: int, in_full: set[str]) -> dict[str, int]:
+    """Return the keys and numbers that all processes of a study report: its first so many finished trials."""
+    reported = [_configuration(trial).key for trial in _finished(study)[:n_trials]]
+    others = sorted(in_full - set(reported))  # where the process that began with them has died
+    return {key: number for number, key in reversed(list(enumerate([*reported, *others])))}
+
+
+def _enqueue(study: Study, space: Space, first: Sequence[Configuration], *, tried: set[str]) -> None:
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING))
     enqueued = [trial.user_attrs.get(_CONFIGURATION) for trial in waiting]
-    for head in heads:
-        configuration = default_configuration(head)
+    for configuration in first:
         if configuration.key not in tried and configuration.as_dict() not in enqueued:
             study.enqueue_trial(
-                default_parameters_in_study(head), user_attrs={_CONFIGURATION: configuration.as_dict()}
+                space.study_parameters(configuration), user_attrs={_CONFIGURATION: configuration.as_dict()}
             )
-
-
-def _answer(
-    study: Study, question: Question | None, ledger: Ledger, configuration: Configuration, number: int
-) -> None:
-    """Find the outcome of a configuration and tell it to the study that asked."""
-    try:
-        outcome = ledger.outcome(configuration, number)
-    except BaseException:
-        if question is not None:
-            # Left alone, it would count as running for ever. Asked again, the search goes on where it
-            # stopped.
-            study.tell(question, state=TrialState.FAIL)
-            study.enqueue_trial(question.params, user_attrs={_CONFIGURATION: configuration.as_dict()})
-        raise
-    if question is None:
-        return
-    if isinstance(outcome, Trial):
-        study.tell(question, outcome.score)
-    else:
-        question.set_user_attr(_FAILURE, outcome)
-        study.tell(question, state=TrialState.FAIL)
 
 
 def _check_any(ledger: Ledger) -> None:

@@ -1,87 +1,65 @@
-"""What may be tried: one function per head that turns an Optuna trial into a configuration.
+"""Search spaces: what a search may try of several heads, and how an Optuna trial becomes a configuration.
 
-The ranges suit 500 to 10,000 rows of 768 to 2,048 standardised features. A parameter that is not suggested
-keeps the default of its head. Names in the study are prefixed by the head (``mlp.dropout``), so that the
-heads do not share parameters that merely have the same name.
+Names in the study are prefixed by the head (``mlp.dropout``), so that the heads do not share parameters that
+merely have the same name.
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import heads
+from tuning.declared_spaces import changed, check_declared
+from tuning.head_spaces import HeadSpace, default_head_space
 from tuning.trials import Configuration
 
 if TYPE_CHECKING:
     import optuna
 
-# One choice for the rare classes: weighting them and repeating them as well would count the prior twice.
-_CLASS_WEIGHT = "class-weight"
 
-SEARCHED_RESAMPLERS = ("none", "random-over", "smote", "inverse-frequency")
-"""The part of ``heads.RESAMPLERS`` that a search tries. The others are near relatives of SMOTE, or lose rows:
-each would take trials from the rest, and a study that was begun without them could not be continued."""
+@dataclass(frozen=True)
+class Space:
+    """What a search may try.
 
+    Attributes
+    ----------
+    heads : mapping of str to HeadSpace
+        In the order in which they were asked for.
+    """
 
-def _mlp(trial: "optuna.Trial") -> dict[str, Any]:
-    return {
-        "hidden": trial.suggest_categorical("mlp.hidden", [64, 128, 256, 512]),
-        "n_hidden": trial.suggest_int("mlp.n_hidden", 1, 2),
-        "dropout": trial.suggest_float("mlp.dropout", 0.0, 0.7),
-        "learning_rate": trial.suggest_float("mlp.learning_rate", 1e-4, 1e-2, log=True),
-        "weight_decay": trial.suggest_float("mlp.weight_decay", 1e-4, 1.0, log=True),
-        "batch_size": trial.suggest_categorical("mlp.batch_size", [64, 128, 256]),
-        "label_smoothing": trial.suggest_float("mlp.label_smoothing", 0.0, 0.2),
-    }
+    heads: Mapping[str, HeadSpace]
 
+    def suggest(self, trial: "optuna.Trial") -> Configuration:
+        """Ask a trial for a head and for what its space asks."""
+        return self.heads[trial.suggest_categorical("head", list(self.heads))].suggest(trial)
 
-def _logreg(trial: "optuna.Trial") -> dict[str, Any]:
-    # Standardised columns by the hundred separate small data perfectly: the useful strengths are small.
-    return {"C": trial.suggest_float("logreg.C", 1e-5, 10.0, log=True)}
+    def study_parameters(self, configuration: Configuration) -> dict[str, Any]:
+        """Return the study parameters with which `suggest` comes nearest to a configuration.
 
+        Parameters
+        ----------
+        configuration : Configuration
+            Of one of the heads. What lies outside the space is replaced by the nearest value inside.
 
-def _lightgbm(trial: "optuna.Trial") -> dict[str, Any]:
-    # Cost grows with rounds x leaves x columns; principal components, few leaves and a small share of the
-    # columns per tree are 20 to 50 times cheaper than the usual ranges on dense embeddings, and no worse.
-    return {
-        "n_estimators": trial.suggest_int("lightgbm.n_estimators", 30, 150),
-        "learning_rate": trial.suggest_float("lightgbm.learning_rate", 0.02, 0.3, log=True),
-        "num_leaves": trial.suggest_int("lightgbm.num_leaves", 3, 31, log=True),
-        "min_child_samples": trial.suggest_int("lightgbm.min_child_samples", 5, 80, log=True),
-        "feature_fraction": trial.suggest_float("lightgbm.feature_fraction", 0.1, 0.6),
-        "reg_lambda": trial.suggest_float("lightgbm.reg_lambda", 1e-2, 100.0, log=True),
-        "pca": trial.suggest_categorical("lightgbm.pca", [32, 64, 128]),
-    }
+        Returns
+        -------
+        dict of str to JSON value
+            Those that `suggest` does not ask for, because a condition does not hold, do no harm.
+        """
+        head = configuration.head
+        return {"head": head, **self.heads[head].study_parameters(configuration)}
 
+    @property
+    def digest(self) -> str:
+        """Hexadecimal digest of everything that may be tried: equal for equal spaces."""
+        facts = {head: [space.declared(), dict(space.fixed)] for head, space in self.heads.items()}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
-def _ridge(trial: "optuna.Trial") -> dict[str, Any]:
-    return {"alpha": trial.suggest_float("ridge.alpha", 1.0, 1e5, log=True)}
-
-
-def _svm(trial: "optuna.Trial") -> dict[str, Any]:
-    # The curvature of the squared hinge is eight times that of the logistic loss: smaller C than logreg's.
-    return {"C": trial.suggest_float("svm.C", 1e-6, 0.1, log=True)}
-
-
-def _centroid(_trial: "optuna.Trial") -> dict[str, Any]:
-    return {}  # nothing but the treatment of the rare classes moves its predictions
-
-
-def _knn(trial: "optuna.Trial") -> dict[str, Any]:
-    return {
-        "n_neighbors": trial.suggest_int("knn.n_neighbors", 3, 100, log=True),
-        "temperature": trial.suggest_float("knn.temperature", 0.02, 1.0, log=True),
-    }
-
-
-_SPACES: dict[str, Callable[["optuna.Trial"], dict[str, Any]]] = {
-    "mlp": _mlp,
-    "logreg": _logreg,
-    "lightgbm": _lightgbm,
-    "ridge": _ridge,
-    "svm": _svm,
-    "centroid": _centroid,
-    "knn": _knn,
-}
+    def declared(self) -> dict[str, Any]:
+        """Return the space as in a space file, the heads' own ranges included; see `tuning.parse_space`."""
+        return {head: space.declared() for head, space in self.heads.items()}
 
 
 def check_heads(names: Sequence[str]) -> None:
@@ -96,7 +74,7 @@ def check_heads(names: Sequence[str]) -> None:
     ValueError
         All faults in one message.
     """
-    unknown = [name for name in names if name not in _SPACES]
+    unknown = [name for name in names if name not in heads.HEADS]
     repeated = sorted({name for name in names if list(names).count(name) > 1})
     faults = []
     if isinstance(names, str) or not names:
@@ -106,22 +84,70 @@ def check_heads(names: Sequence[str]) -> None:
     if repeated and not isinstance(names, str):
         faults.append(f"heads given twice {repeated[:5]}")
     if faults:
-        raise ValueError(f"{'; '.join(faults)}. Allowed are {', '.join(_SPACES)}, each once.")
+        raise ValueError(f"{'; '.join(faults)}. Allowed are {', '.join(heads.HEADS)}, each once.")
 
 
-def suggest(trial: "optuna.Trial", heads: Sequence[str]) -> Configuration:
+def build_spaces(
+    heads: Sequence[str],
+    *,
+    blocks: Mapping[str, int] | None = None,
+    n_features: int | None = None,
+    n_rows: int | None = None,
+    declared: Mapping[str, Any] | None = None,
+) -> Space:
+    """Return what a search may try of some heads on data of some shape.
+
+    Parameters
+    ----------
+    heads : sequence of str
+        Names of the heads to choose from.
+    blocks : mapping of str to int, or None
+        Block name to width. With one block (or None) no fusion is asked, and principal directions are at
+        most as many as the narrowest block is wide.
+    n_features, n_rows : int or None
+        Shape of the data, when known. Up to 64 columns, principal directions are not asked; they are at most
+        half as many as there are rows.
+    declared : mapping of head to mapping of parameter to JSON value, or None
+        What the user wants otherwise, from `tuning.parse_space`. It is taken as it is, whatever the shape of
+        the data. Sections of heads that are not in ``heads`` are checked only.
+
+    Returns
+    -------
+    Space
+
+    Raises
+    ------
+    ValueError
+        When ``heads`` is empty, or holds an unknown or a repeated name, or ``declared`` has faults.
+    """
+    check_heads(heads)
+    check_declared(declared or {})
+    spaces = {
+        head: default_head_space(head, blocks=blocks, n_features=n_features, n_rows=n_rows) for head in heads
+    }
+    return Space(
+        {
+            head: changed(space, (declared or {})[head]) if head in (declared or {}) else space
+            for head, space in spaces.items()
+        }
+    )
+
+
+def suggest(trial: "optuna.Trial", heads: Sequence[str], space: Space | None = None) -> Configuration:
     """Ask a trial for a head, its parameters, and how to treat the rare classes.
 
     Parameters
     ----------
     trial : optuna.Trial
     heads : sequence of str
-        Names of the heads to choose from.
+        Names of the heads to choose from; used when there is no ``space``.
+    space : Space or None
+        From `build_spaces`; None is what it gives for these heads when nothing is known of the data.
 
     Returns
     -------
     Configuration
-        Rare classes are either weighted (``class_weight="balanced"``), or resampled, or left alone.
+        Rare classes are either weighted (``class_weight``), or resampled, or left alone.
 
     Raises
     ------
@@ -129,11 +155,7 @@ def suggest(trial: "optuna.Trial", heads: Sequence[str]) -> Configuration:
         When ``heads`` is empty, or holds an unknown or a repeated name.
     """
     check_heads(heads)
-    head = trial.suggest_categorical("head", list(heads))
-    parameters = {**_defaults(head), **_SPACES[head](trial)}
-    balance = trial.suggest_categorical(f"{head}.balance", _balances())
-    parameters["class_weight"] = "balanced" if balance == _CLASS_WEIGHT else None
-    return Configuration(head, "none" if balance == _CLASS_WEIGHT else balance, parameters)
+    return (space or build_spaces(heads)).suggest(trial)
 
 
 def default_configuration(head: str) -> Configuration:
@@ -153,30 +175,63 @@ def default_configuration(head: str) -> Configuration:
         When the head is unknown.
     """
     check_heads([head])
-    return Configuration(head, "none", _defaults(head))
+    return Configuration(head, "none", dict(heads.default_parameters(head)))
 
 
-def default_parameters_in_study(head: str) -> dict[str, Any]:
-    """Return the study parameters with which `suggest` answers ``default_configuration(head)``.
+def starting_configuration(head: str, space: Space | None = None) -> Configuration:
+    """Return the configuration that a search tries first: a sensible one, inside its space where it is asked.
 
     Parameters
     ----------
     head : str
+    space : Space or None
+        From `build_spaces`, with this head; None is what it gives when nothing is known of the data.
+
+    Returns
+    -------
+    Configuration
+        Like the default configuration, but trained as a search trains: for a fixed number of epochs (or
+        rounds; fewer than the most that the space allows), on all training rows.
+
+    Raises
+    ------
+    ValueError
+        When the head is unknown.
+    """
+    return (space or build_spaces([head])).heads[head].starting_configuration()
+
+
+def default_parameters_in_study(head: str, space: Space | None = None) -> dict[str, Any]:
+    """Return the study parameters with which `suggest` comes nearest to ``default_configuration(head)``.
+
+    Parameters
+    ----------
+    head : str
+    space : Space or None
+        From `build_spaces`, with this head.
 
     Returns
     -------
     dict of str to JSON value
         Names as in `suggest`; parameters that `suggest` does not ask for do no harm.
     """
-    defaults = _defaults(head)
-    balance = _CLASS_WEIGHT if defaults["class_weight"] == "balanced" else "none"
-    prefixed = {f"{head}.{name}": value for name, value in defaults.items()}
-    return {"head": head, **prefixed, f"{head}.balance": balance}
+    return (space or build_spaces([head])).study_parameters(default_configuration(head))
 
 
-def _defaults(head: str) -> dict[str, Any]:
-    return dict(heads.default_parameters(head))
+def starting_parameters_in_study(head: str, space: Space | None = None) -> dict[str, Any]:
+    """Return the study parameters with which `suggest` answers what is tried first, but for its length.
 
+    Parameters
+    ----------
+    head : str
+    space : Space or None
+        From `build_spaces`, with this head.
 
-def _balances() -> list[str]:
-    return [_CLASS_WEIGHT, *SEARCHED_RESAMPLERS]
+    Returns
+    -------
+    dict of str to JSON value
+        As in `default_parameters_in_study`. How many epochs or rounds are trained is no dimension of the own
+        spaces, so `suggest` answers with the most.
+    """
+    space = space or build_spaces([head])
+    return space.study_parameters(starting_configuration(head, space))

@@ -1,5 +1,6 @@
 """Optuna studies that give the same answers again: in memory, in a journal file or in a database."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+_ATTEMPTS, _PAUSE = 5, 0.5  # seconds
 
 
 @contextmanager
@@ -161,10 +164,22 @@ def _open_database(url: str) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError  # slow to import, and used with a database only
 
     try:
-        return RDBStorage(url)
+        return _with_tables(url)
     except (ImportError, SQLAlchemyError, StorageInternalError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"The storage '{url}' cannot be opened ({str(error).splitlines()[0]}). Allowed are a path ending "
             "in '.journal' or an SQLAlchemy URL such as 'sqlite:///study.db' whose folder exists and whose "
             "driver is installed. Correct the URL, or use a journal file."
         ) from error
+
+
+def _with_tables(url: str) -> RDBStorage:
+    """Open a database, whose tables another process may be making at this moment."""
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    for _ in range(_ATTEMPTS):
+        try:
+            return RDBStorage(url)
+        except (IntegrityError, ProgrammingError):  # a table or type is there that was not a moment ago
+            time.sleep(_PAUSE)
+    return RDBStorage(url)

@@ -85,6 +85,9 @@ class Trial:
         Out-of-fold probabilities: row i comes from the model that did not train on row i.
     rung : int
         How far the trial was taken. Scores of different rungs are not comparable; 0 means all folds in full.
+    asked : Configuration or None
+        What was asked for, where that differs: a search asks for the most epochs or rounds, and
+        ``configuration`` has as many as were best. None when they are the same.
     """
 
     number: int
@@ -94,6 +97,12 @@ class Trial:
     seconds: float
     oof: NDArray[np.float32]
     rung: int = 0
+    asked: Configuration | None = None
+
+    @property
+    def key(self) -> str:
+        """Key of the configuration that was asked for."""
+        return (self.asked or self.configuration).key
 
     @property
     def predictions(self) -> NDArray[np.int64]:
@@ -129,8 +138,21 @@ def fold_scores_of(
     return [float(score(confusion(y[valid], predictions[valid], n_classes), metric)) for _, valid in folds]
 
 
-def _fold_seed(random_state: int, fold: int) -> int:
-    """A seed per fold, shared by all configurations, so that they differ by merit and not by luck."""
+def fold_seed(random_state: int, fold: int) -> int:
+    """Return the seed of a fold, shared by all configurations, so that they differ by merit and not by luck.
+
+    Parameters
+    ----------
+    random_state : int
+        Of the whole search.
+    fold : int
+        Its position.
+
+    Returns
+    -------
+    int
+        In [0, 2^31).
+    """
     words = np.random.SeedSequence([random_state, fold]).generate_state(1)
     return int(words[0] >> 1)  # 31 bits: LightGBM's seeds are signed 32-bit integers
 
@@ -199,7 +221,7 @@ def evaluate(
             blocks=blocks,
             resampler=configuration.resampler,
             parameters=configuration.parameters,
-            random_state=_fold_seed(random_state, fold),
+            random_state=fold_seed(random_state, fold),
         )
         heads.fit_with_views(pipeline, rows, codes, views, rows=train)
         oof[np.ix_(valid, pipeline.classes_)] = pipeline.predict_proba(np.asarray(rows[valid]))

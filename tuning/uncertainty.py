@@ -171,25 +171,65 @@ def paired_difference(
     a = _most_probable(oof_a, len(codes), n_classes, name="oof_a")
     b = _most_probable(oof_b, len(codes), n_classes, name="oof_b")
     parts = [np.arange(len(codes))] if folds is None else [valid for _, valid in folds]
-    # fold, true class, class by A, class by B
+    observed, draws = paired_draws(
+        a,
+        b,
+        codes,
+        parts,
+        n_classes=n_classes,
+        metric=name,
+        n_bootstrap=n_bootstrap,
+        random_state=random_state,
+    )
+    smaller_side = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    return Difference(
+        difference=observed,
+        ci95=percentile_interval(draws),
+        p_value=min(1.0, 2 * (smaller_side + 1) / (n_bootstrap + 1)),
+    )
+
+
+def paired_draws(
+    a: Ints,
+    b: Ints,
+    codes: Ints,
+    parts: Sequence[Ints],
+    *,
+    n_classes: int,
+    metric: str,
+    n_bootstrap: int,
+    random_state: int,
+) -> tuple[float, Floats]:
+    """Return score of A minus score of B, and that of bootstrap samples of the rows.
+
+    Parameters
+    ----------
+    a, b, codes : ndarray of shape (n_samples,), int64
+        Class codes by A, by B, and true.
+    parts : sequence of ndarray, int64
+        Row numbers; the score is the mean over parts.
+    n_classes : int
+    metric : str
+        A score name in snake_case.
+    n_bootstrap, random_state : int
+
+    Returns
+    -------
+    (float, ndarray of shape (n_bootstrap,), float64)
+    """
+    # part, true class, class by A, class by B
     joint = np.zeros((len(parts), n_classes, n_classes, n_classes), dtype=np.int64)
-    for fold, rows in enumerate(parts):
-        np.add.at(joint[fold], (codes[rows], a[rows], b[rows]), 1)
+    for part, rows in enumerate(parts):
+        np.add.at(joint[part], (codes[rows], a[rows], b[rows]), 1)
     flat = joint.reshape(len(parts), n_classes, n_classes * n_classes)
     drawn = _redraw(flat, n_bootstrap, np.random.default_rng(random_state)).reshape(n_bootstrap, *joint.shape)
 
     def difference(cells: Ints) -> Floats:
-        by_fold = score(cells.sum(axis=-1), name) - score(cells.sum(axis=-2), name)
-        means: Floats = by_fold.mean(axis=-1)
+        by_part = score(cells.sum(axis=-1), metric) - score(cells.sum(axis=-2), metric)
+        means: Floats = by_part.mean(axis=-1)
         return means
 
-    draws = difference(drawn)
-    smaller_side = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-    return Difference(
-        difference=float(difference(joint)),
-        ci95=percentile_interval(draws),
-        p_value=min(1.0, 2 * (smaller_side + 1) / (n_bootstrap + 1)),
-    )
+    return float(difference(joint)), difference(drawn)
 
 
 def mcnemar(pred_a: ArrayLike, pred_b: ArrayLike, y: ArrayLike) -> float:

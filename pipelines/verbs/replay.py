@@ -24,10 +24,10 @@ def replayed(options: Namespace, words: Sequence[str]) -> Namespace:
             f"'{options.config}' was written by '{config.get('command')}', not by '{options.verb}'."
         )
     given = given_options(words)
-    if "features" not in given:
+    if not {"features", "swap"} & given:
         check_stores_unchanged(config["spaces"], options.config)
     recorded: dict[str, Any] = {
-        "features": [f"{space['path']}:{space['space']}" for space in config["spaces"]],
+        **_replayed_stores(config, given),
         "head": config["heads"][0],
         "parameters": _replayed_parameters(config, options, given),
         **{
@@ -44,6 +44,16 @@ def replayed(options: Namespace, words: Sequence[str]) -> Namespace:
                 "resampler",
                 "use_views",
                 "preset",
+                "space",
+                "grid",
+                "select",
+                "modalities",
+                "fusions",
+                "resamplers",
+                "reference",
+                "shuffles",
+                "seeds",
+                "splits",
             )
             if name in config
         },
@@ -53,6 +63,18 @@ def replayed(options: Namespace, words: Sequence[str]) -> Namespace:
     values = dict(vars(options))
     values.update({k: v for k, v in recorded.items() if k in values and k not in given})
     return Namespace(**values)
+
+
+def _replayed_stores(config: Mapping[str, Any], given: set[str]) -> dict[str, list[str]]:
+    """Return the recorded stores as ``--features``, or as ``--swap`` where an ablation compared sets."""
+    if {"features", "swap"} & given:
+        return {}
+    sets: dict[str, list[str]] = {}
+    for space in config["spaces"]:
+        sets.setdefault(space.get("set", ""), []).append(f"{space['path']}:{space['space']}")
+    if "" in sets or config.get("preset"):
+        return {"features": [spec for specs in sets.values() for spec in specs]}
+    return {"swap": [f"{name}={','.join(specs)}" for name, specs in sets.items()]}
 
 
 def _replayed_parameters(config: Mapping[str, Any], options: Namespace, given: set[str]) -> list[Any]:

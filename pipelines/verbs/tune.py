@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 from pipelines.verbs import types
 from pipelines.verbs.replay import replayed
@@ -33,6 +34,26 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--storage", metavar="URL", help="share the study: an Optuna URL, or a file ending in .journal"
     )
+    parser.add_argument(
+        "--space",
+        type=Path,
+        metavar="FILE",
+        help="TOML that changes what is tried (docs/spaces.md; --print-space prints one to start from)",
+    )
+    parser.add_argument(
+        "--grid",
+        action="store_true",
+        help="try every combination of the space, whose dimensions are all lists, and nothing else",
+    )
+    parser.add_argument(
+        "--print-space", action="store_true", help="print what is tried of each head as TOML, and stop"
+    )
+    parser.add_argument(
+        "--select",
+        choices=("best", "simplest"),
+        default="best",
+        help="which trial wins: the best, or the simplest within one standard error of it (default: best)",
+    )
     use_views_option(parser)
     run_options(parser)
     json_option(parser)
@@ -40,9 +61,13 @@ def add_options(parser: Parser) -> None:
 
 def run(options: Namespace, words: list[str]) -> None:
     """Run ``tune``."""
-    from pipelines import scoreboard, tune
+    from pipelines import scoreboard, search_spaces, tune
 
     values = replayed(options, words)
+    space = search_spaces.read_space(values.space) if isinstance(values.space, Path) else values.space
+    if options.print_space:
+        search_spaces.print_spaces(values.heads, space, as_json=options.json)
+        return
     settings = tune.TuneSettings(
         features=tuple(values.features),
         heads=tuple(values.heads),
@@ -55,5 +80,8 @@ def run(options: Namespace, words: list[str]) -> None:
         storage=values.storage,
         out=values.out,
         use_views=values.use_views,
+        space=space,
+        grid=values.grid,
+        select=values.select,
     )
     scoreboard.print_run(tune.tune(settings), as_json=options.json)

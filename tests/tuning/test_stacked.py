@@ -1,0 +1,151 @@
+"""Stacked MLPs: a member is the plain head, whatever is trained beside it and wherever it stops."""
+
+import numpy as np
+import pytest
+
+from heads import default_parameters, make_resampler
+from tuning import Configuration, evaluate, make_folds
+from tuning.reductions import Reductions
+from tuning.stacked import StackedMLPs
+
+BLOCKS = {"text.pooled": 7, "image.pooled": 5}
+
+
+def configuration(resampler="none", **changes):
+    """An MLP as a search trains it: all rows, a fixed number of epochs."""
+    small = {"hidden": 16, "batch_size": 32, "max_epochs": 8, "learning_rate": 3e-3, "projection_width": 8}
+    fixed = {"validation_fraction": 0.0, "schedule": "constant", "class_weight": "balanced"}
+    return Configuration("mlp", resampler, {**default_parameters("mlp"), **fixed, **small, **changes})
+
+
+def resampled(rows, resampler, seed):
+    """Resample as the plain head does."""
+    sampler = make_resampler(resampler, random_state=seed)
+    X, codes = sampler.fit_resample(rows.train, rows.train_codes)
+    return np.ascontiguousarray(X, dtype=np.float32), codes
+
+
+@pytest.fixture
+def task(make_data):
+    """Rows, codes and folds with two blocks."""
+    X, y = make_data(160)
+    return X, y, make_folds(y, n_folds=2)
+
+
+def population(task, configurations, **options):
+    """A population on the rows of the task."""
+    X, y, folds = task
+    reductions = Reductions(X, y, folds, blocks=BLOCKS)
+    return StackedMLPs(
+        configurations, reductions, n_classes=3, random_state=3, resampled=resampled, **options
+    )
+
+
+MIXED = [
+    configuration(),
+    configuration(dropout=0.6, learning_rate=1e-2, class_weight=0.5),
+    configuration(pca=4),
+    configuration(pca=4, whiten=True, weight_decay=0.3),
+    configuration(pca=4, fusion="gated", label_smoothing=0.1, max_epochs=4),
+    configuration("smote", pca=3, class_weight=None, n_hidden=2),
+    configuration("inverse-frequency", class_weight=None, loss="focal"),
+]
+
+
+def test_member_equals_the_plain_head_on_every_fold(task):
+    """Cross-validating each configuration by itself gives the probabilities of the population."""
+    X, y, folds = task
+    found = population(task, MIXED)
+    everyone = range(len(MIXED))
+    for fold in range(2):
+        found.train(everyone, fold, len(found.checkpoints) - 1)
+    for member, asked in enumerate(MIXED):
+        alone = evaluate(asked, X, y, folds, blocks=BLOCKS, n_classes=3, random_state=3)
+        for fold, (_, valid) in enumerate(folds):
+            # Columns are reduced in float32 here and in float64 there.
+            np.testing.assert_allclose(
+                found.probabilities(member, fold)[-1], alone.oof[valid], atol=1e-4, err_msg=str(asked)
+            )
+
+
+def test_checkpoint_equals_the_configuration_that_stops_there(task):
+    """What is kept after e epochs is the head with max_epochs=e, and `final` names it."""
+    X, y, folds = task
+    found = population(task, MIXED[:2])
+    assert found.checkpoints == (2, 4, 6, 8)
+    found.train([0, 1], 0, 1)
+    assert found.probabilities(0, 0).shape == (2, len(folds[0][1]), 3)
+    assert found.probabilities(0, 1).shape == (0, len(folds[1][1]), 3)
+    stopped = found.final(1, 1)
+    assert stopped.parameters == {**MIXED[1].parameters, "max_epochs": 4}
+    alone = evaluate(stopped, X, y, folds, blocks=BLOCKS, n_classes=3, random_state=3)
+    np.testing.assert_allclose(found.probabilities(1, 0)[1], alone.oof[folds[0][1]], atol=1e-4)
+
+
+def test_member_does_not_depend_on_its_company(task):
+    """Trained step by step among others that are dropped, or alone at once: the same probabilities."""
+    together, alone = population(task, MIXED), population(task, MIXED)
+    together.train(range(7), 1, 0)
+    together.train([1, 3, 4], 1, 2)
+    together.train([1, 4], 1, 3)
+    for member in (1, 4):
+        alone.train([member], 1, 3)
+        np.testing.assert_allclose(
+            together.probabilities(member, 1), alone.probabilities(member, 1), atol=1e-6
+        )
+    assert len(together.probabilities(0, 1)) == 1
+    assert len(together.probabilities(3, 1)) == 3
+
+
+def test_member_stops_at_its_own_most_epochs(task):
+    """A member with fewer epochs than the others keeps its last state, once."""
+    found = population(task, MIXED)
+    found.train(range(7), 0, 3)
+    assert [len(found.probabilities(member, 0)) for member in (0, 4)] == [4, 2]
+    assert found.final(4, 3).parameters["max_epochs"] == 4
+    odd = population(task, [configuration(max_epochs=5), configuration(max_epochs=8)])
+    odd.train([0, 1], 0, 3)
+    assert [len(odd.probabilities(member, 0)) for member in (0, 1)] == [3, 4]
+    assert odd.final(0, 2).parameters["max_epochs"] == 5
+
+
+def test_validation_rows_shape_nothing(task):
+    """Moving the validation rows of a fold far away changes nothing that is learnt there."""
+    X, y, folds = task
+    moved = X.copy()
+    moved[folds[0][1]] += 1000
+    shared = X[folds[0][1]]
+    plain, shifted = population(task, MIXED[:4]), population((moved, y, folds), MIXED[:4])
+    for each in (plain, shifted):
+        each.train(range(4), 0, 1)
+    for group, other in zip(plain._groups, shifted._groups, strict=True):
+        mine, theirs = group.stacks[0][0]._parameters, other.stacks[0][0]._parameters
+        for name in mine:
+            np.testing.assert_array_equal(mine[name].detach(), theirs[name].detach())
+    assert len(shared) == len(folds[0][1])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"validation_fraction": 0.15},
+        {"schedule": "one-cycle"},
+        {"norm": "batch"},
+        {"n_members": 2},
+        {"mixup": 0.2},
+        {"clip_norm": 1.0},
+        {"modality_dropout": 0.1},
+    ],
+)
+def test_what_cannot_be_stacked_is_not_accepted(changes):
+    """Heads with an inner split, a course of the learning rate or BatchNorm are left to `evaluate`."""
+    assert StackedMLPs.accepts(configuration())
+    assert not StackedMLPs.accepts(configuration(**changes))
+    assert not StackedMLPs.accepts(configuration("smote"))
+    assert StackedMLPs.accepts(configuration("smote"), resamples=True)
+
+
+def test_parameters_out_of_range_are_refused(task):
+    """A parameter that the head would refuse is refused before anything is trained."""
+    with pytest.raises(ValueError, match=r"dropout.*1\.5"):
+        population(task, [configuration(dropout=1.5)])

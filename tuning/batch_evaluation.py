@@ -1,0 +1,229 @@
+"""Many configurations evaluated at once: each kind by the engine that shares most of the work."""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import heads
+from tuning.binned_rows import BinnedRows
+from tuning.boosted_trees import BoostedTrees
+from tuning.folds import Fold
+from tuning.logistic_path import logistic_path
+from tuning.reductions import Reductions
+from tuning.resampling_plans import ResamplingPlans
+from tuning.rungs import Judge, Population, climb
+from tuning.stacked import StackedMLPs
+from tuning.trials import Configuration, Trial, evaluate, fold_scores_of
+
+Outcome = Trial | str
+"""A trial, or the reason why there is none."""
+
+_PATH_PARAMETERS = ("max_iter", "tol", "class_boost")  # a path is solved with the head's defaults for these
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every configuration of one search is tried on; see `tuning.evaluate` for the attributes."""
+
+    X: ArrayLike
+    y: NDArray[np.int64]
+    folds: Sequence[Fold]
+    blocks: Mapping[str, int] | None
+    n_classes: int
+    metric: str
+    random_state: int
+    views: Any = None
+
+    def evaluate(self, configuration: Configuration, number: int) -> Trial:
+        """Cross-validate one configuration by itself: the reference for everything else here."""
+        return evaluate(
+            configuration,
+            self.X,
+            self.y,
+            self.folds,
+            views=self.views,
+            blocks=self.blocks,
+            n_classes=self.n_classes,
+            metric=self.metric,
+            random_state=self.random_state,
+            number=number,
+        )
+
+
+@dataclass
+class BatchEvaluation:
+    """Evaluates configurations together, on reductions that are computed once.
+
+    Parameters
+    ----------
+    task : Task
+    on_step : callable or None
+        Called with one sentence before each longer piece of work.
+    """
+
+    task: Task
+    on_step: Callable[[str], None] | None = None
+    _reductions: Reductions | None = None
+    _binned: BinnedRows | None = None
+    _plans: ResamplingPlans = field(default_factory=ResamplingPlans)
+
+    def outcomes(
+        self,
+        asked: Sequence[tuple[Configuration, int]],
+        *,
+        never_dropped: Collection[str] = (),
+        incumbent: NDArray[np.int64] | None = None,
+    ) -> list[Outcome]:
+        """Evaluate configurations.
+
+        Parameters
+        ----------
+        asked : sequence of (Configuration, int)
+            All different, with their trial numbers.
+        never_dropped : collection of str
+            Keys of configurations that are taken to all folds, with the epochs or rounds that they ask for.
+        incumbent : ndarray of shape (n_samples,), int64, or None
+            Out-of-fold class codes of the best trial so far.
+
+        Returns
+        -------
+        list of Trial or str
+            In the order asked; a text is the reason why a configuration could not be trained.
+        """
+        found: dict[str, Outcome] = {}
+        for engine, members in self._by_engine([configuration for configuration, _ in asked]).items():
+            numbers = {configuration.key: number for configuration, number in asked}
+            pairs = [(configuration, numbers[configuration.key]) for configuration in members]
+            if engine == "alone":
+                found |= {one.key: self._alone(one, number) for one, number in pairs}
+            else:
+                found |= self._together(engine, pairs, never_dropped, incumbent)
+        return [found[configuration.key] for configuration, _ in asked]
+
+    def _by_engine(self, configurations: Sequence[Configuration]) -> dict[str, list[Configuration]]:
+        """Sort configurations by what evaluates them; the linear ones come first, being quick."""
+        engines: dict[str, list[Configuration]] = {"logreg": [], "lightgbm": [], "mlp": [], "alone": []}
+        for configuration in configurations:
+            engines[self._engine_of(configuration)].append(configuration)
+        return {engine: members for engine, members in engines.items() if members}
+
+    def _engine_of(self, configuration: Configuration) -> str:
+        n_features = int(np.shape(self.task.X)[1])
+        if not self._every_fold_has_every_class:
+            return "alone"
+        if _is_on_a_path(configuration):
+            return "logreg"
+        if BoostedTrees.accepts(configuration, n_features=n_features):
+            return "lightgbm"
+        return "mlp" if StackedMLPs.accepts(configuration, resamples=True) else "alone"
+
+    @property
+    def _every_fold_has_every_class(self) -> bool:
+        sizes = (len(np.unique(self.task.y[train])) for train, _ in self.task.folds)
+        return all(size == self.task.n_classes for size in sizes)
+
+    def _together(
+        self,
+        engine: str,
+        pairs: Sequence[tuple[Configuration, int]],
+        never_dropped: Collection[str],
+        incumbent: NDArray[np.int64] | None,
+    ) -> dict[str, Outcome]:
+        """Evaluate by one engine; if that fails, one by one, so that only the guilty fail."""
+        try:
+            if engine == "logreg":
+                return self._path(pairs)
+            return self._climb(engine, pairs, never_dropped, incumbent)
+        except ValueError:
+            return {one.key: self._alone(one, number) for one, number in pairs}
+
+    def _alone(self, configuration: Configuration, number: int) -> Outcome:
+        """Cross-validate one configuration; what is wrong with it is its outcome."""
+        self._say(f"1 x {configuration.head}, {len(self.task.folds)} folds")
+        try:
+            return self.task.evaluate(configuration, number)
+        except ValueError as error:
+            return str(error)
+
+    def _climb(
+        self,
+        engine: str,
+        pairs: Sequence[tuple[Configuration, int]],
+        never_dropped: Collection[str],
+        incumbent: NDArray[np.int64] | None,
+    ) -> dict[str, Outcome]:
+        task = self.task
+        configurations = [configuration for configuration, _ in pairs]
+        options: dict[str, Any] = {"n_classes": task.n_classes, "random_state": task.random_state}
+        population: Population = (
+            StackedMLPs(configurations, self.reductions, resampled=self._plans.apply, **options)
+            if engine == "mlp"
+            else BoostedTrees(configurations, self.reductions, binned=self.binned, **options)
+        )
+        trials = climb(
+            population,
+            Judge(task.y, task.folds, task.n_classes, task.metric),
+            numbers=[number for _, number in pairs],
+            never_dropped=[i for i, one in enumerate(configurations) if one.key in never_dropped],
+            incumbent=incumbent,
+            on_rung=self._say,
+        )
+        return {one.key: trial for one, trial in zip(configurations, trials, strict=True)}
+
+    def _path(self, pairs: Sequence[tuple[Configuration, int]]) -> dict[str, Outcome]:
+        """Evaluate logistic regressions along their paths of penalties."""
+        task = self.task
+        started = time.perf_counter()
+        settings = [(one.parameters["class_weight"], one.parameters["C"]) for one, _ in pairs]
+        self._say(f"{len(pairs)} x logreg, {len(task.folds)} folds")
+        solved = logistic_path(
+            self.reductions,
+            Cs=sorted({C for _, C in settings}),
+            class_weights=list(dict.fromkeys(weight for weight, _ in settings)),
+            n_classes=task.n_classes,
+        )
+        seconds = (time.perf_counter() - started) / len(pairs)
+        found: dict[str, Outcome] = {}
+        for (configuration, number), setting in zip(pairs, settings, strict=True):
+            oof = solved[setting]
+            scores = fold_scores_of(
+                oof.argmax(axis=1), task.y, task.folds, n_classes=task.n_classes, metric=task.metric
+            )
+            found[configuration.key] = Trial(
+                number, configuration, float(np.mean(scores)), scores, seconds, oof
+            )
+        return found
+
+    @property
+    def reductions(self) -> Reductions:
+        """Standardised and reduced rows of every fold."""
+        if self._reductions is None:
+            task = self.task
+            self._reductions = Reductions(task.X, task.y, task.folds, blocks=task.blocks, views=task.views)
+        return self._reductions
+
+    @property
+    def binned(self) -> BinnedRows:
+        """Reduced rows in LightGBM's bins."""
+        if self._binned is None:
+            self._binned = BinnedRows(self.reductions, None)
+        return self._binned
+
+    def _say(self, sentence: str) -> None:
+        if self.on_step is not None:
+            self.on_step(sentence)
+
+
+def _is_on_a_path(configuration: Configuration) -> bool:
+    """Tell whether a configuration is a logistic regression that `logistic_path` solves."""
+    if configuration.head != "logreg" or configuration.resampler != "none":
+        return False
+    usual = heads.default_parameters("logreg")
+    weight = configuration.parameters.get("class_weight")
+    weighted = weight is None or weight == "balanced" or isinstance(weight, float)
+    same = all(configuration.parameters.get(name, usual[name]) == usual[name] for name in _PATH_PARAMETERS)
+    return weighted and same and "C" in configuration.parameters

@@ -1,0 +1,329 @@
+"""What a head would see in each fold: imputed, standardised and reduced rows, made once for all trials."""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from heads.blocks import block_slices, invalid_blocks
+from heads.columns import ColumnScale
+from heads.projection import column_spreads, leading_directions
+from heads.view_rows import check_views
+from tuning.column_moments import ColumnMoments, join, measure
+from tuning.folds import Fold
+
+_ROWS_AT_ONCE = 4096
+_WIDEST = 256  # directions per block that are computed at once; a smaller width takes the leading ones
+_KEPT_BYTES = 256 * 2**20  # of finished rows, least recently used first to go
+
+
+@dataclass(frozen=True, eq=False)
+class FoldRows:
+    """The rows of one fold as a head sees them.
+
+    Attributes
+    ----------
+    fold : int
+    pca : int or None
+        Directions per block that were asked for.
+    whiten : bool
+    train : ndarray of shape (n_train, n_columns), float32, C-contiguous
+        Training rows in fold order, then every view of them, view after view.
+    train_codes : ndarray of shape (n_train,), int64
+    origins : ndarray of shape (n_train,), int64, or None
+        For each row the row that it is a view of, as ``sample_origin`` in ``heads.fit_with_views``; None when
+        there are no views.
+    valid : ndarray of shape (n_valid, n_columns), float32, C-contiguous
+        Validation rows, without views.
+    valid_codes : ndarray of shape (n_valid,), int64
+    block_widths : tuple of int
+        Columns of each block, in order.
+
+    Notes
+    -----
+    The arrays are shared by all who ask: they are read-only.
+    """
+
+    fold: int
+    pca: int | None
+    whiten: bool
+    train: NDArray[np.float32]
+    train_codes: NDArray[np.int64]
+    origins: NDArray[np.int64] | None
+    valid: NDArray[np.float32]
+    valid_codes: NDArray[np.int64]
+    block_widths: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Projected:
+    """Rows of one fold on the widest directions, block by block, before they are evened out."""
+
+    train: list[NDArray[np.float32]]
+    valid: list[NDArray[np.float32]]
+    variances: list[NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Principal:
+    """Leading directions of one block of one fold, and the variance of its training rows along each."""
+
+    directions: NDArray[np.float64]
+    variances: NDArray[np.float64]
+
+
+class Reductions:
+    """Leak-free standardising and PCA of every fold, computed once and shared by all trials.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features), float32
+        Anything with ``shape`` that slices by row numbers. A block without a valid embedding is NaN.
+    y : array-like of shape (n_samples,), integer
+        Class codes.
+    folds : sequence of (train, valid)
+        Row numbers, from `make_folds`.
+    blocks : mapping of str to int, or None
+        Block name to width, in column order; None is one block.
+    views : array-like of shape (n_views, n_samples, n_features), or None
+        Augmented views of the rows of X; those of training rows are training rows too.
+
+    Raises
+    ------
+    ValueError
+        If `blocks` do not add up, a view has another shape than X, or, when rows are first asked for, a block
+        is partly NaN or a value is infinite.
+
+    Notes
+    -----
+    Where the training rows of a fold are the validation rows of all others, moments are measured once per
+    validation part and each fold adds up those of the other parts. This costs one product over all rows,
+    whatever the number of folds, and nothing of a validation row enters, not even by rounding (subtracting
+    the part of a fold from the total would let it). Imputed rows and views need no other treatment: an
+    imputed value lies at the mean, and a view belongs to the part of its row. Other folds are measured one by
+    one.
+
+    Memory: 4 bytes x (rows + views) x 256 x blocks x folds for the projected rows, and at most 256 MB of
+    finished rows. Eigenproblems run side by side, one core each.
+
+    References
+    ----------
+    O.-C. G. Engstrøm and M. H. Jensen, "Fast partition-based cross-validation with centering and scaling for
+    X'X and X'Y", arXiv:2401.13185 (one Gram matrix for all folds).
+    """
+
+    def __init__(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        folds: Sequence[Fold],
+        *,
+        blocks: Mapping[str, int] | None = None,
+        views: Any = None,
+    ) -> None:
+        rows: Any = X if hasattr(X, "shape") else np.asarray(X)
+        self._sources: list[Any] = [rows]
+        if views is not None and len(views):
+            check_views(rows, views)
+            self._sources += [views[k] for k in range(len(views))]
+        self.folds = [(np.asarray(train), np.asarray(valid)) for train, valid in folds]
+        self.codes: NDArray[np.int64] = np.asarray(y).astype(np.int64)
+        self._slices = block_slices(blocks, int(rows.shape[1]))
+        self._widest = 0
+        self._scales: list[ColumnScale] | None = None
+        self._projected: list[_Projected] = []
+        self._finished: OrderedDict[tuple[int, int | None, bool], FoldRows] = OrderedDict()
+        self._lock = threading.RLock()
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return len(self.folds)
+
+    def rows(self, fold: int, pca: int | None, *, whiten: bool = False) -> FoldRows:
+        """Return the rows of a fold, standardised and reduced by its training rows.
+
+        Parameters
+        ----------
+        fold : int
+        pca : int or None
+            _Principal directions per block; a block gives at most min(n_train, its width), and none at the
+            level of rounding. None leaves the standardised columns as they are.
+        whiten : bool
+            As for ``heads.projection.reduced_map``, which gives the same columns.
+
+        Returns
+        -------
+        FoldRows
+
+        Raises
+        ------
+        ValueError
+            If `fold` or `pca` is out of range, or the rows cannot be imputed.
+        """
+        if not 0 <= fold < self.n_folds or (pca is not None and pca < 1):
+            raise ValueError(
+                f"There are no rows for fold={fold!r} and pca={pca!r}; allowed are folds 0 to "
+                f"{self.n_folds - 1}, and a pca of 1 or more or None."
+            )
+        key = (fold, pca, whiten and pca is not None)
+        with self._lock:
+            found = self._finished.pop(key, None)
+            if found is None:
+                found = self._standardised(fold) if pca is None else self._reduced(fold, pca, whiten=whiten)
+            self._finished[key] = found
+            self._let_go()
+        return found
+
+    def _let_go(self) -> None:
+        """Forget the rows that were not asked for longest."""
+        while sum(rows.train.nbytes + rows.valid.nbytes for rows in self._finished.values()) > _KEPT_BYTES:
+            self._finished.popitem(last=False)
+
+    def _standardised(self, fold: int) -> FoldRows:
+        """Return all columns of a fold."""
+        if self._scales is None:
+            self._scales = [moments.scale() for moments in self._training_moments(with_gram=False)]
+        scale = self._scales[fold]
+        train, valid = self.folds[fold]
+        found = [
+            np.concatenate(list(self._scaled_chunks(rows, sources, scale)))
+            for rows, sources in ((train, self._sources), (valid, self._sources[:1]))
+        ]
+        widths = [columns.stop - columns.start for columns in self._slices.values()]
+        return self._fold_rows(fold, None, False, found[0], found[1], widths)
+
+    def _reduced(self, fold: int, pca: int, *, whiten: bool) -> FoldRows:
+        """Return the leading columns of the widest projection, evened out."""
+        if pca > self._widest:
+            self._project_all(max(pca, _WIDEST))
+        projected = self._projected[fold]
+        spreads = [column_spreads(block[:pca], whiten=whiten) for block in projected.variances]
+        train, valid = (
+            np.concatenate(
+                [Z[:, :pca] / s.astype(np.float32) for Z, s in zip(parts, spreads, strict=True)], 1
+            )
+            for parts in (projected.train, projected.valid)
+        )
+        return self._fold_rows(fold, pca, whiten, train, valid, [len(block) for block in spreads])
+
+    def _fold_rows(
+        self,
+        fold: int,
+        pca: int | None,
+        whiten: bool,
+        train: NDArray[np.float32],
+        valid: NDArray[np.float32],
+        widths: Sequence[int],
+    ) -> FoldRows:
+        train_rows, valid_rows = self.folds[fold]
+        repeats = len(self._sources)
+        train.flags.writeable = False
+        valid.flags.writeable = False
+        return FoldRows(
+            fold=fold,
+            pca=pca,
+            whiten=whiten,
+            train=train,
+            train_codes=np.tile(self.codes[train_rows], repeats),
+            origins=np.tile(np.arange(len(train_rows)), repeats) if repeats > 1 else None,
+            valid=valid,
+            valid_codes=self.codes[valid_rows],
+            block_widths=tuple(widths),
+        )
+
+    def _project_all(self, width: int) -> None:
+        """Find the directions of every fold and block, and project the rows of every fold."""
+        moments = self._training_moments(with_gram=True)
+        self._scales = [fold.scale() for fold in moments]
+        self._projected = []  # the narrower ones go first
+        principal = _principal_of(moments, self._scales, list(self._slices.values()), width)
+        self._projected = [self._project(fold, blocks) for fold, blocks in enumerate(principal)]
+        self._widest = width
+
+    def _project(self, fold: int, principal: Sequence[_Principal]) -> _Projected:
+        """Project the rows of one fold, block by block."""
+        assert self._scales is not None
+        directions = [block.directions.astype(np.float32) for block in principal]
+        parts = []
+        for rows, sources in zip(self.folds[fold], (self._sources, self._sources[:1]), strict=True):
+            made = [
+                np.empty((len(rows) * len(sources), block.shape[1]), dtype=np.float32) for block in directions
+            ]
+            start = 0
+            for Z in self._scaled_chunks(rows, sources, self._scales[fold]):
+                for out, columns, block in zip(made, self._slices.values(), directions, strict=True):
+                    np.matmul(Z[:, columns], block, out=out[start : start + len(Z)])
+                start += len(Z)
+            parts.append(made)
+        return _Projected(parts[0], parts[1], [block.variances for block in principal])
+
+    def _training_moments(self, *, with_gram: bool) -> list[ColumnMoments]:
+        """Measure the training rows of every fold."""
+        if not self._train_on_the_rest():
+            return [self._measured(train, with_gram=with_gram) for train, _ in self.folds]
+        parts = [self._measured(valid, with_gram=with_gram) for _, valid in self.folds]
+        return [join(parts[:fold] + parts[fold + 1 :]) for fold in range(self.n_folds)]
+
+    def _train_on_the_rest(self) -> bool:
+        """Whether every fold trains on exactly what the other folds validate."""
+        if self.n_folds < 2:
+            return False
+        valid = [np.sort(rows) for _, rows in self.folds]
+        return all(
+            np.array_equal(np.sort(train), np.sort(np.concatenate(valid[:fold] + valid[fold + 1 :])))
+            for fold, (train, _) in enumerate(self.folds)
+        )
+
+    def _measured(self, rows: NDArray[Any], *, with_gram: bool) -> ColumnMoments:
+        return measure(self._chunks(rows, self._sources), self._slices, with_gram=with_gram)
+
+    def _chunks(self, rows: NDArray[Any], sources: Sequence[Any]) -> Iterator[NDArray[np.float32]]:
+        """Read rows as they come, source after source."""
+        for source in sources:
+            for start in range(0, len(rows), _ROWS_AT_ONCE):
+                yield np.asarray(source[rows[start : start + _ROWS_AT_ONCE]], dtype=np.float32)
+
+    def _scaled_chunks(
+        self, rows: NDArray[Any], sources: Sequence[Any], scale: ColumnScale
+    ) -> Iterator[NDArray[np.float32]]:
+        """Read rows, standardised; an imputed value is the mean, which is 0 then."""
+        for chunk in self._chunks(rows, sources):
+            scaled = scale.apply(chunk)
+            for name, invalid in invalid_blocks(chunk, self._slices).items():
+                if invalid.any():
+                    scaled[invalid, self._slices[name]] = 0.0
+            yield scaled
+
+
+def _principal_of(
+    moments: Sequence[ColumnMoments], scales: Sequence[ColumnScale], slices: Sequence[slice], width: int
+) -> list[list[_Principal]]:
+    """Solve the eigenproblems of all folds and blocks, side by side on one core each."""
+    jobs = [
+        (block.gram, scale.inverse[columns], fold.n_rows, width)
+        for fold, scale in zip(moments, scales, strict=True)
+        for block, columns in zip(fold.blocks, slices, strict=True)
+    ]
+    n_workers = min(len(jobs), os.cpu_count() or 1)
+    # The limit is that of the whole process, so it is set here, around all threads.
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(n_workers) as workers:
+        solved = list(workers.map(lambda job: _principal(*job), jobs))
+    per_fold = len(slices)
+    return [solved[start : start + per_fold] for start in range(0, len(solved), per_fold)]
+
+
+def _principal(
+    gram: NDArray[np.float64], inverse: NDArray[np.float64], n_rows: int, width: int
+) -> _Principal:
+    """Return the leading directions of one block of standardised training rows."""
+    standardised = gram * inverse[:, None] * inverse
+    directions, squares = leading_directions(standardised, min(width, n_rows, len(gram)))
+    return _Principal(directions, squares / n_rows)

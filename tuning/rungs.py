@@ -1,0 +1,263 @@
+"""Rungs: every configuration gets a little training first, and only the promising ones get the rest.
+
+A rung is a number of folds and a share of the epochs (or boosting rounds). After each, configurations are
+dropped that are worse than the leader by more than the rows can explain (a paired test), and of the others
+all but the best share.
+
+References
+----------
+Jamieson, Talwalkar (2016). Non-stochastic best arm identification and hyperparameter optimization. AISTATS
+(successive halving). Maron, Moore (1997). The racing algorithm: model selection for lazy learners. Artificial
+Intelligence Review 11 (paired tests on the same rows).
+"""
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuning.folds import Fold
+from tuning.scores import confusion, score
+from tuning.trials import Configuration, Trial
+
+_Z = 1.645  # one-sided 5 %: worse than the leader by more than that is not luck
+
+
+class Population(Protocol):
+    """Configurations of one head that are trained together, fold by fold and step by step."""
+
+    configurations: tuple[Configuration, ...]
+    checkpoints: tuple[int, ...]
+
+    def train(self, members: Sequence[int], fold: int, until: int) -> None:
+        """Bring members to a checkpoint on one fold; those that are not named do not go on there."""
+        ...
+
+    def probabilities(self, member: int, fold: int) -> NDArray[np.float32]:
+        """Return probabilities of shape (n_reached, n_valid, n_classes)."""
+        ...
+
+    def final(self, member: int, checkpoint: int) -> Configuration:
+        """Return the configuration that stops at a checkpoint."""
+        ...
+
+    def seconds(self, member: int) -> float:
+        """Return the work on a member so far."""
+        ...
+
+    def drop(self, member: int) -> None:
+        """Free what a member holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How far members are taken, and how many go on.
+
+    Attributes
+    ----------
+    n_folds : int
+        The first so many folds.
+    share : float in (0, 1]
+        Of the checkpoints.
+    keep : float in (0, 1]
+        Largest share of the members of this rung that go on.
+    """
+
+    n_folds: int
+    share: float
+    keep: float
+
+
+RUNGS = (Rung(2, 0.3, 1 / 3), Rung(2, 0.8, 1 / 2))
+"""What comes before all folds in full."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How members are compared.
+
+    Attributes
+    ----------
+    y : ndarray of shape (n_samples,), int64
+    folds : sequence of (train, valid)
+    n_classes : int
+    metric : str
+    """
+
+    y: NDArray[np.int64]
+    folds: Sequence[Fold]
+    n_classes: int
+    metric: str
+
+    def fold_scores(self, probabilities: NDArray[np.float32], fold: int) -> NDArray[np.float64]:
+        """Return the score at each checkpoint; 0 where a network is no longer finite."""
+        predicted = probabilities.argmax(axis=2)
+        truth = self.y[self.folds[fold][1]]
+        found = np.asarray(score(confusion(truth, predicted, self.n_classes), self.metric))
+        finite = np.isfinite(probabilities).all(axis=(1, 2))
+        scores: NDArray[np.float64] = np.where(finite, found, 0.0)
+        return scores
+
+    def hits(self, predicted: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return per row 0 or a weight: with mean 1 over all rows, equal for classes if the metric is."""
+        truth = self.y[rows]
+        right: NDArray[np.float64] = (predicted == truth).astype(np.float64)
+        if self.metric in ("accuracy", "weighted_f1"):
+            return right
+        sizes = np.bincount(truth, minlength=self.n_classes)
+        balanced = len(rows) / (np.count_nonzero(sizes) * np.maximum(sizes, 1))
+        weighted: NDArray[np.float64] = right * balanced[truth]
+        return weighted
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """Where a member stands on some folds, at its best checkpoint."""
+
+    score: float
+    fold_scores: list[float]
+    checkpoint: int
+    predicted: NDArray[np.int64]
+    oof: NDArray[np.float32]
+
+
+def climb(
+    population: Population,
+    judge: Judge,
+    *,
+    numbers: Sequence[int],
+    never_dropped: Collection[int] = (),
+    incumbent: NDArray[np.int64] | None = None,
+    rungs: Sequence[Rung] = RUNGS,
+    on_rung: Callable[[str], None] | None = None,
+) -> list[Trial]:
+    """Take the members of a population up the rungs.
+
+    Parameters
+    ----------
+    population : Population
+        Nothing trained yet.
+    judge : Judge
+    numbers : sequence of int
+        Trial number of each member.
+    never_dropped : collection of int
+        Members that are taken to all folds, whatever they score, with as many epochs or rounds as they ask
+        for.
+    incumbent : ndarray of shape (n_samples,), int64, or None
+        Out-of-fold class codes of the best trial so far: a member that is clearly worse after the last rung
+        is dropped.
+    rungs : sequence of Rung
+        What comes before all folds in full.
+    on_rung : callable or None
+        Called with one sentence before each rung.
+
+    Returns
+    -------
+    list of Trial
+        One per member, in order. ``rung`` is 0 when it was taken to the end; else the number (from 1) of the
+        rung after which it was dropped, with NaN in the rows of folds that it did not see.
+
+    Notes
+    -----
+    The checkpoint of a member is the one with the best mean score over the folds of its rung: all folds stop
+    at the same epoch, as a model that is fitted on all rows will.
+    """
+    members = list(range(len(population.configurations)))
+    standings: dict[int, _Standing] = {}
+    reached = dict.fromkeys(members, 0)
+    last = len(population.checkpoints) - 1
+    steps = [rung for rung in rungs if rung.n_folds < len(judge.folds)]
+    for place, rung in enumerate(steps, start=1):
+        until = max(0, math.ceil(rung.share * (last + 1)) - 1)
+        _train(population, members, range(rung.n_folds), until, on_rung)
+        for member in members:
+            standings[member], reached[member] = _stand(population, judge, member, rung.n_folds), place
+        compared = incumbent if place == len(steps) else None
+        kept = _going_on(judge, standings, members, rung, compared)
+        staying = [m for m in members if m in kept or m in never_dropped]
+        for member in set(members) - set(staying):
+            population.drop(member)
+        members = staying
+    _train(population, members, range(len(judge.folds)), last, on_rung)
+    for member in members:
+        at_its_end = member in never_dropped
+        standings[member] = _stand(population, judge, member, len(judge.folds), at_its_end=at_its_end)
+        reached[member] = 0
+        population.drop(member)
+    return [
+        Trial(
+            number=numbers[member],
+            configuration=population.final(member, standing.checkpoint),
+            score=standing.score,
+            fold_scores=standing.fold_scores,
+            seconds=population.seconds(member),
+            oof=standing.oof,
+            rung=reached[member],
+            asked=population.configurations[member],
+        )
+        for member, standing in sorted(standings.items())
+    ]
+
+
+def _train(
+    population: Population,
+    members: Sequence[int],
+    folds: range,
+    until: int,
+    on_rung: Callable[[str], None] | None,
+) -> None:
+    if on_rung is not None and members:
+        head = population.configurations[0].head
+        on_rung(f"{len(members)} x {head}, {len(folds)} folds, up to {population.checkpoints[until]} steps")
+    for fold in folds:
+        if members:
+            population.train(members, fold, until)
+
+
+def _stand(
+    population: Population, judge: Judge, member: int, n_folds: int, *, at_its_end: bool = False
+) -> _Standing:
+    """Score a member on the first folds, where it is best or where it ended."""
+    found = [population.probabilities(member, fold) for fold in range(n_folds)]
+    n_reached = min(len(part) for part in found)
+    table = np.stack([judge.fold_scores(part[:n_reached], fold) for fold, part in enumerate(found)])
+    # The first of equals is the earliest.
+    checkpoint = n_reached - 1 if at_its_end else int(table.mean(axis=0).argmax())
+    oof = np.full((len(judge.y), judge.n_classes), np.nan, dtype=np.float32)
+    for fold, part in enumerate(found):
+        oof[judge.folds[fold][1]] = part[checkpoint]
+    fold_scores = [float(value) for value in table[:, checkpoint]]
+    predicted = np.concatenate([part[checkpoint].argmax(axis=1) for part in found])
+    return _Standing(float(np.mean(fold_scores)), fold_scores, checkpoint, predicted, oof)
+
+
+def _going_on(
+    judge: Judge,
+    standings: dict[int, _Standing],
+    members: Sequence[int],
+    rung: Rung,
+    incumbent: NDArray[np.int64] | None,
+) -> set[int]:
+    """Return the members that are not clearly worse than the leader, and at most the share that may go on."""
+    rows = np.concatenate([judge.folds[fold][1] for fold in range(rung.n_folds)])
+    ranked = sorted(members, key=lambda member: (-standings[member].score, member))
+    leader = judge.hits(standings[ranked[0]].predicted, rows)
+    rivals = [leader] if incumbent is None else [leader, judge.hits(incumbent[rows], rows)]
+    places = math.ceil(rung.keep * len(members))
+    kept = set()
+    for member in ranked[:places]:
+        own = judge.hits(standings[member].predicted, rows)
+        if not any(_clearly_worse(own, rival) for rival in rivals):
+            kept.add(member)
+    return kept
+
+
+def _clearly_worse(own: NDArray[np.float64], rival: NDArray[np.float64]) -> bool:
+    """Test, row by row, whether the first hits less than the second by more than luck explains."""
+    lead = rival - own
+    spread = float(lead.std(ddof=1))
+    return spread > 0 and float(lead.mean()) > _Z * spread / math.sqrt(len(lead))

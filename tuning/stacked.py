@@ -1,0 +1,297 @@
+"""Many MLP configurations trained a few epochs at a time, those of one shape as one computation."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+import heads
+from tuning.reductions import FoldRows, Reductions
+from tuning.trials import Configuration, fold_seed
+
+if TYPE_CHECKING:
+    from heads.network_stack import NetworkStack
+
+_CHECKPOINTS = (
+    2,
+    4,
+    6,
+    8,
+    10,
+    12,
+    15,
+    20,
+    25,
+    30,
+    40,
+    50,
+    60,
+    80,
+    100,
+    125,
+    150,
+    200,
+    300,
+    400,
+    600,
+    800,
+    1000,
+)
+
+Resampled = Callable[[FoldRows, str, int], tuple[NDArray[np.float32], NDArray[np.int64]]]
+"""Takes the rows of a fold, a name of ``heads.RESAMPLERS`` other than "none" and a seed; returns the rows to
+train on and their codes."""
+
+
+@dataclass
+class _Fit:
+    """Probabilities of one member on one fold, at each checkpoint it has reached."""
+
+    kept: list[NDArray[np.float32]] = field(default_factory=list)
+
+
+@dataclass
+class _Group:
+    """Members that can be one stack on each fold: one shape of network on one kind of rows."""
+
+    members: list[int]
+    stacks: "dict[int, tuple[NetworkStack, list[int], FoldRows]]" = field(default_factory=dict)
+
+
+class StackedMLPs:
+    """Configurations of the MLP that are trained fold by fold and a few epochs at a time.
+
+    Parameters
+    ----------
+    configurations : sequence of Configuration
+        The members. Each must pass `accepts`; ``max_epochs`` is the most epochs that it may take.
+    reductions : Reductions
+    n_classes : int
+    random_state : int
+        As for `tuning.evaluate`: each fold has its own seed made from this one.
+    resampled : callable or None
+        Makes the rows to train on; see `Resampled`. None takes resampler "none" only.
+    n_jobs : int, default 2
+        Stacks that are trained at the same time, each on a thread and a core of its own.
+
+    Attributes
+    ----------
+    checkpoints : tuple of int
+        Epochs after which probabilities are kept, ascending: the beginning of one sequence, up to the first
+        that no member goes beyond. A member's last checkpoint is its ``max_epochs``, in the place of the
+        first that is not smaller.
+    configurations : tuple of Configuration
+
+    Raises
+    ------
+    ValueError
+        When a parameter is unknown or out of range.
+
+    Notes
+    -----
+    A member after e epochs is the network that ``heads.MLPHead`` with ``max_epochs=e`` trains on the same
+    rows, to the rounding of float32 (tested to 1e-5): members differ from each other by merit, not by luck,
+    because they share first weights, order of rows and dropout draws.
+
+    One stack to a core, because the kernels of a stack are too small to be worth splitting.
+    """
+
+    def __init__(
+        self,
+        configurations: Sequence[Configuration],
+        reductions: Reductions,
+        *,
+        n_classes: int,
+        random_state: int,
+        resampled: Resampled | None = None,
+        n_jobs: int = 2,
+    ) -> None:
+        self.configurations = tuple(configurations)
+        self._reductions = reductions
+        self._n_classes = n_classes
+        self._random_state = random_state
+        self._resampled = resampled
+        self._n_jobs = n_jobs
+        self._most = [_head(configuration).max_epochs for configuration in self.configurations]
+        self.checkpoints = _checkpoints_up_to(max(self._most, default=1))
+        self._groups = self._grouped()
+        self._fits: dict[tuple[int, int], _Fit] = {}
+        self._seconds = [0.0] * len(self.configurations)
+
+    @staticmethod
+    def accepts(configuration: Configuration, *, resamples: bool = False) -> bool:
+        """Tell whether a population can take a configuration.
+
+        Parameters
+        ----------
+        configuration : Configuration
+        resamples : bool
+            Whether the population will be given `resampled`.
+        """
+        from heads.stackable import can_be_stacked
+
+        if configuration.head != "mlp" or (configuration.resampler != "none" and not resamples):
+            return False
+        return can_be_stacked(_head(configuration))
+
+    def train(self, members: Sequence[int], fold: int, until: int) -> None:
+        """Bring members to a checkpoint on one fold, going on from where they are.
+
+        Parameters
+        ----------
+        members : sequence of int
+            Positions in `configurations`. Those that have begun on this fold and are not named are dropped
+            there: they cannot go on.
+        fold : int
+        until : int
+            Position in `checkpoints`.
+        """
+        import torch
+
+        asked = set(members)
+        jobs = [(group, [m for m in group.members if m in asked]) for group in self._groups]
+        jobs = sorted(((g, m) for g, m in jobs if m), key=lambda job: -len(job[1]))  # ends evenly
+        threads = torch.get_num_threads()
+        try:
+            with ThreadPoolExecutor(self._n_jobs, "stack", torch.set_num_threads, (1,)) as workers:
+                for _ in workers.map(lambda job: self._advance(job[0], job[1], fold, until), jobs):
+                    pass
+        finally:
+            torch.set_num_threads(threads)
+
+    def probabilities(self, member: int, fold: int) -> NDArray[np.float32]:
+        """Return the probabilities of a fold's validation rows at each checkpoint that was reached.
+
+        Parameters
+        ----------
+        member : int
+        fold : int
+
+        Returns
+        -------
+        ndarray of shape (n_reached, n_valid, n_classes), float32
+        """
+        fit = self._fits.get((member, fold))
+        if fit is None or not fit.kept:
+            n_valid = len(self._reductions.folds[fold][1])
+            return np.zeros((0, n_valid, self._n_classes), dtype=np.float32)
+        return np.stack(fit.kept)
+
+    def final(self, member: int, checkpoint: int) -> Configuration:
+        """Return the configuration that stops at a checkpoint, everything else as asked.
+
+        Parameters
+        ----------
+        member : int
+        checkpoint : int
+            Position in `checkpoints`.
+        """
+        asked = self.configurations[member]
+        epochs = min(self.checkpoints[checkpoint], self._most[member])
+        return Configuration(asked.head, asked.resampler, {**asked.parameters, "max_epochs": epochs})
+
+    def seconds(self, member: int) -> float:
+        """Return its share of the time that its stacks took so far, in seconds, over all folds."""
+        return self._seconds[member]
+
+    def drop(self, member: int) -> None:
+        """Forget the probabilities of a member; its networks go with the next call of `train`."""
+        for key in [key for key in self._fits if key[0] == member]:
+            del self._fits[key]
+
+    def _grouped(self) -> list[_Group]:
+        """Put configurations of one shape on the same rows together."""
+        from heads.stackable import check_stackable, stack_key
+
+        groups: dict[Any, _Group] = {}
+        for number, configuration in enumerate(self.configurations):
+            head = _head(configuration)
+            check_stackable(head)
+            rows = (head.pca, head.whiten and head.pca is not None, configuration.resampler)
+            groups.setdefault((rows, stack_key(head)), _Group([])).members.append(number)
+        return list(groups.values())
+
+    def _advance(self, group: _Group, members: list[int], fold: int, until: int) -> None:
+        """Bring some members of one group to a checkpoint."""
+        started = time.perf_counter()
+        if fold not in group.stacks:
+            group.stacks[fold] = self._start(members, fold)
+        stack, alive, rows = group.stacks[fold]
+        while True:
+            # A member leaves the stack when it is dropped, or has taken its most epochs.
+            going = [m for m in alive if m in members and stack.n_epochs < self._target(m, until)]
+            if not going:
+                break
+            stack.keep([alive.index(m) for m in going])
+            alive[:] = going
+            following = min(self._next_target(m, fold) for m in going)
+            stack.run_epochs(following - stack.n_epochs)
+            found = stack.probabilities(rows.valid)
+            for place, member in enumerate(going):
+                self._record(member, fold, stack.n_epochs, until, found[place])
+        taken = time.perf_counter() - started
+        for member in members:
+            self._seconds[member] += taken / len(members)
+
+    def _target(self, member: int, position: int) -> int:
+        """Return how many epochs a member has taken at a checkpoint."""
+        return min(self.checkpoints[position], self._most[member])
+
+    def _next_target(self, member: int, fold: int) -> int:
+        return self._target(member, len(self._fits[member, fold].kept))
+
+    def _record(
+        self, member: int, fold: int, n_epochs: int, until: int, probabilities: NDArray[np.float32]
+    ) -> None:
+        """Keep probabilities for the checkpoints that lie at this number of epochs."""
+        kept = self._fits[member, fold].kept
+        while len(kept) <= until and self._target(member, len(kept)) == n_epochs:
+            if len(kept) and self._target(member, len(kept) - 1) == n_epochs:
+                break  # the member's last checkpoint is kept once
+            kept.append(probabilities)
+
+    def _start(self, members: list[int], fold: int) -> "tuple[NetworkStack, list[int], FoldRows]":
+        """Make the stack of some members on one fold."""
+        from heads.network_stack import NetworkStack
+        from heads.stackable import stack_member, stack_seed, stack_shape
+
+        seed = fold_seed(self._random_state, fold)
+        parts = [_head(self.configurations[m], seed) for m in members]
+        first, resampler = parts[0], self.configurations[members[0]].resampler
+        rows = self._reductions.rows(fold, first.pca, whiten=first.whiten)
+        X, codes = rows.train, rows.train_codes
+        if resampler != "none":
+            if self._resampled is None:
+                raise ValueError(f"This population was not told how to resample with {resampler!r}.")
+            X, codes = self._resampled(rows, resampler, stack_seed(first))
+        stack = NetworkStack(
+            first.fusion,
+            stack_shape(first, rows.block_widths, self._n_classes),
+            X,
+            codes,
+            [stack_member(part, codes, self._n_classes) for part in parts],
+            batch_size=first.batch_size,
+            seed=stack_seed(first),
+        )
+        for member in members:
+            self._fits[member, fold] = _Fit()
+        return stack, list(members), rows
+
+
+def _head(configuration: Configuration, seed: int = 0) -> "heads.MLPHead":
+    """Make the head of a configuration."""
+    pipeline = heads.make_pipeline(
+        "mlp", resampler=configuration.resampler, parameters=configuration.parameters, random_state=seed
+    )
+    return cast("heads.MLPHead", pipeline.named_steps["head"])
+
+
+def _checkpoints_up_to(most: int) -> tuple[int, ...]:
+    """Return the sequence of checkpoints up to the first that is not below `most`."""
+    below = tuple(epochs for epochs in _CHECKPOINTS if epochs < most)
+    last = next((epochs for epochs in _CHECKPOINTS if epochs >= most), most)
+    return (*below, last)
