@@ -1,31 +1,67 @@
-"""``embedonce ablate``: the same head on text, image and both, on the same folds."""
+"""``embedonce ablate``: a grid of features, heads, fusions, resamplers and views on the same folds."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cache import write_file
-from heads import HEADS
+from heads.names import FUSIONS, HEADS, RESAMPLERS, unknown_name
+from pipelines.ablation.comparing import described_rows
+from pipelines.ablation.feature_sets import FeatureSets, Fold, named_specs, read_feature_sets
+from pipelines.ablation.figure import write_figure
+from pipelines.ablation.fitting import Fitted, RowMemory, fit_rows
+from pipelines.ablation.grid import Candidate, Grid, candidates_of, find_reference
+from pipelines.ablation.ledger import LedgerRows, described_ledger, disagreements, ledger_rows
+from pipelines.ablation.paper_rows import PaperRun, paper_run
+from pipelines.ablation.tables import (
+    CASES_HEADER,
+    DISAGREEMENTS_HEADER,
+    HEADER,
+    LEDGER_HEADER,
+    details_table,
+    ledger_tables,
+    reported_table,
+    table_rows,
+    whole_table,
+    write_tables,
+)
 from pipelines.console import duration, say, table, tell
 from pipelines.errors import UsageError
-from pipelines.matrices import Matrix, default_features, read_matrix
+from pipelines.matrices import default_features
 from pipelines.metrics import SHOWN
 from pipelines.report import write_ablation_report
 from pipelines.runs import METRICS, REPORT, RunFolder, read_json, write_csv, write_json
-from pipelines.tune import check_trainable, matrix_folds
-from tuning import Trial, cv_summary, evaluate, majority_scores, paired_difference, score_name
+from pipelines.tune import check_trainable
+from tuning import majority_scores, score_name
+
+TABLE, LEDGER, DISAGREEMENTS = "ablation", "ledger", "disagreements"
 
 
 @dataclass(frozen=True)
 class AblateSettings:
-    """Settings of ``embedonce ablate``, as on the command line."""
+    """Settings of ``embedonce ablate``, as on the command line.
+
+    Attributes
+    ----------
+    features, swap : tuple of str
+        See ``feature_sets.named_specs``; with neither, the stores in ``features/``.
+    heads, modalities, fusions, resamplers, use_views
+        What is crossed; see ``grid.Grid``.
+    preset : str or None
+        A table of a report (``paper_rows``) instead of a grid.
+    reference : str or None
+        Name of the row that the others are compared with; None is the richest.
+    shuffles : int
+        Seeds of each kind of shuffled partner in the modality ledger; 0 leaves shuffles out.
+    metric : str
+        The score whose differences are tested.
+    folds, seed : int
+    out : Path
+    """
 
     features: tuple[str, ...] = ()
     heads: tuple[str, ...] = ("logreg",)
@@ -33,19 +69,42 @@ class AblateSettings:
     folds: int = 5
     seed: int = 0
     out: Path = Path("runs")
+    swap: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+    fusions: tuple[str, ...] = ()
+    resamplers: tuple[str, ...] = ("none",)
+    use_views: tuple[int | None, ...] = ()
+    preset: str | None = None
+    reference: str | None = None
+    shuffles: int = 3
 
     def __post_init__(self) -> None:
-        unknown = [head for head in self.heads if head not in HEADS]
-        if unknown:
-            raise UsageError(
-                f"heads {', '.join(map(repr, unknown))} are not known; allowed are {', '.join(HEADS)}"
+        faults = [
+            unknown_name(kind, name, known)
+            for kind, names, known in (
+                ("head", self.heads, HEADS),
+                ("fusion", self.fusions, FUSIONS),
+                ("resampler", self.resamplers, RESAMPLERS),
             )
-        if self.folds < 2 or self.seed < 0:
-            raise UsageError(f"folds {self.folds} must be at least 2 and seed {self.seed} not negative")
+            for name in names
+            if name not in known
+        ]
+        if not self.heads or not self.resamplers:
+            faults.append("heads and resamplers need at least one name each")
+        if self.fusions and "mlp" not in self.heads and self.preset is None:
+            faults.append("fusions are ways of the mlp to combine blocks: add it with --heads mlp")
+        if self.preset is not None and self.swap:
+            faults.append("a preset chooses its own stores by their backbones: leave out --swap")
+        if self.folds < 2:
+            faults.append(f"folds {self.folds} must be at least 2")
+        if self.seed < 0 or self.shuffles < 0:
+            faults.append(f"seed {self.seed} and shuffles {self.shuffles} must not be negative")
         try:
             score_name(self.metric)
         except ValueError as error:
-            raise UsageError(str(error)) from error
+            faults.append(str(error))
+        if faults:
+            raise UsageError("; ".join(faults))
 
 
 @dataclass(frozen=True)
@@ -55,209 +114,224 @@ class Ablation:
     Attributes
     ----------
     path : Path
-    rows : list of dict
-        One per head and set of modalities: scores with intervals, and the difference to "both" on clean
-        rows. Stores with augmented views add one row that trains on them too.
+    metrics : dict
+        As in ``metrics.json``: ``rows`` (see ``comparing.described_rows``), ``ledger``, ``skipped`` rows of
+        a report, ``majority``, ``seconds``.
     nothing_to_do : bool
     """
 
     path: Path
-    rows: list[dict[str, Any]]
-    majority: Mapping[str, float]
-    seconds: float
+    metrics: dict[str, Any]
     nothing_to_do: bool
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the table."""
+        rows: list[dict[str, Any]] = self.metrics["rows"]
+        return rows
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is going to be computed, before anything is."""
+
+    sets: FeatureSets
+    rows: list[Candidate]
+    reference: Candidate
+    ledgers: list[LedgerRows]
+    paper: PaperRun | None
 
 
 def ablate(settings: AblateSettings) -> Ablation:
-    """Cross-validate every modality alone and all together, and compare them row by row."""
+    """Cross-validate every row of a table on the same folds and seeds, and compare them row by row.
+
+    Parameters
+    ----------
+    settings : AblateSettings
+
+    Returns
+    -------
+    Ablation
+
+    Raises
+    ------
+    UsageError
+        If something is asked for that the stores do not have.
+    RunError
+        If the data set cannot be cross-validated, or stores of a preset are missing.
+    StoreError
+        If a store cannot be trusted, or stores disagree.
+    """
     began = time.perf_counter()
-    matrix = read_matrix(settings.features or tuple(default_features()))
-    for note in matrix.notes:
-        tell(f"note: {note}")
-    run = RunFolder(settings.out, None, _config(settings, matrix))
+    plan = _planned(settings)
+    run = RunFolder(settings.out, None, _config(settings, plan))
     if run.is_done:
-        found = read_json(run.path / METRICS)
-        return Ablation(run.path, found["rows"], found["majority"], found["seconds"], True)
-    check_trainable(matrix, settings.folds)
+        return Ablation(run.path, read_json(run.path / METRICS), True)
+    check_trainable(plan.sets.samples, settings.folds)
     with run.working():
-        rows = _rows(settings, matrix)
-        majority = majority_scores(matrix.labels[matrix.training], len(matrix.class_names))
-        seconds = round(time.perf_counter() - began, 3)
+        folds = plan.sets.folds(settings.folds, settings.seed)
+        fitted = _fitted(plan, folds, settings, RowMemory(run.work / "trials"))
+        metrics = _metrics(settings, plan, folds, fitted)
+        metrics["seconds"] = round(time.perf_counter() - began, 3)
         folder = run.result
-        metrics = {
-            "metric": score_name(settings.metric),
-            "n": len(matrix.training),
-            "rows": rows,
-            "majority": majority,
-            "seconds": seconds,
-        }
         write_json(folder / METRICS, metrics)
         write_json(folder / "config.json", run.config)
-        _write_tables(folder, rows)
+        _write_files(folder, metrics, plan, fitted)
         write_ablation_report(folder, folder / REPORT, title=run.path.name)
-        return Ablation(run.publish(), rows, majority, seconds, False)
+        return Ablation(run.publish(), metrics, False)
 
 
-def _config(settings: AblateSettings, matrix: Matrix) -> dict[str, Any]:
+def _planned(settings: AblateSettings) -> _Plan:
+    paper = None
+    if settings.preset is not None:
+        paper = paper_run(settings.preset, settings.features)
+        sets, rows = paper.sets, list(paper.rows)
+    else:
+        features = settings.features or (() if settings.swap else tuple(default_features()))
+        sets = read_feature_sets(named_specs(features, settings.swap))
+        grid = Grid(
+            settings.heads, settings.resamplers, settings.modalities, settings.fusions, settings.use_views
+        )
+        rows = candidates_of(sets, grid)
+    for note in (*sets.notes, *(paper.notes if paper else ())):
+        tell(f"note: {note}")
+    reference = find_reference(rows, settings.reference or (paper.reference if paper else None))
+    ledgers = [] if paper else ledger_rows(sets, reference.configuration, settings.shuffles)
+    return _Plan(sets, rows, reference, ledgers, paper)
+
+
+def _config(settings: AblateSettings, plan: _Plan) -> dict[str, Any]:
     from extract import library_versions
 
     values = asdict(settings)
-    del values["out"], values["features"]
+    del values["out"], values["features"], values["swap"]
+    spaces = [
+        {**({"set": name} if name else {}), **asdict(ref)}
+        for name, matrix in plan.sets.matrices.items()
+        for ref in matrix.spaces
+    ]
     values.update(
         command="ablate",
         heads=list(settings.heads),
-        spaces=[asdict(ref) for ref in matrix.spaces],
-        class_names=list(matrix.class_names),
+        reference=plan.reference.name,
+        rows=[row.name for row in plan.rows],
+        spaces=spaces,
+        class_names=list(plan.sets.samples.class_names),
         versions=library_versions(),
     )
     return values
 
 
-def modality_sets(matrix: Matrix) -> dict[str, list[str]]:
-    """Return row name -> blocks: each modality alone, then all together when there are several."""
-    by_modality: dict[str, list[str]] = {}
-    for block in sorted(matrix.blocks, key=_place):
-        by_modality.setdefault(block.split(".")[0], []).append(block)
-    if len(by_modality) == 1 and len(matrix.blocks) > 1:
-        by_modality = {block: [block] for block in matrix.blocks}
-    sets = dict(by_modality)
-    if len(by_modality) > 1:
-        sets["both" if len(by_modality) == 2 else "all"] = list(matrix.blocks)
-    return sets
+def _fitted(
+    plan: _Plan, folds: Sequence[Fold], settings: AblateSettings, memory: RowMemory
+) -> dict[str, Fitted]:
+    named: dict[str, Candidate] = {}
+    for row in (*plan.rows, *(row for ledger in plan.ledgers for row in ledger.all)):
+        if not row.votes:
+            named.setdefault(row.key, row)  # a row of the ledger may be one of the table
+    wanted = list(named.values())
+    tell(f"{len(wanted)} rows x {len(folds)} folds on {len(plan.sets.labels):,} samples")
+    began, done = time.perf_counter(), 0
+
+    def on_row(row: Candidate, _: Fitted) -> None:
+        nonlocal done
+        done += 1
+        elapsed = time.perf_counter() - began
+        left = elapsed / done * (len(wanted) - done)
+        tell(f"{done}/{len(wanted)} {row.name}" + (f"; {duration(left)} left" if done < len(wanted) else ""))
+
+    fitted = fit_rows(wanted, plan.sets, folds, seed=settings.seed, memory=memory, on_row=on_row)
+    if plan.paper is not None:
+        fitted |= {row.key: plan.paper.vote(row, fitted) for row in plan.rows if row.votes}
+    return fitted
 
 
-def _place(block: str) -> int:
-    """Text stands first, whatever the files are called."""
-    return ("text", "image", "joint").index(block.split(".")[0])
-
-
-def _rows(settings: AblateSettings, matrix: Matrix) -> list[dict[str, Any]]:
-    training = matrix.training
-    y = matrix.labels[training]
-    folds = matrix_folds(matrix, settings.folds, settings.seed)
-    rows = []
-    for head in settings.heads:
-        trials = {}
-        for name, blocks in modality_sets(matrix).items():
-            tell(f"{head}: {name}")
-            trials[name] = _trial(head, blocks, settings, matrix, y, folds)
-        reference = list(trials)[-1]
-        if matrix.views is not None:
-            name = f"{reference} + views"
-            tell(f"{head}: {name}")
-            blocks = modality_sets(matrix)[reference]
-            trials[name] = _trial(head, blocks, settings, matrix, y, folds, views=matrix.view_columns(blocks))
-        for name, trial in trials.items():
-            rows.append(_row(name, trial, trials[reference], y, folds, settings, len(matrix.class_names)))
-    return rows
-
-
-def _trial(
-    head: str,
-    blocks: list[str],
-    settings: AblateSettings,
-    matrix: Matrix,
-    y: np.ndarray,
-    folds: list[Any],
-    *,
-    views: np.ndarray | None = None,
-) -> Trial:
-    from tuning import default_configuration
-
-    return evaluate(
-        default_configuration(head),
-        matrix.columns(blocks)[matrix.training],
-        y,
-        folds,
-        views=None if views is None else views[:, matrix.training],
-        blocks={block: matrix.blocks[block] for block in blocks},
-        n_classes=len(matrix.class_names),
-        metric=settings.metric,
-        random_state=settings.seed,
-    )
-
-
-def _row(
-    name: str,
-    trial: Trial,
-    reference: Trial,
-    y: np.ndarray,
-    folds: list[Any],
-    settings: AblateSettings,
-    n_classes: int,
+def _metrics(
+    settings: AblateSettings, plan: _Plan, folds: Sequence[Fold], fitted: Mapping[str, Fitted]
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "features": name,
-        "head": trial.configuration.head,
-        "cv": cv_summary(trial.oof, y, folds, n_classes=n_classes, random_state=settings.seed),
-        "seconds": round(trial.seconds, 3),
-        "against_reference": None,
+    sets = plan.sets
+    score, seed = {"metric": settings.metric}, settings.seed
+    rows = described_rows(plan.rows, fitted, plan.reference, sets, folds, seed=seed, **score)
+    return {
+        "metric": score_name(settings.metric),
+        "n": len(sets.labels),
+        "classes": list(sets.samples.class_names),
+        "reference": plan.reference.name,
+        "rows": rows,
+        "skipped": list(plan.paper.skipped) if plan.paper else [],
+        "ledger": [
+            described_ledger(ledger, fitted, sets, folds, seed=seed, **score) for ledger in plan.ledgers
+        ],
+        "majority": majority_scores(sets.labels, len(sets.samples.class_names)),
     }
-    if trial is not reference:
-        row["against_reference"] = dict(
-            paired_difference(
-                trial.oof,
-                reference.oof,
-                y,
-                n_classes=n_classes,
-                metric=settings.metric,
-                folds=folds,
-                random_state=settings.seed,
-            )
+
+
+def _write_files(folder: Path, metrics: Mapping[str, Any], plan: _Plan, fitted: Mapping[str, Fitted]) -> None:
+    rows, name = metrics["rows"], metrics["metric"]
+    write_tables(folder, TABLE, *whole_table(rows, metrics["skipped"]))
+    points = [
+        (
+            row["name"],
+            row["cv"][name]["mean"],
+            row["cv"][name]["ci95"][0],
+            row["cv"][name]["ci95"][1],
+            row["against_reference"] is None,
         )
-    return row
-
-
-HEADER = ["features", "head", *SHOWN, "macro_f1 95 %", "difference", "p"]
-
-
-def table_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Return the cells of the ablation table."""
-    cells = []
-    for row in rows:
-        low, high = row["cv"]["macro_f1"]["ci95"]
-        against = row["against_reference"]
-        cells.append(
-            [
-                row["features"],
-                row["head"],
-                *(f"{row['cv'][name]['mean']:.3f}" for name in SHOWN),
-                f"{low:.3f} to {high:.3f}",
-                "reference" if against is None else f"{against['difference']:+.3f}",
-                "" if against is None else f"{against['p_value']:.3f}",
-            ]
-        )
-    return cells
-
-
-def _write_tables(folder: Path, rows: list[dict[str, Any]]) -> None:
-    cells = table_rows(rows)
-    write_csv(folder / "ablation.csv", HEADER, cells)
-    lines = [
-        "| " + " | ".join(HEADER) + " |",
-        "|" + "---|" * len(HEADER),
-        *("| " + " | ".join(row) + " |" for row in cells),
+        for row in rows
     ]
-    write_file(folder / "ablation.md", ("\n".join(lines) + "\n").encode("utf-8"))
+    write_figure(folder, TABLE, points, label=name.replace("_", " ").replace("f1", "F1"))
+    if metrics["ledger"]:
+        ledger, cases = ledger_tables(metrics["ledger"])
+        write_tables(folder, LEDGER, LEDGER_HEADER, ledger)
+        write_tables(folder, f"{LEDGER}_cases", CASES_HEADER, cases)
+        lines = [line for found in plan.ledgers for line in disagreements(found, fitted, plan.sets)]
+        write_csv(folder / f"{DISAGREEMENTS}.csv", DISAGREEMENTS_HEADER, lines)
 
 
 def print_ablation(ablation: Ablation, *, as_json: bool) -> None:
-    """Print the table and what to do next."""
+    """Print the tables and what to do next."""
+    metrics, rows = ablation.metrics, ablation.rows
     if as_json:
-        say(
-            json.dumps(
-                {"run": str(ablation.path), "rows": ablation.rows, "majority": ablation.majority},
-                indent=2,
-                ensure_ascii=False,
-            )
-        )
+        say(json.dumps({"run": str(ablation.path), **metrics}, indent=2, ensure_ascii=False))
         return
     if ablation.nothing_to_do:
         tell(f"Nothing to do: '{ablation.path}' was made with these settings and stores.")
-    say(table(table_rows(ablation.rows), HEADER))
-    majority = ", ".join(f"{name} {ablation.majority[name]:.3f}" for name in SHOWN)
+    say(table(table_rows(rows), HEADER))
+    say()
+    header, details = details_table(rows)
+    say(
+        table(
+            [[row["features"], row["head"], *line] for row, line in zip(rows, details, strict=True)],
+            ["features", "head", *header],
+        )
+    )
+    if metrics["skipped"] or any(row["reported"] for row in rows):
+        header, cells = reported_table(rows, metrics["skipped"])
+        say()
+        say(table(cells, header))
+        say("reported figures are of the report's own single split; ours are cross-validated")
+    _print_ledger(metrics)
+    say(f"differences in {metrics['metric']} are to '{metrics['reference']}'; {_noise(rows)}")
+    majority = ", ".join(f"{name} {metrics['majority'][name]:.3f}" for name in SHOWN)
     say(f"always the most frequent class: {majority}")
     if not ablation.nothing_to_do:
-        tell(f"done in {duration(ablation.seconds)}")
-    tell(f"Next: open {ablation.path / REPORT}")
+        tell(f"done in {duration(metrics['seconds'])}")
+    tell(f"Next: open {ablation.path / REPORT}; {TABLE}.csv, .md, .tex and .svg beside it are for a paper")
     say(str(ablation.path))
+
+
+def _print_ledger(metrics: Mapping[str, Any]) -> None:
+    if not metrics["ledger"]:
+        return
+    rows, cases = ledger_tables(metrics["ledger"])
+    for header, cells in ((LEDGER_HEADER, rows), (CASES_HEADER, cases)):
+        shown = 0 if any(line[0] for line in cells) else 1  # one unnamed set needs no column
+        say()
+        say(table([line[shown:] for line in cells], header[shown:]))
+    say()
+
+
+def _noise(rows: Sequence[Mapping[str, Any]]) -> str:
+    compared = [row["against_reference"] for row in rows if row["against_reference"] is not None]
+    inside = sum(values["verdict"] == "inside the noise" for values in compared)
+    return f"{inside} of {len(compared)} are inside the noise (p with Holm's correction above 0.05)"

@@ -96,6 +96,8 @@ def demo(out: Path, *, trials: int = 20) -> DemoResult:
         new = [_embed(name) for name in BACKBONES]
         ablation, run = _ablate_and_tune(trials)
         predictions = _predict(run)
+        if not run.nothing_to_do:
+            _draw(run)
     nothing = not any(new) and ablation.nothing_to_do and run.nothing_to_do
     return DemoResult(out, ablation, run, out / predictions, time.perf_counter() - began, nothing)
 
@@ -135,6 +137,15 @@ def _ablate_and_tune(trials: int) -> tuple[Ablation, RunResult]:
     from pipelines.tune import TuneSettings, tune
 
     return ablate(AblateSettings()), tune(TuneSettings(trials=trials))
+
+
+def _draw(run: RunResult) -> None:
+    """Write the run's page once more, with its pictures and maps."""
+    from pipelines.report import write_report
+    from pipelines.runs import REPORT
+
+    tell("drawing the report")
+    write_report(run.path, run.path / REPORT, title=run.path.name, thorough=True, data=Path())
 
 
 def _predict(run: RunResult) -> Path:
@@ -242,7 +253,7 @@ def _write_list(path: Path, rows: list[tuple[str, str]]) -> None:
 
 def print_demo(result: DemoResult, *, as_json: bool) -> None:
     """Print the table of text, image and both, and where everything lies."""
-    from pipelines.ablate import HEADER, table_rows
+    from pipelines.ablation.tables import HEADER, table_rows
     from pipelines.scoreboard import verdict
 
     score, names = withheld_score(result)

@@ -27,12 +27,14 @@ VERBS: Mapping[str, str] = {
     "train": "train",
     "predict": "predict",
     "ablate": "ablate",
+    "stability": "stability",
     "report": "report",
     "demo": "demo",
     "import": "import_arrays",
     "inspect": "inspect",
     "verify": "verify",
     "backbones": "backbones",
+    "doctor": "doctor",
 }
 
 

@@ -1,0 +1,1 @@
+"""The rooms behind ``embedonce ablate``: feature sets, rows, fits, comparisons, ledger, tables, figures."""

@@ -1,0 +1,193 @@
+"""Tables of an ablation: for the terminal, and as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cache import write_file
+from pipelines.metrics import SHOWN
+from pipelines.runs import write_csv
+
+Row = Mapping[str, Any]
+
+HEADER = ["features", "head", *SHOWN, "macro_f1 95 %", "difference", "p", "p (Holm)", "verdict"]
+LEDGER_HEADER = ["set", "features", "score", "deviation", "both is better by", "95 %", "p (Holm)", "verdict"]
+CASES_HEADER = ["set", "alone", "samples", "both is right", "both says as text", "both says as image"]
+DISAGREEMENTS_HEADER = ["set", "id", "label", "text", "image", "both", "case"]
+
+
+def table_rows(rows: Sequence[Row]) -> list[list[str]]:
+    """Return the cells of the ablation table, under `HEADER`."""
+    return [_cells(row) for row in rows]
+
+
+def _cells(row: Row) -> list[str]:
+    low, high = row["cv"]["macro_f1"]["ci95"]
+    return [
+        row["features"],
+        row["head"],
+        *(f"{row['cv'][name]['mean']:.3f}" for name in SHOWN),
+        f"{low:.3f} to {high:.3f}",
+        *_compared(row["against_reference"]),
+    ]
+
+
+def _compared(against: Mapping[str, Any] | None) -> list[str]:
+    if against is None:
+        return ["reference", "", "", ""]
+    return [
+        f"{against['difference']:+.3f}",
+        f"{against['p_value']:.3f}",
+        f"{against['p_holm']:.3f}",
+        against["verdict"],
+    ]
+
+
+def details_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of what else there is to know of each row."""
+    classes = list(rows[0]["per_class"])
+    header = ["precision", "recall", *(f"F1 {name}" for name in classes), "parameters", "seconds"]
+    cells = [
+        [
+            f"{row['cv']['macro_precision']['mean']:.3f}",
+            f"{row['cv']['macro_recall']['mean']:.3f}",
+            *(f"{row['per_class'][name]['f1']:.3f}" for name in classes),
+            f"{row['n_parameters']:,}",
+            f"{row['seconds']:.1f}",
+        ]
+        for row in rows
+    ]
+    return header, cells
+
+
+def reported_table(rows: Sequence[Row], skipped: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of every figure of a report beside ours; a row that was not run has only its.
+
+    Parameters
+    ----------
+    rows, skipped : sequence of dict
+        Rows of ``metrics.json``; `skipped` have a name, reported figures and the reason.
+    """
+    scores = list(dict.fromkeys(score for row in [*rows, *skipped] for score in row["reported"]))
+    ours = [score for score in (*SHOWN, *scores) if any(score in row["cv"] for row in rows)]
+    header = ["row", *dict.fromkeys(ours), *(f"reported {score}" for score in scores), "note"]
+    cells = []
+    for row in [*rows, *skipped]:
+        found = row.get("cv", {})
+        cells.append(
+            [
+                row["name"],
+                *(f"{found[score]['mean']:.3f}" if score in found else "-" for score in dict.fromkeys(ours)),
+                *(f"{row['reported'][s]:.4g}" if s in row["reported"] else "-" for s in scores),
+                row.get("note", ""),
+            ]
+        )
+    return header, cells
+
+
+def whole_table(rows: Sequence[Row], skipped: Sequence[Row] = ()) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of everything, one line per row: what the files hold."""
+    header, cells = list(HEADER), table_rows(rows)
+    more, details = details_table(rows)
+    header += more
+    cells = [short + long for short, long in zip(cells, details, strict=True)]
+    reported = list(dict.fromkeys(score for row in [*rows, *skipped] for score in row["reported"]))
+    if reported:
+        header += [f"reported {score}" for score in reported]
+        for row, line in zip(rows, cells, strict=True):
+            line += [f"{row['reported'][s]:.4g}" if s in row["reported"] else "" for s in reported]
+        blank = len(header) - len(reported) - 2
+        cells += [
+            [row["name"], "not run", *[""] * blank]
+            + [f"{row['reported'][s]:.4g}" if s in row["reported"] else "" for s in reported]
+            for row in skipped
+        ]
+    return header, cells
+
+
+def write_tables(folder: Path, stem: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Write ``<stem>.csv``, ``.md`` and ``.tex`` (booktabs)."""
+    write_csv(folder / f"{stem}.csv", header, cells)
+    write_file(folder / f"{stem}.md", markdown(header, cells).encode("utf-8"))
+    write_file(folder / f"{stem}.tex", latex(header, cells).encode("utf-8"))
+
+
+def markdown(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; a ``|`` of a name does not end its cell."""
+    lines = [header, ["---"] * len(header), *cells]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def latex(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Return a LaTeX ``tabular`` in the style of the package booktabs; numbers stand right."""
+    columns = zip(*cells, strict=True)
+    places = "".join("r" if all(_is_figure(cell) for cell in column) else "l" for column in columns)
+    lines = [" & ".join(map(_escaped, line)) + r" \\" for line in [header, *cells]]
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            rf"\begin{{tabular}}{{{places}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def _is_figure(cell: str) -> bool:
+    return cell in ("", "-", "reference") or cell.replace(",", "").lstrip("+-").replace(".", "", 1).isdigit()
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def ledger_tables(ledgers: Sequence[Row]) -> tuple[list[list[str]], list[list[str]]]:
+    """Return the cells under `LEDGER_HEADER` and under `CASES_HEADER`."""
+    rows = [_ledger_cells(ledger["set"], row) for ledger in ledgers for row in ledger["rows"]]
+    cases = [
+        [
+            ledger["set"],
+            case["case"],
+            str(case["n"]),
+            _share(case["both_right"], case["n"]),
+            _share(case["both_as_text"], case["n"]),
+            _share(case["both_as_image"], case["n"]),
+        ]
+        for ledger in ledgers
+        for case in ledger["cases"]
+    ]
+    return rows, cases
+
+
+def _ledger_cells(name: str, row: Row) -> list[str]:
+    against, deviation = row["both_better_by"], row["deviation"]
+    start = [name, row["features"], f"{row['score']:.3f}", "" if deviation is None else f"{deviation:.3f}"]
+    if against is None:
+        return [*start, "", "", "", ""]
+    low, high = against["ci95"]
+    return [
+        *start,
+        f"{against['difference']:+.3f}",
+        f"{low:+.3f} to {high:+.3f}",
+        f"{against['p_holm']:.3f}",
+        against["verdict"],
+    ]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} ({part / whole:.0%})" if whole else "0"

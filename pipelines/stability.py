@@ -1,0 +1,335 @@
+"""``embedonce stability``: one configuration under other seeds and other splits."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.ablation.feature_sets import FeatureSets, read_feature_sets
+from pipelines.ablation.figure import write_figure
+from pipelines.ablation.fitting import Fitted, RowMemory, fit_rows
+from pipelines.ablation.grid import Candidate
+from pipelines.ablation.tables import write_tables
+from pipelines.console import duration, say, table, tell
+from pipelines.errors import RunError, UsageError
+from pipelines.matrices import check_stores_unchanged, default_features
+from pipelines.metrics import SHOWN
+from pipelines.presets import apply_preset, settle_preset
+from pipelines.runs import CONFIG, METRICS, RunFolder, check_config, read_json, write_csv, write_json
+from pipelines.stability_statistics import variance_shares
+from pipelines.tune import TuneSettings, check_trainable, single_configuration
+from tuning import SCORES, Configuration, confusion, nadeau_bengio, score, score_name
+
+TABLE, CELLS = "stability", "scores"
+HEADER = ["seed", *SHOWN, "deviation", "95 % interval"]
+
+
+@dataclass(frozen=True)
+class StabilitySettings:
+    """Settings of ``embedonce stability``, as on the command line.
+
+    Attributes
+    ----------
+    features : tuple of str
+        ``FILE[:SPACE]``; () is the stores of `run`, else those in ``features/``.
+    head, resampler, parameters
+        The configuration, unless `preset` or `run` names one.
+    preset : str or None
+        A head preset, as for ``train``.
+    run : Path or None
+        A run folder, whose winner is the configuration.
+    seeds, splits : int
+        How many of each; every seed meets every split.
+    metric : str
+    folds, seed : int
+        `seed` is the first of the seeds, and of the splits.
+    out : Path
+    """
+
+    features: tuple[str, ...] = ()
+    head: str = "logreg"
+    resampler: str = "none"
+    parameters: Mapping[str, Any] | None = None
+    preset: str | None = None
+    run: Path | None = None
+    seeds: int = 5
+    splits: int = 5
+    metric: str = "macro-f1"
+    folds: int = 5
+    seed: int = 0
+    out: Path = Path("runs")
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.preset is not None and self.run is not None:
+            faults.append("a preset and a run both name a configuration: leave one out")
+        if self.seeds < 1 or self.splits < 1:
+            faults.append(f"seeds {self.seeds} and splits {self.splits} must be at least 1")
+        if self.seeds * self.splits < 2:
+            faults.append("one seed on one split has no spread: ask for more seeds or splits")
+        if faults:
+            raise UsageError("; ".join(faults))
+
+
+@dataclass(frozen=True)
+class Stability:
+    """A finished measurement.
+
+    Attributes
+    ----------
+    path : Path
+    metrics : dict
+        As in ``metrics.json``.
+    nothing_to_do : bool
+    """
+
+    path: Path
+    metrics: dict[str, Any]
+    nothing_to_do: bool
+
+
+def stability(settings: StabilitySettings) -> Stability:
+    """Cross-validate one configuration for every seed on every split, and split the variance among them.
+
+    Parameters
+    ----------
+    settings : StabilitySettings
+
+    Returns
+    -------
+    Stability
+
+    Raises
+    ------
+    UsageError
+        If the configuration is wrong.
+    RunError
+        If the run has no winner, or the data set cannot be cross-validated.
+    StoreError
+        If a store cannot be trusted, or stores disagree.
+    """
+    began = time.perf_counter()
+    asked, specs = _asked(settings)
+    sets = read_feature_sets({"": specs})
+    asked, notes = settle_preset(asked, sets.samples)
+    configuration = single_configuration(asked)
+    for note in (*sets.notes, *notes):
+        tell(f"note: {note}")
+    run = RunFolder(settings.out, None, _config(settings, configuration, sets))
+    if run.is_done:
+        return Stability(run.path, read_json(run.path / METRICS), True)
+    check_trainable(sets.samples, settings.folds)
+    with run.working():
+        scores, drew = _scores(settings, configuration, sets, run.work / "trials")
+        metrics = _metrics(settings, configuration, scores, drew=drew, n=len(sets.labels))
+        metrics["seconds"] = round(time.perf_counter() - began, 3)
+        folder = run.result
+        write_json(folder / METRICS, metrics)
+        write_json(folder / CONFIG, run.config)
+        _write_files(folder, metrics, scores, settings.seed)
+        return Stability(run.publish(), metrics, False)
+
+
+def _asked(settings: StabilitySettings) -> tuple[TuneSettings, tuple[str, ...]]:
+    """Return the configuration as `train` would be asked for it, and the stores."""
+    arguments: dict[str, Any] = {"trials": 1, "metric": settings.metric, "folds": settings.folds}
+    arguments["seed"] = settings.seed
+    if settings.run is not None:
+        winner, specs = _winner(settings.run, check_stores=not settings.features)
+        asked = TuneSettings(
+            heads=(winner.head,), resampler=winner.resampler, parameters=winner.parameters, **arguments
+        )
+        return asked, settings.features or specs
+    asked = TuneSettings(
+        heads=(settings.head,),
+        resampler=settings.resampler,
+        parameters=dict(settings.parameters or {}),
+        **arguments,
+    )
+    if settings.preset is not None:
+        asked = apply_preset(asked, settings.preset, keep_resampler=settings.resampler != "none")
+    return asked, settings.features or tuple(default_features())
+
+
+def _winner(run: Path, *, check_stores: bool) -> tuple[Configuration, tuple[str, ...]]:
+    """Return the winner of a run and the stores it was found on."""
+    config, metrics = read_json(run / CONFIG), read_json(run / METRICS)
+    check_config(config, run / CONFIG)
+    winner = metrics.get("winner")
+    if not isinstance(winner, dict) or not {"head", "resampler", "parameters"} <= set(winner):
+        raise RunError(f"'{run}' has no winner; --run takes a run folder of tune or train.")
+    if check_stores:
+        check_stores_unchanged(config["spaces"], run)
+    specs = tuple(f"{space['path']}:{space['space']}" for space in config["spaces"])
+    return Configuration(winner["head"], winner["resampler"], winner["parameters"]), specs
+
+
+def _config(settings: StabilitySettings, configuration: Configuration, sets: FeatureSets) -> dict[str, Any]:
+    from extract import library_versions
+
+    values = asdict(settings)
+    for name in ("out", "features", "run", "head"):
+        del values[name]
+    values.update(
+        command="stability",
+        heads=[configuration.head],
+        resampler=configuration.resampler,
+        parameters=dict(configuration.parameters),
+        spaces=[asdict(ref) for ref in sets.samples.spaces],
+        class_names=list(sets.samples.class_names),
+        versions=library_versions(),
+    )
+    return values
+
+
+def _scores(
+    settings: StabilitySettings, configuration: Configuration, sets: FeatureSets, work: Path
+) -> tuple[np.ndarray, bool]:
+    """Return scores of shape (n_scores, n_splits, n_seeds, n_folds), and whether seeds change anything."""
+    blocks = tuple(sets.samples.blocks)
+    shape = (len(SCORES), settings.splits, settings.seeds, settings.folds)
+    scores, drew, began = np.zeros(shape), True, time.perf_counter()
+    for split in range(settings.splits):
+        folds = sets.folds(settings.folds, settings.seed + split)
+        row = Candidate(f"split {split}", "", "all", blocks, configuration)
+        first: Fitted | None = None
+        for number in range(settings.seeds if drew else 1):
+            folder = work / f"{split}-{number}"
+            folder.mkdir(exist_ok=True)
+            fitted = fit_rows(
+                [row],
+                sets,
+                folds,
+                seed=settings.seed + number,
+                memory=RowMemory(folder),
+                on_row=lambda *_: None,
+            )[row.key]
+            scores[:, split, number] = _fold_scores(fitted, sets, folds)
+            if first is None:
+                first = fitted
+            elif split == 0 and number == 1 and np.array_equal(first.oof, fitted.oof):
+                drew = False
+                tell(f"note: {configuration.head} draws nothing: every seed gives the same; one is computed")
+                break
+        if not drew:
+            scores[:, split] = scores[:, split, :1]
+        _tell_progress(split + 1, settings.splits, time.perf_counter() - began)
+    return scores, drew
+
+
+def _tell_progress(done: int, total: int, elapsed: float) -> None:
+    left = f"; {duration(elapsed / done * (total - done))} left" if done < total else ""
+    tell(f"split {done}/{total} done{left}")
+
+
+def _fold_scores(fitted: Fitted, sets: FeatureSets, folds: Sequence[Any]) -> np.ndarray:
+    """Return scores of shape (n_scores, n_folds)."""
+    n_classes, y = len(sets.samples.class_names), sets.labels
+    counts = np.stack([confusion(y[valid], fitted.predictions[valid], n_classes) for _, valid in folds])
+    return np.stack([score(counts, name) for name in SCORES])
+
+
+def _metrics(
+    settings: StabilitySettings, configuration: Configuration, scores: np.ndarray, *, drew: bool, n: int
+) -> dict[str, Any]:
+    name = score_name(settings.metric)
+    main = scores[SCORES.index(name)]
+    share = 1 / (settings.folds - 1)
+    return {
+        "metric": name,
+        "n": n,
+        "configuration": configuration.as_dict(),
+        "draws": drew,
+        "scores": {key: _summary(values, share) for key, values in zip(SCORES, scores, strict=True)},
+        "per_seed": [
+            {
+                "seed": settings.seed + number,
+                **{key: float(scores[SCORES.index(key), :, number].mean()) for key in SHOWN},
+                "deviation": _deviation(main[:, number].mean(axis=1)),
+                "ci95": nadeau_bengio(main[:, number].ravel(), test_share=share)["ci95"],
+            }
+            for number in range(settings.seeds)
+        ],
+        "variance": variance_shares(main.mean(axis=2)),
+    }
+
+
+def _summary(values: np.ndarray, share: float) -> dict[str, Any]:
+    """Describe scores of shape (n_splits, n_seeds, n_folds)."""
+    return {
+        "mean": float(values.mean()),
+        "deviation": _deviation(values.mean(axis=2).ravel()),
+        "lowest": float(values.mean(axis=2).min()),
+        "highest": float(values.mean(axis=2).max()),
+        "ci95": nadeau_bengio(values.mean(axis=1).ravel(), test_share=share)["ci95"],
+    }
+
+
+def _deviation(values: np.ndarray) -> float | None:
+    return float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def _write_files(folder: Path, metrics: Mapping[str, Any], scores: np.ndarray, seed: int) -> None:
+    write_tables(folder, TABLE, HEADER, table_rows(metrics))
+    lines = [
+        [split + seed, number + seed, fold, *(f"{value:.6f}" for value in scores[:, split, number, fold])]
+        for split, number, fold in np.ndindex(*scores.shape[1:])
+    ]
+    write_csv(folder / f"{CELLS}.csv", ["split", "seed", "fold", *SCORES], lines)
+    name = metrics["metric"]
+    whole = metrics["scores"][name]
+    points = [(f"seed {row['seed']}", row[name], *row["ci95"], False) for row in metrics["per_seed"]]
+    points.append(("all seeds", whole["mean"], *whole["ci95"], True))
+    write_figure(folder, TABLE, points, label=name.replace("_", " ").replace("f1", "F1"))
+
+
+def table_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
+    """Return the cells of the per-seed table, the last line all seeds together."""
+    whole = metrics["scores"]
+    last = {
+        "seed": "all",
+        **{key: whole[key]["mean"] for key in SHOWN},
+        "deviation": whole[metrics["metric"]]["deviation"],
+        "ci95": whole[metrics["metric"]]["ci95"],
+    }
+    return [
+        [
+            str(row["seed"]),
+            *(f"{row[key]:.3f}" for key in SHOWN),
+            "-" if row["deviation"] is None else f"{row['deviation']:.4f}",
+            f"{row['ci95'][0]:.3f} to {row['ci95'][1]:.3f}",
+        ]
+        for row in [*metrics["per_seed"], last]
+    ]
+
+
+def print_stability(found: Stability, *, as_json: bool) -> None:
+    """Print the per-seed table, where the variance comes from, and what to do next."""
+    metrics = found.metrics
+    if as_json:
+        say(json.dumps({"run": str(found.path), **metrics}, indent=2, ensure_ascii=False))
+        return
+    if found.nothing_to_do:
+        tell(f"Nothing to do: '{found.path}' was made with these settings and stores.")
+    say(table(table_rows(metrics), HEADER))
+    name, shares = metrics["metric"], metrics["variance"]
+    whole = metrics["scores"][name]
+    say(
+        f"{name} {whole['mean']:.3f}, from {whole['lowest']:.3f} to {whole['highest']:.3f} over seeds and "
+        f"splits; deviation and interval are of {name} (Nadeau and Bengio)"
+    )
+    say(
+        "variance: "
+        + ", ".join(f"{part} {shares['share'][part]:.0%}" for part in ("split", "seed", "rest"))
+        + ("" if metrics["draws"] else "; this head draws nothing, so seeds change nothing")
+    )
+    if not found.nothing_to_do:
+        tell(f"done in {duration(metrics['seconds'])}")
+    tell(f"Next: {found.path}/{TABLE}.csv, .md, .tex and .svg are for a paper; {CELLS}.csv has every fold")
+    say(str(found.path))

@@ -1,0 +1,114 @@
+"""``stability``: seeds times splits of one configuration."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pipelines.cli import main
+from pipelines.stability_statistics import variance_shares
+from tests.pipelines.ablation_stores import labels_of, make_store, noisy
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    codes = labels_of(150)
+    vectors = {"text": noisy(codes, 1.0, seed=1), "image": noisy(codes, 1.0, seed=2)}
+    return make_store(tmp_path_factory.mktemp("s") / "s.h5", "s", vectors, codes)
+
+
+def _run(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
+    capsys.readouterr()
+    assert main(["stability", *map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_seed_meets_every_split(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The summary is the one of the scores on file, and the same command has nothing to do."""
+    words = ["--features", store, "--head", "mlp", "--set", "max_epochs=5", "--seeds", 3, "--splits", 2]
+    words += ["--folds", 2, "--out", tmp_path]
+    found = _run(capsys, *words)
+    with (Path(found["run"]) / "scores.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 3 * 2 * 2
+    cells = np.array([float(line["macro_f1"]) for line in lines]).reshape(2, 3, 2)
+    assert found["scores"]["macro_f1"]["mean"] == pytest.approx(cells.mean(), abs=1e-6)
+    assert found["scores"]["macro_f1"]["deviation"] == pytest.approx(cells.mean(axis=2).std(ddof=1), abs=1e-6)
+    assert [row["macro_f1"] for row in found["per_seed"]] == pytest.approx(cells.mean(axis=(0, 2)), abs=1e-6)
+    per_fold = cells.mean(axis=1).ravel()
+    error = np.sqrt(per_fold.var(ddof=1) * (1 / 4 + 1))  # two folds: as many validation rows as training rows
+    expected = stats.t.interval(0.95, 3, loc=per_fold.mean(), scale=error)
+    assert found["scores"]["macro_f1"]["ci95"] == pytest.approx(list(expected), abs=1e-5)
+    assert found["draws"]
+    assert len({round(row["macro_f1"], 9) for row in found["per_seed"]}) > 1
+    capsys.readouterr()
+    assert main(["stability", *map(str, words)]) == 0
+    assert "Nothing to do" in capsys.readouterr().err
+    replay = _run(capsys, "--config", Path(found["run"]) / "config.json", "--out", tmp_path / "again")
+    assert replay["scores"] == found["scores"]
+
+
+def test_head_without_chance_is_computed_once_per_split(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seeds of a logistic regression change nothing; a note says so, and all variance is the splits'."""
+    words = ["--features", str(store), "--folds", "2", "--splits", "3", "--out", str(tmp_path)]
+    assert main(["stability", *words]) == 0
+    shown = capsys.readouterr()
+    assert "draws nothing" in shown.err
+    assert "split 100%, seed 0%" in shown.out
+
+
+def test_run_gives_its_winner_and_stores(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--run takes head, resampler, parameters and stores of a finished run."""
+    train = ["train", "--features", str(store), "--set", "C=0.5", "--resampler", "smote", "--folds", "2"]
+    assert main([*train, "--study", "r", "--out", str(tmp_path)]) == 0
+    found = _run(
+        capsys, "--run", tmp_path / "r", "--seeds", 2, "--splits", 2, "--folds", 2, "--out", tmp_path
+    )
+    assert found["configuration"]["parameters"]["C"] == 0.5
+    assert found["configuration"]["resampler"] == "smote"
+    assert found["n"] == 150
+
+
+def test_permuted_labels_are_stably_chance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labels that mean nothing score chance on every split."""
+    codes = labels_of(240)
+    mixed = np.random.default_rng(3).permutation(codes)
+    store = make_store(tmp_path / "p.h5", "p", {"text": noisy(codes, 3.0)}, mixed)
+    found = _run(capsys, "--features", store, "--folds", 3, "--splits", 3, "--out", tmp_path)
+    assert found["scores"]["balanced_accuracy"]["mean"] == pytest.approx(1 / 3, abs=0.1)
+
+
+def test_wrong_words_are_one_line(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two configurations, no spread, an unknown parameter, a run that is none."""
+    for words, code, told in (
+        (["--head", "mlp", "--preset", "clip-ln"], 2, "each name a configuration"),
+        (["--seeds", "1", "--splits", "1"], 2, "has no spread"),
+        (["--set", "CC=1"], 2, "'CC'"),
+        (["--run", str(tmp_path)], 1, "is missing"),
+    ):
+        assert main(["stability", "--features", str(store), *words, "--out", str(tmp_path / "r")]) == code
+        assert told in capsys.readouterr().err
+
+
+def test_variance_is_split_as_it_was_made() -> None:
+    """Known components of splits, seeds and the rest are found again; one factor alone holds everything."""
+    generator = np.random.default_rng(0)
+    parts = []
+    for _ in range(200):
+        split, seed = generator.normal(0, 2, (8, 1)), generator.normal(0, 1, (1, 8))
+        parts.append(variance_shares(split + seed + generator.normal(0, 0.5, (8, 8))))
+    means = {name: np.mean([part[name] for part in parts]) for name in ("split", "seed", "rest")}
+    assert means == pytest.approx({"split": 4.0, "seed": 1.0, "rest": 0.25}, rel=0.15)
+    assert variance_shares(np.array([[1.0], [2.0]]))["share"] == {"split": 1.0, "seed": 0.0, "rest": 0.0}
+    assert variance_shares(np.ones((3, 3)))["share"] == {"split": 0.0, "seed": 0.0, "rest": 0.0}
