@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cache.alignment import Aligned, align
     from cache.audit import AuditReport, audit_file
-    from cache.durable import write_file
+    from cache.durable import sync_folder, write_file
     from cache.errors import (
         AlignError,
         BadRowsError,
@@ -73,6 +73,7 @@ _HOME = {
     "first_difference": "fingerprint",
     "required_bytes": "plan",
     "sha256_hex": "fingerprint",
+    "sync_folder": "durable",
     "unfinished": "workfolder",
     "verify_store": "verify",
     "write_file": "durable",
@@ -114,6 +115,7 @@ __all__ = [
     "first_difference",
     "required_bytes",
     "sha256_hex",
+    "sync_folder",
     "unfinished",
     "verify_store",
     "write_file",

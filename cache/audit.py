@@ -155,6 +155,8 @@ def audit_open_file(file: Any, path: Path, *, size: int, max_bytes: int) -> Audi
     """Audit an open file of `size` bytes, with any h5py driver. Raises as `audit_file`."""
     walk = _Walk(path, min(size, max_bytes))
     try:
+        if file.userblock_size:
+            raise walk.refuse("", f"stands behind {file.userblock_size:,} bytes of something else")
         walk.attributes(file.id)
         walk.group(h5g.open(file.id, b"/"), "", 0)
     except StoreError:
@@ -244,6 +246,8 @@ class _Walk:
         self._size(dataset, name, dtype)
 
     def _size(self, dataset: Any, name: str, dtype: str) -> None:
+        if not dataset.shape:
+            raise self.refuse(name, "holds a single value or none, not rows")
         # Plain Python integers: a hostile shape must not wrap around in int64.
         shape = tuple(int(length) for length in dataset.shape)
         declared = np.dtype(dtype).itemsize

@@ -10,7 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cache.errors import DiskFullError
@@ -58,7 +58,8 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
                 os.close(fd)
             tmp.replace(path)
         except OSError:
-            tmp.unlink(missing_ok=True)
+            with suppress(OSError):  # the first error is the one to tell; the next pass removes the file
+                tmp.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
 
@@ -74,13 +75,26 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def full_disk_named(path: Path, need: int) -> Iterator[None]:
-    """Turn "no space" and "quota exceeded" into a `DiskFullError` that names `path`."""
+    """Turn "no space", "quota exceeded" and "file too large" into a `DiskFullError`; name `path` in the others."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise disk_full(path, need) from error
+        if error.errno in _FULL:
+            raise disk_full(path, need) from error
+        if error.errno == errno.EFBIG:
+            raise _too_large(path, need) from error
+        if error.errno is not None and error.filename is None:  # of a call that knows no path: write, fsync
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def _too_large(path: Path, need: int) -> DiskFullError:
+    return DiskFullError(
+        f"The system lets no file grow as large as '{path}' must be ({need:,} bytes): a limit of the shell "
+        "(ulimit -f) or of the file system. Raise it, or write to another disk; what is finished is kept.",
+        path=path,
+        need=need,
+    )
 
 
 def disk_full(path: Path, need: int) -> DiskFullError:

@@ -13,7 +13,7 @@ from cache.audit import HDF5_ERRORS, AuditReport, plain_reason
 from cache.errors import StoreCorruptError, StoreVersionError
 from cache.integrity import INTEGRITY, check_hash, read_rows, refuse_other_layout
 from cache.plan import SpaceSpec, is_fingerprint
-from cache.schema import MODALITIES
+from cache.schema import MODALITIES, is_encodable
 
 FORMAT = "embedonce-features"
 FORMAT_MAJOR = 1
@@ -151,6 +151,7 @@ def _header(
         raise damaged(path, f"'n_rows' is {n_rows!r} and 'format_minor' is {minor!r}")
     if not is_fingerprint(fingerprint) or fingerprint != meta.get("fingerprint"):
         raise damaged(path, "the fingerprint in the root is not the one in '/meta'")
+    _refuse_odd_provenance(meta, path)
     modalities = _strings(meta, "modalities", path)
     if not modalities or not set(modalities) <= set(MODALITIES):
         raise damaged(path, f"the modalities in '/meta' are {list(modalities)!r}")
@@ -168,12 +169,39 @@ def _header(
     )
 
 
+# What those who print or match provenance rely on; a store may leave any of it out but the identity.
+_PROVENANCE: dict[str, dict[str, type]] = {
+    "identity": {"backbone": str},
+    "card": {"name": str},
+    "weights": {},
+    "clean": {"recipe": str},
+    "preprocessing": {},
+    "versions": {},
+    "data": {"notes": dict},
+}
+
+
+def _refuse_odd_provenance(meta: Mapping[str, Any], path: Path) -> None:
+    """Refuse provenance whose entries are of another type than format 1 gives them."""
+    if "identity" not in meta or not isinstance(meta.get("precision", ""), str):
+        raise damaged(path, "'identity' in '/meta' is missing, or 'precision' is not a string")
+    for key, members in _PROVENANCE.items():
+        entry = meta.get(key, {})
+        if not isinstance(entry, dict):
+            raise damaged(path, f"'{key}' in '/meta' is not a JSON object")
+        for member, kind in members.items():
+            if not isinstance(entry.get(member, kind()), kind):
+                raise damaged(path, f"'{key}.{member}' in '/meta' is {entry[member]!r:.60}")
+
+
 def _strings(meta: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
     values = meta.get(key)
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise damaged(path, f"'{key}' in '/meta' is not a list of strings")
     if len(set(values)) != len(values):
         raise damaged(path, f"'{key}' in '/meta' has a name twice")
+    if not all(is_encodable(value) for value in values):
+        raise damaged(path, f"'{key}' in '/meta' holds a name that is not valid Unicode")
     return tuple(values)
 
 

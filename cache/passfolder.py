@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from cache.durable import disk_full, full_disk_named, write_file
+from cache.durable import disk_full, full_disk_named, sync_folder, write_file
 from cache.errors import FingerprintMismatch, StoreCorruptError, StoreIncompleteError
 from cache.fingerprint import JSON, canonical_json, file_sha256, first_difference, sha256_hex
 from cache.locking import WriterLock
@@ -83,8 +84,9 @@ class PassFolder:
             try:
                 self._take_over(lock)
             except BaseException:
-                if not self.folder.plan.exists():
-                    remove_folder(self.folder)
+                with suppress(OSError):  # the first error is the one to tell
+                    if not self.folder.plan.exists():
+                        remove_folder(self.folder)
                 lock.release()
                 raise
         self._lock = lock
@@ -225,6 +227,7 @@ class PassFolder:
         self._refuse_full_disk()
         folder.shards.mkdir(exist_ok=True)
         if recorded is None:
+            sync_folder(folder.root.parent)  # else a power cut could take the work folder and all its shards
             write_file(folder.plan, encode_plan(self.plan))
 
     def _scan(self) -> None:

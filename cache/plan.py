@@ -61,8 +61,8 @@ class SpaceSpec:
             faults.append(f"the width is {self.width!r}, but must be an integer of at least 1")
         if self.dtype not in _ITEM_BYTES:
             faults.append(f"the type is {self.dtype!r}, but must be one of {', '.join(_ITEM_BYTES)}")
-        if not self.fingerprint:
-            faults.append("the fingerprint is empty")
+        if not isinstance(self.fingerprint, str) or not self.fingerprint:
+            faults.append(f"the fingerprint is empty or no string ({self.fingerprint!r:.60})")
         if type(self.views) is not int or self.views < 0:
             faults.append(f"the number of views is {self.views!r}, but must be an integer of at least 0")
         if faults:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +48,8 @@ def publish_file(
         verify_store(tmp)
         tmp.replace(folder.target)
     except BaseException:
-        tmp.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to tell; the next pass removes the file
+            tmp.unlink(missing_ok=True)
         raise
     sync_folder(folder.target.parent)
 

@@ -195,7 +195,7 @@ def _string_faults(name: str, strings: tuple[str, ...] | None, n: int) -> list[s
         return []
     if len(strings) != n:
         return [f"'{name}' has {len(strings)} entries for {n} rows"]
-    bad = [str(row) for row, value in enumerate(strings) if not _is_encodable(value)]
+    bad = [str(row) for row, value in enumerate(strings) if not is_encodable(value)]
     return (
         [f"'{name}' is no valid Unicode string in rows {', '.join(bad[:MAX_NAMED])}{_more(bad)}"]
         if bad
@@ -203,7 +203,8 @@ def _string_faults(name: str, strings: tuple[str, ...] | None, n: int) -> list[s
     )
 
 
-def _is_encodable(value: object) -> bool:
+def is_encodable(value: object) -> bool:
+    """Whether `value` is a string that UTF-8 can hold: no lone surrogates."""
     try:
         return isinstance(value, str) and value.encode("utf-8") is not None
     except UnicodeEncodeError:

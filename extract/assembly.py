@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from cache import PassFolder, ReuseIndex, ShardData, Status
+from cache import BadRowsError, PassFolder, ReuseIndex, ShardData, Status
 from extract.counts import ModalityCount
 from extract.forwards import Vectors
 from extract.open_shards import PROBES, ModalityRows, OpenShard, Probe, RepeatedRows
@@ -103,8 +103,15 @@ class Assembly:
         vectors : dict of str to ndarray of shape (n_ok, d), float32
             By readout, for the units that are ok, in order.
         truncated : ndarray of shape (n_units,), bool
+
+        Raises
+        ------
+        BadRowsError
+            If the vectors have another shape or type.
         """
         n_rows = len(self.rows.status)
+        if (status == Status.OK).any():
+            self._refuse_misshapen(vectors, int((status == Status.OK).sum()))
         at = np.cumsum(status == Status.OK) - 1  # position of each ok unit in `vectors`
         for i, unit in enumerate(units):
             row, view = unit % n_rows, unit // n_rows
@@ -114,6 +121,24 @@ class Assembly:
             self.count.computed += int(ok and not view)
             self.count.views += int(ok and view > 0)
             self.count.truncated += int(truncated[i] and not view)
+
+    def _refuse_misshapen(self, vectors: Vectors, n_rows: int) -> None:
+        """Refuse vectors of another shape or type before numpy stretches or rounds them to fit."""
+        wanted = {spec.name.partition(".")[2]: (n_rows, spec.width) for spec in self._specs}
+        faults = [
+            f"'{name}' is missing" if name not in vectors else f"'{name}' was not asked for"
+            for name in sorted(wanted.keys() ^ vectors.keys())
+        ]
+        faults += [
+            f"'{name}' is {x.dtype} of shape {x.shape}, but float32 of {wanted[name]} is needed"
+            for name, x in vectors.items()
+            if name in wanted and (x.dtype != np.float32 or x.shape != wanted[name])
+        ]
+        if faults:
+            raise BadRowsError(
+                f"The network for {self.rows.modality} of '{self.folder.plan.backbone}' returned vectors that "
+                f"are not those of its card: {'; '.join(faults)}. Nothing of this batch is stored."
+            )
 
     def settle(self) -> None:
         """Hand every leading shard that is complete to the writer."""

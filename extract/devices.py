@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -164,9 +165,18 @@ def _start_worker(works: tuple[PassWork, ...], modality: str, device: str, threa
 
     # Ctrl-C reaches the whole group; the planning process decides when its workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     torch.set_num_threads(threads)
     _engine = open_local_engine(open_inputs(works, modality, device), device)
+
+
+def _end_with_parent() -> None:
+    """End this process when the planning one is gone: a killed one cannot say so, and the device stays taken."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "workers are started by the planning process"
+    parent.join()
+    os._exit(1)
 
 
 def _embed_probe(units: list[int]) -> list[LaneResult]:

@@ -5,6 +5,7 @@ A *unit* is one rendering of one row's input: ``row + view * n_rows``, where vie
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 from cache import Status
 from extract.batches import IMAGE_ROWS, MAX_TEXT_ROWS, PAIR_ROWS, TOKEN_BUDGET
 from extract.images import BadImageError, decode_image, read_image_file
+from extract.samples import DataError
 from extract.sources import Source
 from extract.views import image_view, text_view
 
@@ -183,14 +185,15 @@ class ImageInputs(Inputs):
 
     def __init__(
         self,
+        sources: Sequence[Source],
         paths: Sequence[Path | None],
         towers: Sequence[ImageTower],
         renderings: Renderings,
         *,
         batch_size: int | None,
     ) -> None:
-        self._paths, self._towers, self._renderings = paths, towers, renderings
-        self._batch_size = batch_size
+        self._sources, self._paths, self._towers = sources, paths, towers
+        self._renderings, self._batch_size = renderings, batch_size
         self.n_lanes = len(towers)
         self.reentrant = all(tower.reentrant for tower in towers)
 
@@ -210,8 +213,9 @@ class ImageInputs(Inputs):
         items: list[list[Any]] = [[] for _ in self._towers]
         positions: list[list[int]] = [[] for _ in self._towers]
         for i, unit in enumerate(units):
+            row = unit % self._renderings.n_rows
             try:
-                image = self._renderings.image(unit, _decoded(self._paths[unit % self._renderings.n_rows]))
+                image = self._renderings.image(unit, _decoded(self._paths[row], self._sources[row]))
             except BadImageError as error:
                 status[i] = error.status
                 continue
@@ -259,7 +263,7 @@ class JointInputs(Inputs):
         for i in np.flatnonzero(wanted[0]).tolist():
             row = units[i] % self._renderings.n_rows
             try:
-                image = self._renderings.image(units[i], _decoded(self._paths[row]))
+                image = self._renderings.image(units[i], _decoded(self._paths[row], self._sources[row]))
             except BadImageError as error:
                 status[i] = error.status
                 continue
@@ -281,7 +285,21 @@ class JointInputs(Inputs):
         return rows
 
 
-def _decoded(path: Path | None) -> Image:
+def _decoded(path: Path | None, source: Source) -> Image:
+    """Decode a picture that was hashed when the pass began; other bytes would get the old ones' identity."""
     if path is None:
         raise BadImageError(Status.IMAGE_MISSING, "no image file")
-    return decode_image(read_image_file(path))
+    try:
+        data = read_image_file(path)
+    except BadImageError as error:
+        raise _changed(path, f"it cannot be read any more ({error})") from error
+    if hashlib.sha256(data).digest() != source.image_sha256:
+        raise _changed(path, "its content is another one now")
+    return decode_image(data)
+
+
+def _changed(path: Path, how: str) -> DataError:
+    return DataError(
+        f"'{path}' has changed since the pass began: {how}. Nothing wrong was stored. Put the file back and run "
+        "the same command again; or, to embed the data as it is now, delete the '.work' folder first."
+    )

@@ -23,7 +23,14 @@ from extract.samples import (
     repair_id,
     repair_label,
 )
-from extract.texts import DEFAULT_ENCODINGS, TextEncodingError, decode_text
+from extract.texts import (
+    DEFAULT_ENCODINGS,
+    MAX_MANIFEST_BYTES,
+    MAX_TEXT_BYTES,
+    TextEncodingError,
+    decode_text,
+    read_regular_file,
+)
 
 LABELLED_LIST = "train.txt"
 UNLABELLED_LIST = "test_without_label.txt"
@@ -143,19 +150,24 @@ def read_guid_layout(folder: Path, *, encodings: Sequence[str] = DEFAULT_ENCODIN
 def _guid_rows(path: Path, encodings: Sequence[str]) -> Iterator[tuple[int, str, str]]:
     """Yield (line number, raw guid, raw tag) of a ``guid,tag`` list."""
     text = _manifest_text(path, encodings).replace("\r\n", "\n").replace("\r", "\n")
+    csv.field_size_limit(MAX_TEXT_BYTES)  # as for tables, whichever is read first
     reader = csv.reader(io.StringIO(text, newline=""))
-    header = [cell.strip().lower() for cell in next(reader, [])]
+    try:
+        lines = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise DataError(f"'{path}' line {reader.line_num} cannot be parsed: {error}. Mend it.") from error
+    header = [cell.strip().lower() for cell in lines[0][1]]
     if header != ["guid", "tag"]:
-        raise DataError(f"'{path}' starts with {','.join(header)!r}; its first line must be 'guid,tag'.")
+        raise DataError(f"'{path}' starts with {','.join(header)[:60]!r}; its first line must be 'guid,tag'.")
     faults = []
     rows = []
-    for row in reader:
+    for line, row in lines[1:]:
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != 2 or not row[0].strip():
-            faults.append(f"line {reader.line_num}: {','.join(row)[:60]!r}")
+            faults.append(f"line {line}: {','.join(row)[:60]!r}")
             continue
-        rows.append((reader.line_num, row[0], row[1]))
+        rows.append((line, row[0], row[1]))
     if faults:
         raise DataError(
             f"'{path}' has {len(faults)} line(s) that are not 'guid,tag': "
@@ -166,7 +178,7 @@ def _guid_rows(path: Path, encodings: Sequence[str]) -> Iterator[tuple[int, str,
 
 
 def _manifest_text(path: Path, encodings: Sequence[str]) -> str:
-    data = path.read_bytes()
+    data = read_regular_file(path, MAX_MANIFEST_BYTES)
     if not data.strip():
         raise DataError(f"'{path}' is empty; it must list the samples of the data set.")
     try:

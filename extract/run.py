@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache import FeatureStore, FingerprintMismatch, PassFolder, ReuseIndex, first_difference
+from cache import FeatureStore, FingerprintMismatch, PassFolder, ReuseIndex, first_difference, sync_folder
 from extract.counts import ModalityCount
 from extract.devices import open_engine
 from extract.plans import PassOptions, PassPlan
@@ -120,6 +120,7 @@ def _make(
         return {}
     out = works[0].options.out
     out.mkdir(parents=True, exist_ok=True)
+    sync_folder(out.parent)  # a store is as durable as the name of its folder
     reuse = ReuseIndex.from_folder(out)
     reports: dict[Path, PassReport] = {}
     with ExitStack() as stack:

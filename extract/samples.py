@@ -128,7 +128,7 @@ def repair_id(raw: str) -> str:
         raise DataError(
             f"an id of {n_bytes:,} bytes ({text[:20]!r}...); at most {_MAX_ID_BYTES:,} are allowed"
         )
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in text):
         raise DataError(f"id {raw!r} holds control characters")
     return text
 

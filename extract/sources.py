@@ -17,7 +17,14 @@ import numpy as np
 from cache import RowTable, Split, Status
 from extract.images import BadImageError, decode_image, read_header, read_image_file
 from extract.samples import IMAGE, JOINT, TEXT, DataSet, Sample
-from extract.texts import DEFAULT_ENCODINGS, TextEncodingError, clean_text, decode_text
+from extract.texts import (
+    DEFAULT_ENCODINGS,
+    MAX_TEXT_BYTES,
+    TextEncodingError,
+    clean_text,
+    decode_text,
+    read_regular_file,
+)
 
 _SPLITS = {"": Split.NONE, "train": Split.TRAIN, "val": Split.VAL, "test": Split.TEST}
 _N_READERS = 4
@@ -131,7 +138,7 @@ def _read_text(sample: Sample, options: SourceOptions) -> tuple[str, str, Status
         return "", "", Status.TEXT_MISSING, _NO_HASH
     else:
         try:
-            data = sample.text_path.read_bytes()
+            data = read_regular_file(sample.text_path, MAX_TEXT_BYTES)
         except OSError:
             return "", "", Status.TEXT_MISSING, _NO_HASH
         try:

@@ -25,7 +25,14 @@ from extract.samples import (
     repair_label,
     repair_split,
 )
-from extract.texts import DEFAULT_ENCODINGS, TextEncodingError, decode_text
+from extract.texts import (
+    DEFAULT_ENCODINGS,
+    MAX_MANIFEST_BYTES,
+    MAX_TEXT_BYTES,
+    TextEncodingError,
+    decode_text,
+    read_regular_file,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +112,7 @@ def load_frame(path: Path, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> pd.D
         raise FileNotFoundError(f"Table '{path}' does not exist or is not a file.")
     if path.suffix.lower() == ".parquet":
         return _load_parquet(path)
-    data = path.read_bytes()
+    data = read_regular_file(path, MAX_MANIFEST_BYTES)
     if not data.strip():
         raise DataError(f"Table '{path}' is empty; it needs a header line and rows.")
     try:
@@ -121,6 +128,8 @@ def _load_separated(text: str, path: Path, separator: str) -> pd.DataFrame:
     """Parse CSV or TSV; a row with more or fewer cells than the header is a fault, never shifted."""
     import pandas as pd
 
+    # The module's own limit of 131,072 characters would refuse a text of 100,000 words.
+    csv.field_size_limit(MAX_TEXT_BYTES)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows, faults = [], []
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import re
+import stat
 import unicodedata
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 DEFAULT_ENCODINGS = ("utf-8", "gb18030", "cp1252")
 EMPTY_MARK = "[EMPTY]"
@@ -17,6 +19,33 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+#: Largest manifest and largest text file that are read, in bytes.
+MAX_MANIFEST_BYTES = 1 << 30
+MAX_TEXT_BYTES = 64 << 20
+
+
+def read_regular_file(path: Path, max_bytes: int) -> bytes:
+    """Return the bytes of a regular file, looking at its kind and size before opening it.
+
+    Parameters
+    ----------
+    path : Path
+    max_bytes : int
+        Largest file that is read.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, it is a pipe, device or folder, or it is larger.
+    """
+    info = path.stat()  # before opening: a FIFO would block for ever
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError(f"'{path}' is not a regular file, so it is not opened.")
+    if info.st_size > max_bytes:
+        raise OSError(f"'{path}' has {info.st_size:,} bytes; at most {max_bytes:,} are read. Split it.")
+    return path.read_bytes()
 
 
 class TextEncodingError(ValueError):

@@ -93,7 +93,9 @@ def open_inputs(works: Sequence[PassWork], modality: str, device: str) -> Inputs
     if modality == JOINT:
         tower = cast("JointTower", towers[0])
         return JointInputs(work.sources, paths, tower, renderings, batch_size=batch_size)
-    return ImageInputs(paths, cast("list[ImageTower]", towers), renderings, batch_size=batch_size)
+    return ImageInputs(
+        work.sources, paths, cast("list[ImageTower]", towers), renderings, batch_size=batch_size
+    )
 
 
 def _limit_memory(works: Sequence[PassWork], modality: str, device: str) -> None:

@@ -6,9 +6,12 @@ Errors are one clear line; the exit status is 0 for done, 1 for failed and 2 for
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
+from types import FrameType
 
 from pipelines.options import build_parser, build_single_parser
 from pipelines.verbs import find_verb
@@ -40,11 +43,13 @@ def _run(parser: Parser, arguments: Sequence[str] | None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Pillow warns about odd EXIF data and big pictures; here every picture gets a status instead.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         find_verb(options.verb).run(options, words)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _leave(130, _RESUME)
+    except KeyboardInterrupt as stop:
+        return _leave(143 if isinstance(stop, _Terminated) else 130, _RESUME)
     except BrokenPipeError:
         # The reader of our output has gone (e.g. `| head`); keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -54,30 +59,33 @@ def _run(parser: Parser, arguments: Sequence[str] | None) -> int:
     return 0
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which schedulers send before they kill: the same as Ctrl-C, under its own exit code."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated
+
+
 def _leave(code: int, text: str) -> int:
     sys.stderr.write(f"\n{text}\n")
     sys.stderr.flush()
     # Worker threads may sit in a long forward; an ordinary exit would wait for them.
-    if _threads_left():
+    if threading.active_count() > 1:
         os._exit(code)
     return code
 
 
-def _threads_left() -> bool:
-    import threading
-
-    return threading.active_count() > 1
-
-
 def _report(error: Exception) -> int:
     """Print one clear line for errors that a user can cause; anything else is a bug and says so."""
+    from pipelines.console import plain
     from pipelines.errors import UsageError
 
     if os.environ.get("EMBEDONCE_DEBUG"):
         raise error
     # Every error class of the floors is also one of these builtins (DESIGN section 10).
     expected = (ValueError, TypeError, OSError, KeyError, ImportError, MemoryError)
-    text = _one_line(error)
+    text = plain(_one_line(error))
     if isinstance(error, UsageError):
         sys.stderr.write(f"embedonce: {text}\n")
         return 2

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
 from typing import TextIO
 
+#: What steers a terminal, reverses what is read, or cannot be encoded; names from files may hold any of it.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """Return `text` with what steers a terminal written out, as ``\\u001b``; JSON keeps its meaning."""
+    return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
 
 def say(text: str = "") -> None:
     """Print a line of result to stdout."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(plain(text) + "\n")
 
 
 def tell(text: str) -> None:
     """Print a line about the work to stderr."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(plain(text) + "\n")
     sys.stderr.flush()
 
 

@@ -62,7 +62,7 @@ def is_same(left: dict[str, object], right: dict[str, object]) -> bool:
 
 
 def main() -> None:
-    """Usage: damage_child.py STORE FLIPS CUTS."""
+    """Usage: read_damaged.py STORE FLIPS CUTS."""
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
     path, flips, cuts = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     original, wanted = path.read_bytes(), content(path)

@@ -11,72 +11,23 @@ import random
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from cache import FeatureStore, PassFolder, verify_store
 from tests.cache.builders import Toy, finish, part
-
-STEPS = ("write", "fsync", "replace", "unlink", "rmdir", "ftruncate")
-
-
-def fork(work: Callable[[], None]) -> int:
-    """Run `work` in a child that never returns; return its pid."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os._exit(0)
-        finally:
-            traceback.print_exc()
-            os._exit(3)
-    return pid
+from tests.faults.calls import die_at
+from tests.faults.processes import appender, exit_code, fork
 
 
-def run_pass(target: Path, toy: Toy, acks: Path, append: Callable[[Path, str], None]) -> None:
+def run_pass(target: Path, toy: Toy, note: Callable[[str], None]) -> None:
     """Run the pass to its end and note every range that was acknowledged."""
     with PassFolder(target, toy.plan) as folder:
         for modality in toy.plan.modalities:
             for start, stop in folder.missing(modality):
                 folder.write(modality, start, stop, part(toy.data[modality], start, stop))
-                append(acks, f"{modality} {start} {stop}")
+                note(f"{modality} {start} {stop}")
         finish(folder, toy.data, toy.table)
-
-
-def appender() -> Callable[[Path, str], None]:
-    """Return a function that adds a line with the system's own write, patched or not."""
-    write = os.write
-
-    def append(path: Path, line: str) -> None:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        write(fd, f"{line}\n".encode())
-        os.close(fd)
-
-    return append
-
-
-def die_at(step: int) -> None:
-    """Replace the calls of our protocol by ones that kill this process at call `step`.
-
-    A write dies half-way, the others just before they happen; just after is just before the next one.
-    """
-    count = 0
-
-    def wrap(name: str, real: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **options: object) -> object:
-            nonlocal count
-            count += 1
-            if count == step:
-                if name == "write":
-                    real(args[0], memoryview(args[1])[: len(args[1]) // 2])
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **options)
-
-        return call
-
-    for name in STEPS:
-        setattr(os, name, wrap(name, getattr(os, name)))
 
 
 def check_after_kill(target: Path, toy: Toy, acks: Path, expected: bytes) -> None:
@@ -106,11 +57,11 @@ def every_step(root: Path) -> dict[str, int]:
         target, acks = folder / "s.h5", folder / "acks"
 
         def work(step: int = step, target: Path = target, acks: Path = acks) -> None:
-            append = appender()
+            note = appender(acks)
             die_at(step)
-            run_pass(target, toy, acks, append)
+            run_pass(target, toy, note)
 
-        code = os.waitstatus_to_exitcode(os.waitpid(fork(work), 0)[1])
+        code = exit_code(fork(work))
         if code == 0:
             return {"kills": step - 1}
         assert code == -signal.SIGKILL, f"step {step} ended with {code}"
@@ -126,24 +77,24 @@ def random_kills(root: Path, kills: int) -> dict[str, int]:
     rng = random.Random(0)
     done = restarts = 0
     while done < kills:
-        pid = fork(lambda: run_pass(target, toy, acks, appender()))
+        pid = fork(lambda: run_pass(target, toy, appender(acks)))
         time.sleep(rng.uniform(0.002, 0.06))
         os.kill(pid, signal.SIGKILL)
-        done += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        done += exit_code(pid) == -signal.SIGKILL
         if target.exists() and done < kills:
             restarts += 1
             verify_store(target)
             target.unlink()
-            acks.unlink()
+            acks.unlink(missing_ok=True)
     check_after_kill(target, toy, acks, expected)
     with FeatureStore.open(target) as store:
         return {"kills": done, "rows": store.n_rows, "restarts": restarts}
 
 
 def main() -> None:
-    """Usage: crash_child.py FOLDER every|random."""
+    """Usage: kill_toy_passes.py FOLDER every | kill_toy_passes.py FOLDER random KILLS."""
     root, mode = Path(sys.argv[1]), sys.argv[2]
-    result = random_kills(root, 10) if mode == "random" else every_step(root)
+    result = random_kills(root, int(sys.argv[3])) if mode == "random" else every_step(root)
     sys.stdout.write(json.dumps(result))
 
 

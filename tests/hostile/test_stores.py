@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -23,166 +22,42 @@ from cache import (
     verify_store,
 )
 from tests.cache.builders import Toy
-
-LABEL = "/rows/label"
-
-
-@pytest.fixture
-def trap(tmp_path: Path) -> Iterator[Path]:
-    """A pipe without a writer: whoever opens it hangs, and the alarm ends the test."""
-    path = tmp_path / "trap"
-    os.mkfifo(path)
-
-    def ring(number: int, frame: object) -> None:
-        raise TimeoutError("something opened the trap")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, 20)
-    yield path
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+from tests.hostile.hdf5_corpus import TRICKS, WHOLE_FILES, Trick
 
 
-def _external_link(file: Any, trap: Path) -> None:
-    del file[LABEL]
-    file[LABEL] = h5py.ExternalLink(str(trap), "/x")
-
-
-def _soft_link(file: Any, trap: Path) -> None:
-    del file[LABEL]
-    file[LABEL] = h5py.SoftLink("/rows/group")
-
-
-def _external_storage(file: Any, trap: Path) -> None:
-    del file[LABEL]
-    file.create_dataset(LABEL, shape=(10,), dtype="<i4", external=[(str(trap), 0, 40)])
-
-
-def _virtual(file: Any, trap: Path) -> None:
-    del file[LABEL]
-    layout = h5py.VirtualLayout(shape=(10,), dtype="<i4")
-    layout[:] = h5py.VirtualSource(str(trap), "x", shape=(10,))
-    file.create_virtual_dataset(LABEL, layout)
-
-
-def _cycle(file: Any, trap: Path) -> None:
-    file["/rows/loop"] = file["/rows"]
-
-
-def _second_name(file: Any, trap: Path) -> None:
-    file["/rows/again"] = file[LABEL]
-
-
-def _sparse(file: Any, trap: Path) -> None:
-    del file[LABEL]
-    file.create_dataset(LABEL, shape=(1 << 40,), dtype="<i4", chunks=(1024,))
-
-
-def _half_stored(file: Any, trap: Path) -> None:
-    del file[LABEL]
-    file.create_dataset(LABEL, shape=(10,), dtype="<i4")
-
-
-def _gzip_bomb(file: Any, trap: Path) -> None:
-    del file[LABEL]
-    file.create_dataset(LABEL, data=np.zeros(5_000_000, dtype="<i4"), compression="gzip")
-
-
-def _fletcher(file: Any, trap: Path) -> None:
-    data = file[LABEL][()]
-    del file[LABEL]
-    file.create_dataset(LABEL, data=data, fletcher32=True, chunks=(10,))
-
-
-def _vlen_string(file: Any, trap: Path) -> None:
-    del file[LABEL]
-    file.create_dataset(LABEL, data=["a"] * 10, dtype=h5py.string_dtype())
-
-
-def _object_reference(file: Any, trap: Path) -> None:
-    del file[LABEL]
-    file.create_dataset(LABEL, data=[file["/rows"].ref] * 10, dtype=h5py.ref_dtype)
-
-
-def _opaque(file: Any, trap: Path) -> None:
-    del file[LABEL]
-    file.create_dataset(LABEL, data=np.zeros(10, dtype="V16"))
-
-
-def _big_endian(file: Any, trap: Path) -> None:
-    data = file[LABEL][()]
-    del file[LABEL]
-    file.create_dataset(LABEL, data=data.astype(">i4"))
-
-
-def _named_type(file: Any, trap: Path) -> None:
-    file["/rows/type"] = np.dtype("<i4")
-
-
-def _vlen_attribute(file: Any, trap: Path) -> None:
-    file.attrs["format"] = "embedonce-features"
-
-
-def _array_attribute(file: Any, trap: Path) -> None:
-    file.attrs["more"] = np.zeros(4000)
-
-
-def _deep(file: Any, trap: Path) -> None:
-    file.create_group("/a/b/c/d/e/f")
-
-
-def _long_name(file: Any, trap: Path) -> None:
-    file.create_group("/" + "x" * 300)
-
-
-def _crowd(file: Any, trap: Path) -> None:
-    for number in range(1001):
-        file.create_group(f"/crowd/{number}")
-
-
-CORPUS: list[tuple[Callable[[Any, Path], None], str]] = [
-    (_external_link, "'/rows/label' is a soft or external link"),
-    (_soft_link, "'/rows/label' is a soft or external link"),
-    (_external_storage, "'/rows/label' keeps its data in another file"),
-    (_virtual, "'/rows/label' is a virtual data set"),
-    (_cycle, "'/rows/loop' is reached by two links"),
-    (_second_name, r"'/rows/\w+' is reached by two links"),
-    (_sparse, "'/rows/label' declares 4,398,046,511,104 bytes, more than the file has"),
-    (_half_stored, "'/rows/label' declares 40 bytes and stores 0"),
-    (_gzip_bomb, "'/rows/label' is compressed or filtered"),
-    (_fletcher, "'/rows/label' is compressed or filtered"),
-    (_vlen_string, "'/rows/label' has a type other than uint8, int32"),
-    (_object_reference, "'/rows/label' has a type other than"),
-    (_opaque, "'/rows/label' has a type other than"),
-    (_big_endian, "'/rows/label' has a type other than"),
-    (_named_type, "'/rows/type' is neither a group nor a data set"),
-    (_vlen_attribute, "'format' is an attribute that is not one number or short string"),
-    (_array_attribute, "'more' is an attribute that is not one number"),
-    (_deep, "'/a/b/c/d/e' lies more than 4 groups deep"),
-    (_long_name, "'/x+' has a name of 300 bytes"),
-    (_crowd, "'/crowd' has more than 1000 members"),
-]
-
-
-@pytest.mark.parametrize(("spoil", "message"), CORPUS, ids=[spoil.__name__[1:] for spoil, _ in CORPUS])
-def test_every_reader_refuses_hostile_files(
-    store_path: Path, trap: Path, spoil: Callable[[Any, Path], None], message: str
-) -> None:
-    """Each trick is refused by its name through every way into a file, and its target is never opened."""
-    with h5py.File(store_path, "r+") as file:
-        spoil(file, trap)
-    readers = [
+def _readers() -> list[Callable[[Path], object]]:
+    return [
         audit_file,
         verify_store,
         FeatureStore.open,
         lambda path: FeatureStore.open(path, verify=False),
     ]
-    for reader in readers:
-        with pytest.raises(UnsafeStoreError, match=rf"toy\.h5' is refused: {message}"):
-            reader(store_path)
-    index = ReuseIndex.from_folder(store_path.parent)
+
+
+def _refused_everywhere(path: Path, message: str) -> None:
+    """Check that every way into a file gives the same refusal."""
+    for reader in _readers():
+        with pytest.raises(UnsafeStoreError, match=message):
+            reader(path)
+    index = ReuseIndex.from_folder(path.parent)
     assert len(index.notes) == 1
-    assert "is refused" in index.notes[0]
+    assert re.search(message, index.notes[0])
+
+
+@pytest.mark.parametrize("trick", TRICKS, ids=[trick.name for trick in TRICKS])
+def test_every_reader_refuses_hostile_files(store_path: Path, trap: Path, trick: Trick) -> None:
+    """Each trick is refused by its name through every way into a file, and its target is never opened."""
+    trick.make(store_path, trap)
+    _refused_everywhere(store_path, trick.message)
+
+
+@pytest.mark.parametrize(("make", "message"), WHOLE_FILES, ids=[make.__name__ for make, _ in WHOLE_FILES])
+def test_every_reader_refuses_hostile_containers(
+    store_path: Path, make: Callable[[Path], None], message: str
+) -> None:
+    """Giant attributes, something before the store and a terabyte of nothing are refused by their names."""
+    make(store_path)
+    _refused_everywhere(store_path, message)
 
 
 def _directory(path: Path, good: Path) -> None:

@@ -1,0 +1,149 @@
+"""Power loss: whatever a disk has kept of what was not synced, there is the old state or the new one."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cache import FeatureStore, PassFolder, StoreError
+from tests.cache.builders import Toy, finish, part
+from tests.faults.disk_model import Call, Disk, Recorder, crashes, put_tree, read_tree
+
+TOY = Toy(n=5, shard_rows=3, modalities=("text",))
+OLD = Toy(n=4, modalities=("text",))
+
+
+class LostError(AssertionError):
+    """What a power cut must not do has happened."""
+
+
+def record(root: Path, *, with_old_store: bool = False) -> Recorder:
+    """Record a pass from its first call to its last, and what it was told is safe."""
+    folder = root / "disk"
+    folder.mkdir()
+    if with_old_store:
+        OLD.write(folder / "s.h5")
+    with Recorder(folder).recording() as recorder:
+        with PassFolder(folder / "s.h5", TOY.plan) as work:
+            for start, stop in work.missing("text"):
+                work.write("text", start, stop, part(TOY.data["text"], start, stop))
+                recorder.note(f"{start} {stop}")
+            finish(work, TOY.data, TOY.table)
+            recorder.note("published")
+    assert Disk.after(recorder.calls).tree() == read_tree(folder), "the recorder has missed a call"
+    return recorder
+
+
+def contents(root: Path) -> tuple[bytes, bytes]:
+    """Return the bytes of the old store and of the new one."""
+    return OLD.write(root / "old.h5").read_bytes(), TOY.write(root / "new.h5").read_bytes()
+
+
+def check(folder: Path, notes: list[str], old: bytes | None, new: bytes) -> None:
+    """Check one state of a disk, then finish the pass on it.
+
+    Raises
+    ------
+    LostError
+    StoreError
+        If the next pass refuses what it finds.
+    """
+    target = folder / "s.h5"
+    found = target.read_bytes() if target.exists() else None
+    if found not in (old, new):
+        raise LostError("the store is neither the old one nor the new one")
+    if "published" in notes and found != new:
+        raise LostError("the published store is gone")
+    if found is not None:
+        FeatureStore.open(target).close()
+    with PassFolder(target, TOY.plan) as work:
+        done = {f"{start} {stop}" for start, stop in work.done("text")}
+        lost = {note for note in notes if note != "published"} - done
+        if lost and found != new:
+            raise LostError(f"the shards {sorted(lost)} are gone")
+        finish(work, TOY.data, TOY.table)
+    if target.read_bytes() != new:
+        raise LostError("the next pass makes other bytes")
+    left = {path.name for path in folder.iterdir()} - {"s.h5"}
+    if left:
+        raise LostError(f"{sorted(left)} are never removed")
+
+
+def replay(
+    calls: list[Call], root: Path, old: bytes | None, new: bytes, *, n_random: int, n_before: int = 0
+) -> int:
+    """Check every state once; return how many different ones there were."""
+    seen: set[str] = set()
+    for notes, arrived in crashes(calls, random.Random(0), n_random=n_random, n_before=n_before):
+        tree = Disk.after(arrived).tree()
+        state = repr((notes, tree))
+        if state in seen:
+            continue
+        seen.add(state)
+        folder = root / "replayed"
+        shutil.rmtree(folder, ignore_errors=True)
+        put_tree(tree, folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fsync", lambda fd: None)  # the disk of the replay keeps its power
+            check(folder, notes, old, new)
+    return len(seen)
+
+
+@pytest.mark.parametrize("with_old_store", [False, True], ids=["new", "replacing"])
+def test_pass_folder_survives_power_loss(tmp_path: Path, with_old_store: bool) -> None:
+    """At every call, with any part of the unsynced writes kept: old or new store, acknowledged shards, same end."""
+    old, new = contents(tmp_path)
+    recorder = record(tmp_path, with_old_store=with_old_store)
+    before = old if with_old_store else None
+    n_states = replay(recorder.calls, tmp_path, before, new, n_random=100, n_before=recorder.n_before)
+    assert n_states > 100, n_states
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("with_old_store", [False, True], ids=["new", "replacing"])
+def test_pass_folder_survives_power_loss_nightly(tmp_path: Path, with_old_store: bool) -> None:
+    """The same with 5,000 random parts."""
+    old, new = contents(tmp_path)
+    recorder = record(tmp_path, with_old_store=with_old_store)
+    before = old if with_old_store else None
+    n_states = replay(recorder.calls, tmp_path, before, new, n_random=5000, n_before=recorder.n_before)
+    assert n_states > 2000
+
+
+MUTANTS: dict[str, Callable[[Call, set[int]], bool]] = {
+    "no fsync": lambda call, folders: True,
+    "no fsync of files": lambda call, folders: call.node not in folders,
+    "no fsync of folders": lambda call, folders: call.node in folders,
+}
+
+
+@pytest.mark.parametrize("mutant", list(MUTANTS))
+def test_power_loss_is_noticed_without_fsync(tmp_path: Path, mutant: str) -> None:
+    """The test above can fail: without the fsyncs of files, or of folders, or any, it does."""
+    old, new = contents(tmp_path)
+    recorder = record(tmp_path, with_old_store=True)
+    before, calls = recorder.calls[: recorder.n_before], recorder.calls[recorder.n_before :]
+    folders = Disk.after(recorder.calls).folders
+    weak = [call for call in calls if call.kind != "fsync" or not MUTANTS[mutant](call, folders)]
+    with pytest.raises((LostError, StoreError), match="gone|neither|damaged"):
+        replay(before + weak, tmp_path, old, new, n_random=100, n_before=len(before))
+
+
+def test_every_fsync_is_needed(tmp_path: Path) -> None:
+    """Each fsync of a pass, left out alone, loses something in some power cut, but for the two of tidying up."""
+    _, new = contents(tmp_path)
+    calls = record(tmp_path).calls
+    places = [i for i, call in enumerate(calls) if call.kind == "fsync"]
+    needless = []
+    for place in places:
+        try:
+            replay(calls[:place] + calls[place + 1 :], tmp_path, None, new, n_random=100)
+            needless.append(places.index(place))
+        except (LostError, StoreError):
+            continue
+    assert needless == [len(places) - 2, len(places) - 1]

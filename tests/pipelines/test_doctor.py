@@ -1,0 +1,208 @@
+"""Doctor: it finds what would stop a pass, and names the command that goes on with unfinished work."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cache import PassFolder
+from pipelines import doctor, machine
+from pipelines.cli import main
+from tests.cache.builders import Toy
+from tests.pipelines.conftest import World
+
+
+def _json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any], str]:
+    """Run the doctor; return exit status, its JSON object and stderr."""
+    capsys.readouterr()
+    status = main(["doctor", "--json", *words])
+    printed = capsys.readouterr()
+    return status, json.loads(printed.out), printed.err
+
+
+def test_doctor_answers_within_two_seconds_without_torch(tmp_path: Path) -> None:
+    """An empty folder on a good machine is healthy, and nothing heavy is loaded to say so."""
+    code = (
+        "import sys; from pipelines.cli import main; status = main(['doctor', '--json']); "
+        "heavy = {'torch', 'transformers', 'lightgbm', 'optuna', 'sklearn', 'pandas'} & set(sys.modules); "
+        "sys.stderr.write(f'heavy: {sorted(heavy)}'); raise SystemExit(status)"
+    )
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path.cwd()), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    seconds = time.perf_counter() - began
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["ok"], answer["faults"]) == (0, True, [])
+    assert done.stderr.endswith("heavy: []")
+    assert answer["versions"]["h5py"]
+    assert "minilm-l6" in answer["offline"]
+    assert answer["registered"] > len(answer["offline"])
+    assert list(tmp_path.iterdir()) == []
+    assert seconds < 6  # 0.4 s on a quiet machine; the suite's machine is shared
+
+
+def test_doctor_names_all_faults_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that cannot be written to, a data set and a backbone that are not there: exit 1, all named."""
+    (tmp_path / "file").write_text("")
+    status, answer, error = _json(
+        capsys, "--data", str(tmp_path / "gone"), "--backbone", "nonsense", "--out", str(tmp_path / "file/x")
+    )
+    assert status == 1
+    assert error == "embedonce: 3 fault(s) would stop a pass; each is listed above.\n"
+    data, backbone, out = answer["faults"]
+    assert "gone' does not exist" in data
+    assert "Backbone 'nonsense' is not known" in backbone
+    assert "file' is not a folder" in out
+    status = main(["doctor", "--out", str(tmp_path / "file/x")])
+    printed = capsys.readouterr().out
+    assert status == 1
+    assert "file' cannot be written to" in printed
+    assert printed.count("FAULT: ") == 1
+
+
+def test_doctor_plans_the_space_that_a_pass_needs(
+    in_world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes of the planned pass are those of the pass's own dry run; a disk with less is a fault."""
+    planned = ("--data", ".", "--backbone", str(in_world.clip), "--views", "2")
+    status, answer, _ = _json(capsys, *planned)
+    needed = answer["disk"]["needed_bytes"]
+    assert (status, answer["faults"]) == (0, [])
+    assert "'.' lists 97 samples with text and image" in answer["notes"]
+    assert main(["extract", "--dry-run", "--json", *planned, "--out", "elsewhere"]) == 0
+    assert json.loads(capsys.readouterr().out)["needed_bytes"] == needed
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+    status, answer, _ = _json(capsys, *planned)
+    assert status == 1
+    assert "free, but the planned pass needs" in answer["faults"][0]
+
+
+def test_doctor_names_missing_and_old_packages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A required package that is missing or too old is a fault with its remedy; one of an extra is not."""
+    monkeypatch.chdir(tmp_path)
+    wanted = ["no-such-package>=1", "numpy>=99", "no-such-extra; extra == 'demo'"]
+    monkeypatch.setattr(doctor, "requires", lambda _: wanted)
+    status, answer, _ = _json(capsys)
+    assert status == 1
+    assert answer["faults"][0] == "'no-such-package' is not installed: pip install 'no-such-package>=1'"
+    assert "but >=99 is needed: pip install 'numpy>=99'" in answer["faults"][1]
+    assert len(answer["faults"]) == 2
+    assert answer["extras"]["demo"] == ["no-such-extra"]
+
+
+def test_doctor_resumes_an_interrupted_pass(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that it prints for a stopped pass embeds nothing again and publishes the store."""
+
+    def stop(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    out = str(tmp_path / "some features")
+    asked = ["--backbone", str(in_world.clip), "--out", out, "--clean", "none", "--modality", "text"]
+    with monkeypatch.context() as patch:
+        patch.setattr(PassFolder, "publish", stop)
+        assert main(["extract", *asked, "--views", "1"]) == 1
+    status, answer, _ = _json(capsys, "--out", out, "--data", ".")
+    (work,) = answer["unfinished"]
+    assert (status, work["done"], work["total"], work["holder"]) == (0, 97, 97, "")
+    words = shlex.split(work["command"])
+    assert words[:3] == ["embedonce", "extract", "--backbone"]
+    assert words[3] == f"DIR/{in_world.clip.name}"  # a store does not say where a folder of weights lay
+    words[3] = str(in_world.clip)
+    assert main([*words[1:], "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)["counts"]["text"]
+    assert (counts["resumed"], counts["computed"]) == (97, 0)
+    assert _json(capsys, "--out", out)[1]["unfinished"] == []
+
+
+def test_doctor_resumes_an_interrupted_run(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that it prints for a stopped search finishes that very run."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    runs = str(tmp_path / "runs")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.tune.write_report", stop)
+        words = ["tune", "--trials", "2", "--heads", "logreg", "--folds", "3", "--out", runs]
+        assert main(words) == 1
+    status, answer, _ = _json(capsys, "--runs", runs)
+    (work,) = answer["unfinished"]
+    assert (status, work["done"], work["total"]) == (0, 2, 2)
+    assert main(shlex.split(work["command"])[1:]) == 0
+    assert Path(work["folder"].removesuffix(".work"), "metrics.json").is_file()
+    assert _json(capsys, "--runs", runs)[1]["unfinished"] == []
+
+
+def test_doctor_names_who_holds_a_lock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pass that is being written is shown with its process, and looking does not disturb it."""
+    toy = Toy()
+    with PassFolder(tmp_path / "toy.h5", toy.plan) as folder:
+        _, answer, _ = _json(capsys, "--out", str(tmp_path))
+        assert "process" in answer["unfinished"][0]["holder"]
+        assert main(["doctor", "--out", str(tmp_path)]) == 0
+        printed = capsys.readouterr().out
+        assert "toy.h5.work: 0 of 20 done (held by process" in printed
+        assert "go on with" not in printed
+        folder.write("text", 0, 4, _first_rows(toy))
+    _, answer, _ = _json(capsys, "--out", str(tmp_path))
+    assert (answer["unfinished"][0]["holder"], answer["unfinished"][0]["done"]) == ("", 4)
+
+
+def _first_rows(toy: Toy) -> Any:
+    from tests.cache.builders import part
+
+    return part(toy.data["text"], 0, 4)
+
+
+def test_doctor_reports_damaged_work_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Plans and settings that cannot be read are faults with what to do, and none is a traceback."""
+    (tmp_path / "features" / "a.h5.work").mkdir(parents=True)
+    (tmp_path / "features" / "a.h5.work" / "plan.json").write_text("{")
+    (tmp_path / "features" / "empty.h5.work").mkdir()
+    (tmp_path / "runs" / "b.work").mkdir(parents=True)
+    (tmp_path / "runs" / "b.work" / "config.json").write_bytes(b"\xff")
+    status, answer, _ = _json(capsys, "--out", str(tmp_path / "features"), "--runs", str(tmp_path / "runs"))
+    assert status == 1
+    plan, config = answer["faults"]
+    assert "Delete the folder" in plan
+    assert "Remove the folder and start the run again" in config
+
+
+@pytest.mark.parametrize(
+    ("answer", "gpus", "note"),
+    [
+        ("NVIDIA H100 80GB HBM3, 81559, 81079\n", [("NVIDIA H100 80GB HBM3", 81559 << 20, 81079 << 20)], ""),
+        ("Failed to initialize NVML\n", [], "does not answer as it should"),
+    ],
+)
+def test_machine_reads_what_the_gpu_driver_says(
+    answer: str, gpus: list[tuple[str, int, int]], note: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and memory come from the driver's own tool; another answer is a note, not an error."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nprintf '{answer}'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = machine.look_at_machine()
+    assert [(g.name, g.total_bytes, g.free_bytes) for g in found.gpus] == gpus
+    assert note in found.gpu_note
+    assert bool(note) == bool(found.gpu_note)
