@@ -1,5 +1,7 @@
-"""Reports: one self-contained page per run, made from the files of the run folder alone."""
+"""Reports: one self-contained page per run, ablation or comparison of runs."""
 
-from pipelines.report.page import write_ablation_report, write_report
+from pipelines.report.ablation import write_ablation_report
+from pipelines.report.comparison import write_comparison
+from pipelines.report.page import Report, write_report
 
-__all__ = ["write_ablation_report", "write_report"]
+__all__ = ["Report", "write_ablation_report", "write_comparison", "write_report"]

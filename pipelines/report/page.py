@@ -1,271 +1,249 @@
-"""The page: a run folder rendered as one HTML file that opens offline, prints, and reads on a phone."""
+"""The page of one run: which sections it has, and what each is made of."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cache import write_file
-from pipelines.after import after_rows
-from pipelines.metrics import SHOWN
-from pipelines.report.figures import history, intervals
-from pipelines.report.style import STYLE
-from pipelines.runs import CONFIG, METRICS, OUT_OF_FOLD, TRIALS, read_csv, read_json
+from pipelines.report import gallery, tables
+from pipelines.report.charts import Chart
+from pipelines.report.data_charts import class_chart, length_chart, size_chart, size_sentence
+from pipelines.report.evidence import Evidence, OutOfFold, read_evidence
+from pipelines.report.grids import Grid, confusion_grids
+from pipelines.report.maps import SampleMap, sample_maps
+from pipelines.report.markup import Section, figure, figures, no_rows, page, why
+from pipelines.report.row_charts import (
+    density_charts,
+    precision_recall_chart,
+    reliability_charts,
+    roc_chart,
+    shown_classes,
+)
+from pipelines.report.samples import Samples, find_samples
+from pipelines.report.score_charts import history_chart, importance_charts, score_chart
+from pipelines.report.thumbnails import Thumbnails, data_root, make_thumbnails
+from pipelines.report.training_charts import fusion_epoch_chart, fusion_sample_chart, learning_charts
+from pipelines.runs import OUT_OF_FOLD, TRIALS
+from pipelines.training_trace import TRAINING
 
-_SCORES = {
-    "macro_f1": "macro F1",
-    "weighted_f1": "weighted F1",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_precision": "macro precision",
-    "macro_recall": "macro recall",
-}
-_N_ERRORS = 25
+_QUICK = "Not drawn while a run is made, because it takes seconds; embedonce report --run RUN adds it."
+_NO_THUMBNAILS = Thumbnails((), (), "")
+
+Figure = Chart | Grid | SampleMap
 
 
-def write_report(folder: Path, target: Path, *, title: str) -> None:
-    """Write the report of a tune or train run from the files in `folder`.
+@dataclass(frozen=True)
+class Report:
+    """A page that was written.
+
+    Attributes
+    ----------
+    path : Path
+    n_bytes : int
+    figures : list of Chart, Grid or SampleMap
+        In the page's order, for `paper.write_figures`.
+    notes : list of str
+        One sentence for each thing that the page lacks.
+    """
+
+    path: Path
+    n_bytes: int
+    figures: list[Figure]
+    notes: list[str] = field(default_factory=list)
+
+
+def write_report(
+    folder: Path, target: Path, *, title: str, thorough: bool = False, data: Path | None = None
+) -> Report:
+    """Write the page of a tune or train run.
+
+    Parameters
+    ----------
+    folder, target : Path
+        The run folder, and the file to write.
+    title : str
+    thorough : bool
+        Also draw what takes seconds: maps and thumbnails.
+    data : Path, optional
+        The data set's folder, where the pictures lie. By default it is looked for around the stores and the
+        run, and in the current folder.
+
+    Returns
+    -------
+    Report
 
     Raises
     ------
     RunError
-        If a file of the run is missing.
+        If the folder has no ``metrics.json`` or ``config.json``. Whatever else is missing (another file, a
+        store, the pictures) leaves out its section, which then says why.
     """
-    metrics, config = read_json(folder / METRICS), read_json(folder / CONFIG)
-    trials, rows = read_csv(folder / TRIALS), read_csv(folder / OUT_OF_FOLD)
-    sections = [
-        ("Scores", _scores(metrics)),
-        ("Classes", _classes(metrics)),
-        ("Confusion", _confusion(rows, metrics["classes"])),
-        *([("After training", _after(metrics))] if "after" in metrics else []),  # earlier runs have none
-        ("Search", _search(trials, metrics)),
-        ("Confident errors", _errors(rows, metrics["classes"])),
-        ("How to reproduce", _reproduce(config, title)),
-    ]
-    write_file(target, _page(title, _lead(metrics), sections).encode("utf-8"))
+    run = read_evidence(folder, title=title)
+    maker = _PageMaker(run, thorough=thorough, data=data)
+    sections = maker.sections()
+    content = page(title, tables.lead(run.metrics), sections, maker.payload(), maker.thumbnails.sheets)
+    write_file(target, content)
+    return Report(target, len(content), maker.figures, maker.notes)
 
 
-def write_ablation_report(folder: Path, target: Path, *, title: str) -> None:
-    """Write the report of an ablation from the files in `folder`."""
-    metrics, config = read_json(folder / METRICS), read_json(folder / CONFIG)
-    rows = metrics["rows"]
-    points = [
-        (f"{row['features']} ({row['head']})", row["cv"]["macro_f1"]["mean"], *row["cv"]["macro_f1"]["ci95"])
-        for row in rows
-    ]
-    table = read_csv(folder / "ablation.csv")
-    cells = [list(row.values()) for row in table]
-    lead = (
-        f"{metrics['n']:,} labelled rows; every line on the same folds. "
-        "Differences are to the last line of each head, tested row by row."
-    )
-    sections = [
-        ("Macro F1", f"<figure>{intervals(points, label='macro F1')}</figure>"),
-        ("Table", _table(list(table[0]), cells)),
-        ("How to reproduce", _reproduce(config, title)),
-    ]
-    write_file(target, _page(title, f"<p>{lead}</p>", sections).encode("utf-8"))
+class _PageMaker:
+    """Makes the sections in order, and remembers the figures and what is missing."""
 
+    def __init__(self, run: Evidence, *, thorough: bool, data: Path | None) -> None:
+        self.run, self.thorough = run, thorough
+        self.figures: list[Figure] = []
+        self.notes = [text for name, text in run.missing.items() if name != TRAINING]
+        self.samples = None if run.rows is None else find_samples(run, run.rows, with_features=thorough)
+        self.thumbnails, self.no_pictures = _NO_THUMBNAILS, ""
+        if run.rows is not None and self.samples is not None:
+            self.thumbnails, self.no_pictures = _pictures(
+                run, run.rows, self.samples, thorough=thorough, data=data
+            )
+            self.notes += dict.fromkeys([*self.samples.missing.values()][:1])
+        self.maps: list[SampleMap] = []
 
-def _lead(metrics: Mapping[str, Any]) -> str:
-    name = metrics["metric"]
-    cv, corrected = metrics["cv"][name], metrics["corrected"][name]
-    low, high = cv["ci95"]
-    default = metrics["default"]
-    tiles = [
-        ("cross-validated", cv["mean"], f"95 % interval {low:.3f} to {high:.3f}"),
-        ("corrected for the search", corrected["mean"], "what to expect on new data (BBC-CV)"),
-        ("default settings", default[name]["mean"] if default else None, "before any search"),
-        ("most frequent class", metrics["majority"][name], "no features at all"),
-    ]
-    shown = "".join(
-        f'<div class="tile"><b>{"-" if value is None else f"{value:.3f}"}</b>'
-        f"<span>{escape(label)}</span><small>{escape(note)}</small></div>"
-        for label, value, note in tiles
-    )
-    winner = metrics["winner"]
-    text = (
-        f"{escape(_SCORES.get(name, name))} of {escape(winner['head'])} (resampler "
-        f"{escape(winner['resampler'])}) on {metrics['n']:,} labelled rows, {metrics['n_trials']} trial(s)."
-    )
-    return f'<p>{text}</p><div class="tiles">{shown}</div>'
+    def sections(self) -> list[Section]:
+        """Return every section."""
+        metrics = self.run.metrics
+        after = [Section("after", "After training", tables.after(metrics))] if "after" in metrics else []
+        return [
+            Section("scores", "Scores", self._drawn([score_chart(metrics)], tables.scores(metrics))),
+            Section("data", "Data", self._data()),
+            Section("search", "Search", self._search()),
+            Section("training", "Training", self._training()),
+            Section("confusion", "Confusion", self._confusion()),
+            Section("curves", "ROC and PR", self._per_row(self._curves)),
+            Section("confidence", "Confidence", self._per_row(self._confidence)),
+            *after,
+            Section("maps", "Maps", self._per_row(self._maps)),
+            Section("errors", "Errors", self._per_row(self._errors)),
+            Section("reproduce", "How to reproduce", tables.reproduce(self.run.config, self.run.title)),
+        ]  # fmt: skip
 
+    def payload(self) -> dict[str, Any]:
+        """Return what the script reads."""
+        if self.run.rows is None or self.samples is None:
+            return no_rows()
+        return gallery.payload(self.run.rows, self.samples, self.thumbnails, self.maps)
 
-def _scores(metrics: Mapping[str, Any]) -> str:
-    points = [(_SCORES[name], v["mean"], *v["ci95"]) for name, v in metrics["cv"].items() if name in _SCORES]
-    header = [
-        "score",
-        "cross-validated",
-        "95 % interval",
-        "corrected",
-        "default",
-        "majority",
-        *(["test"] if metrics["test"] else []),
-    ]
-    rows = []
-    for name, label in _SCORES.items():
-        cv = metrics["cv"][name]
-        row = [
-            label,
-            f"{cv['mean']:.3f}",
-            f"{cv['ci95'][0]:.3f} to {cv['ci95'][1]:.3f}",
-            f"{metrics['corrected'][name]['mean']:.3f}",
-            f"{metrics['default'][name]['mean']:.3f}" if metrics["default"] else "-",
-            f"{metrics['majority'][name]:.3f}",
-        ]
-        rows.append([*row, f"{metrics['test'][name]['mean']:.3f}"] if metrics["test"] else row)
-    return (
-        f"<figure>{intervals(points, label='score')}</figure>"
-        + _table(header, rows)
-        + _runner_up(metrics["runner_up"])
-    )
+    def _drawn(self, items: Sequence[Chart | Grid], beside: str = "") -> str:
+        self.figures += items
+        return figures(items, beside)
 
+    def _per_row(self, make: Any) -> str:
+        """Make a section from out-of-fold rows, or say why there are none."""
+        return make(self.run.rows) if self.run.rows is not None else why(self.run.missing[OUT_OF_FOLD])
 
-def _runner_up(other: Mapping[str, Any] | None) -> str:
-    if other is None:
-        return ""
-    low, high = other["ci95"]
-    word = "is better than" if low > 0 else "cannot be told from"
-    return (
-        f"<p>The winner {word} the runner-up ({escape(other['head'])}): "
-        f"difference {other['difference']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, "
-        f"p = {other['p_value']:.2f}.</p>"
-    )
+    def _data(self) -> str:
+        charts = [class_chart(self.run.metrics["per_class"])]
+        if self.samples is None:
+            return self._drawn(charts) + why(self.run.missing[OUT_OF_FOLD])
+        reasons = dict.fromkeys(self.samples.missing.values())
+        if self.samples.texts is not None:
+            charts.append(length_chart(self.samples.texts))
+        if self.samples.sizes is not None:
+            sizes = size_chart(self.samples.sizes)
+            charts += [sizes] if sizes is not None else []
+            reasons |= {} if sizes is not None else {size_sentence(self.samples.sizes): None}
+        if self.no_pictures:
+            reasons[self.no_pictures] = None
+        body = tables.data(self.run.metrics, self.samples.n_unlabelled) + self._drawn(charts)
+        if self.run.rows is not None and (self.samples.texts is not None or self.thumbnails.sheets):
+            body += gallery.examples(self.run.rows, self.samples, self.thumbnails)
+        return body + "".join(map(why, reasons))
 
-
-def _classes(metrics: Mapping[str, Any]) -> str:
-    rows = [
-        [name, f"{c['support']:,}", f"{c['precision']:.3f}", f"{c['recall']:.3f}", f"{c['f1']:.3f}"]
-        for name, c in metrics["per_class"].items()
-    ]
-    return _table(["class", "rows", "precision", "recall", "F1"], rows)
-
-
-def _after(metrics: Mapping[str, Any]) -> str:
-    header = ["step", *(_SCORES[name] for name in SHOWN), "log loss", "calibration error"]
-    return (
-        _table(header, after_rows(metrics, SHOWN))
-        + "<p>Each step was fitted on the other folds than the one it is scored on. The ensemble is chosen "
-        "among all trials without that fold; the other lines start from the winner, which was chosen on all "
-        "rows.</p>"
-    )
-
-
-def _predicted(row: Mapping[str, str], classes: Sequence[str]) -> tuple[str, float]:
-    probabilities = [float(row[f"p_{name}"]) for name in classes]
-    best = int(np.argmax(probabilities))
-    return classes[best], probabilities[best]
-
-
-def _confusion(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> str:
-    counts = {true: dict.fromkeys(classes, 0) for true in classes}
-    for row in rows:
-        counts[row["label"]][_predicted(row, classes)[0]] += 1
-    head = "".join(f"<th>{escape(name)}</th>" for name in classes)
-    body = ""
-    for true in classes:
-        total = sum(counts[true].values()) or 1
-        cells = "".join(
-            f'<td class="heat" style="--share:{counts[true][name] / total:.3f}">{counts[true][name]:,}'
-            f"<small>{counts[true][name] / total:.0%}</small></td>"
-            for name in classes
+    def _search(self) -> str:
+        trials = self.run.trials
+        if not trials:
+            return why(self.run.missing[TRIALS])
+        history = history_chart(trials, self.run.metrics["metric"]) if len(trials) > 1 else None
+        if history is None:
+            return why("One configuration was asked for, so there is no search to show.") + tables.search(
+                trials, self.run.metrics
+            )
+        charts = [history, *importance_charts(trials)]
+        few = (
+            ""
+            if len(charts) > 1
+            else why("The importance of hyper-parameters needs 12 finished trials of one head.")
         )
-        body += f"<tr><th>{escape(true)}</th>{cells}</tr>"
-    return (
-        f'<div class="scroll"><table><thead><tr><th>true \\ predicted</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+        return self._drawn(charts) + few + tables.search(trials, self.run.metrics)
+
+    def _training(self) -> str:
+        if self.run.training is None:
+            return why(self.run.missing[TRAINING])
+        charts = learning_charts(self.run.training)
+        by_epoch = fusion_epoch_chart(self.run.training)
+        charts += [by_epoch] if by_epoch is not None else []
+        charts += [fusion_sample_chart(self.run.fusion)] if self.run.fusion else []
+        several = len(self.run.training["networks"])
+        note = why(f"The first of {several} networks is drawn.") if several > 1 else ""
+        if all(chart.key != "learning-f1" for chart in charts):
+            note += why("There were too few rows for an inner validation split: every row was learnt from.")
+        plain = why(f"Fusion '{self.run.training['fusion']}' gives blocks no weights that could be drawn.")
+        return self._drawn(charts) + note + ("" if by_epoch is not None else plain)
+
+    def _confusion(self) -> str:
+        by_class = tables.classes(self.run.metrics)
+        if self.run.rows is None:
+            return why(self.run.missing[OUT_OF_FOLD]) + by_class
+        return self._drawn(confusion_grids(self.run.rows)) + by_class
+
+    def _curves(self, rows: OutOfFold) -> str:
+        if not shown_classes(rows):
+            return why("There is one class only, so there is nothing to tell apart.")
+        return self._drawn([roc_chart(rows), precision_recall_chart(rows)])
+
+    def _confidence(self, rows: OutOfFold) -> str:
+        words = (
+            "<p>How probable each class is held, out of fold. The less the two shapes overlap, the better "
+            "the class is told from the others.</p>"
+        )
+        return words + self._drawn(density_charts(rows)) + self._drawn(reliability_charts(rows))
+
+    def _maps(self, rows: OutOfFold) -> str:
+        if not self.thorough:
+            return why(_QUICK)
+        assert self.samples is not None  # it was looked for when the rows were read
+        shown = self.samples.shown
+        self.maps = sample_maps(self.samples.features, rows.probabilities[shown], rows.y[shown], rows.classes)
+        if not self.maps:
+            return why("There are too few rows for a map.")
+        self.figures += self.maps
+        drawn = "".join(
+            figure(m.key, m.title, f'<canvas data-map="{k}" role="img" aria-label="map"></canvas>', m.caption)
+            for k, m in enumerate(self.maps)
+        )
+        gone = "" if self.samples.features else why(self.samples.missing["stores"])
+        return gallery.map_controls(rows.classes) + f'<div class="figures">{drawn}</div>' + gone
+
+    def _errors(self, rows: OutOfFold) -> str:
+        assert self.samples is not None
+        return gallery.errors(rows, self.samples) + (why(self.no_pictures) if self.no_pictures else "")
 
 
-def _search(trials: Sequence[Mapping[str, str]], metrics: Mapping[str, Any]) -> str:
-    done = [row for row in trials if row["state"] == "complete"]
-    points = [(int(row["number"]), float(row["score"]), row["head"]) for row in done]
-    best = sorted(done, key=lambda row: -float(row["score"]))[:10]
-    rows = [
-        [
-            row["number"],
-            row["head"],
-            row["resampler"],
-            f"{float(row['score']):.4f}",
-            f"{float(row['seconds']):.1f}",
-            _parameters(row["parameters"]),
-        ]
-        for row in best
-    ]
-    table = _table(
-        [
-            "trial",
-            "head",
-            "resampler",
-            _SCORES.get(metrics["metric"], metrics["metric"]),
-            "seconds",
-            "parameters",
-        ],
-        rows,
-    )
-    failed = [row for row in trials if row["state"] == "failed"]
-    note = (
-        f"<p>{len(failed)} configuration(s) could not be trained; trials.csv says why.</p>" if failed else ""
-    )
-    return f"<figure>{history(points, label=metrics['metric'])}</figure>{table}{note}"
-
-
-def _parameters(text: str) -> str:
-    """Return ``{"C": 0.0123456}`` as ``C = 0.0123``."""
-    values = json.loads(text)
-    shown = {name: f"{v:.3g}" if isinstance(v, float) else str(v) for name, v in values.items()}
-    return ", ".join(f"{name} = {value}" for name, value in shown.items())
-
-
-def _errors(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> str:
-    wrong = []
-    for row in rows:
-        predicted, confidence = _predicted(row, classes)
-        if predicted != row["label"]:
-            wrong.append([row["id"], row["label"], predicted, f"{confidence:.3f}"])
-    wrong.sort(key=lambda row: -float(row[3]))
-    share = len(wrong) / len(rows) if rows else 0.0
-    lead = (
-        f"<p>{len(wrong):,} of {len(rows):,} rows ({share:.0%}) are wrong out of fold; "
-        f"the {min(_N_ERRORS, len(wrong))} most confident:</p>"
-    )
-    return lead + _table(["id", "label", "predicted", "probability"], wrong[:_N_ERRORS])
-
-
-def _reproduce(config: Mapping[str, Any], title: str) -> str:
-    spaces = [
-        [s["block"], s["backbone"], s["path"], s["space_fingerprint"][:16], s["store_fingerprint"][:16]]
-        for s in config["spaces"]
-    ]
-    settings = escape(
-        json.dumps({k: v for k, v in config.items() if k != "spaces"}, indent=2, ensure_ascii=False)
-    )
-    command = f"embedonce {config['command']} --config runs/{title}/config.json --out again"
-    return (
-        f"<p>In the folder where it ran, with the same stores: <code>{escape(command)}</code></p>"
-        + _table(["block", "backbone", "store", "space fingerprint", "store fingerprint"], spaces)
-        + f"<details><summary>every setting and version</summary><pre>{settings}</pre></details>"
-    )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(str(cell))}</th>" for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
-    body = "".join(f"<section><h2>{escape(name)}</h2>{content}</section>" for name, content in sections)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(title)} - embedonce</title><style>{STYLE}</style></head><body><main>"
-        f"<h1>{escape(title)}</h1>{lead}{body}</main></body></html>\n"
-    )
+def _pictures(
+    run: Evidence, rows: OutOfFold, samples: Samples, *, thorough: bool, data: Path | None
+) -> tuple[Thumbnails, str]:
+    """Return the thumbnails, or why there are none."""
+    if samples.image_paths is None:
+        return _NO_THUMBNAILS, samples.missing.get("images", "")
+    if not thorough:
+        return _NO_THUMBNAILS, "Pictures: " + _QUICK[0].lower() + _QUICK[1:]
+    above = [folder for store in samples.store_folders for folder in (store.parent, store)]
+    roots = [data] if data is not None else [*above, *run.folder.resolve().parents[:3], Path()]
+    root = data_root(samples.image_paths, roots)
+    if root is None:
+        where = f"'{data}'" if data is not None else "the current folder or around the stores and the run"
+        return (
+            _NO_THUMBNAILS,
+            f"The pictures were not found in {where}; name the data set's folder with --data.",
+        )
+    order = np.argsort(~rows.wrong[samples.shown], kind="stable").tolist()  # errors first
+    made = make_thumbnails(root, samples.image_paths, samples.image_hashes, order)
+    return made, f"{made.note}." if made.note else ""

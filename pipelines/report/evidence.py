@@ -1,0 +1,168 @@
+"""Evidence: what a run folder says, read once; what is missing is noted with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.errors import RunError
+from pipelines.runs import CONFIG, METRICS, MODEL, OUT_OF_FOLD, TRIALS, check_config, read_csv, read_json
+from pipelines.training_trace import FUSION_WEIGHTS, TRAINING
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Out-of-fold predictions of every labelled row.
+
+    Attributes
+    ----------
+    ids : tuple of str
+    folds, y : ndarray of shape (n_samples,), int64
+        Fold in which a row was held out; code of its class.
+    probabilities : ndarray of shape (n_samples, n_classes), float64
+    classes : tuple of str
+    """
+
+    ids: tuple[str, ...]
+    folds: np.ndarray
+    y: np.ndarray
+    probabilities: np.ndarray
+    classes: tuple[str, ...]
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """ndarray of shape (n_samples,), int64: the most probable class."""
+        return np.asarray(self.probabilities.argmax(axis=1))
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """ndarray of shape (n_samples,), float64: probability of the most probable class."""
+        return np.asarray(self.probabilities.max(axis=1))
+
+    @cached_property
+    def wrong(self) -> np.ndarray:
+        """ndarray of shape (n_samples,), bool."""
+        return np.asarray(self.predicted != self.y)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A run folder, read.
+
+    Attributes
+    ----------
+    folder : Path
+    title : str
+    metrics, config : dict
+    trials : list of dict
+        Rows of ``trials.csv``; empty when it is not there.
+    rows : OutOfFold or None
+    training : dict or None
+        What was measured while the winner was trained (see `training_trace`).
+    fusion : dict or None
+        Block -> its weight in every labelled row, ndarray of shape (n_samples,).
+    missing : dict
+        File name -> one sentence that says why it could not be read.
+    """
+
+    folder: Path
+    title: str
+    metrics: dict[str, Any]
+    config: dict[str, Any]
+    trials: list[dict[str, str]] = field(default_factory=list)
+    rows: OutOfFold | None = None
+    training: dict[str, Any] | None = None
+    fusion: dict[str, np.ndarray] | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+_METRICS_KEYS = ("classes", "n", "metric", "cv", "corrected", "majority", "per_class")
+
+
+def read_evidence(folder: Path, *, title: str) -> Evidence:
+    """Read a run folder.
+
+    Raises
+    ------
+    RunError
+        If ``metrics.json`` or ``config.json`` is missing or damaged. Any other file may be missing.
+    """
+    metrics, config = read_json(folder / METRICS), read_json(folder / CONFIG)
+    check_config(config, folder / CONFIG)
+    lacking = [key for key in _METRICS_KEYS if key not in metrics]
+    if lacking:
+        raise RunError(
+            f"'{folder / METRICS}' lacks {', '.join(map(repr, lacking))}: it is not from tune or train. Make "
+            "the run again."
+        )
+    missing: dict[str, str] = {}
+    trials = _trials(folder / TRIALS, missing)
+    rows = _out_of_fold(folder / OUT_OF_FOLD, metrics["classes"], missing)
+    training = _training(folder / MODEL / TRAINING, missing)
+    fusion = None if training is None else _fusion(folder / MODEL / FUSION_WEIGHTS, training["blocks"])
+    return Evidence(folder, title, metrics, config, trials, rows, training, fusion, missing)
+
+
+def _trials(path: Path, missing: dict[str, str]) -> list[dict[str, str]]:
+    needed = {"number", "state", "head", "resampler", "score", "seconds", "parameters"}
+    try:
+        trials = read_csv(path)
+        if trials and not needed <= set(trials[0]):
+            raise RunError(f"'{path}' lacks the columns {', '.join(sorted(needed - set(trials[0])))}.")
+    except RunError as error:
+        missing[TRIALS] = str(error)
+        return []
+    if not trials:
+        missing[TRIALS] = f"'{path}' holds no rows."
+    return trials
+
+
+def _out_of_fold(path: Path, classes: Sequence[str], missing: dict[str, str]) -> OutOfFold | None:
+    try:
+        table = read_csv(path)
+        codes = {name: code for code, name in enumerate(classes)}
+        return OutOfFold(
+            tuple(row["id"] for row in table),
+            np.array([int(row["fold"]) for row in table], dtype=np.int64),
+            np.array([codes[row["label"]] for row in table], dtype=np.int64),
+            _finite([[float(row[f"p_{name}"]) for name in classes] for row in table]),
+            tuple(classes),
+        )
+    except RunError as error:
+        missing[OUT_OF_FOLD] = str(error)
+    except (KeyError, TypeError, ValueError) as error:
+        missing[OUT_OF_FOLD] = f"'{path}' is damaged ({type(error).__name__}: {error}). Make the run again."
+    return None
+
+
+def _finite(values: list[list[float]]) -> np.ndarray:
+    table = np.array(values, dtype=np.float64)
+    if not len(table) or not np.isfinite(table).all():
+        raise ValueError("no rows" if not len(table) else "a probability is not finite")
+    return table
+
+
+def _training(path: Path, missing: dict[str, str]) -> dict[str, Any] | None:
+    if not path.is_file():
+        missing[TRAINING] = (
+            "There are no learning curves: the winner is not trained in epochs, or the run is of an earlier "
+            "version, which did not keep them."
+        )
+        return None
+    try:
+        return read_json(path)
+    except RunError as error:
+        missing[TRAINING] = str(error)
+        return None
+
+
+def _fusion(path: Path, blocks: Sequence[str]) -> dict[str, np.ndarray] | None:
+    if not path.is_file():
+        return None
+    table = read_csv(path)
+    return {name: np.array([float(row[name]) for row in table]) for name in blocks}

@@ -1,0 +1,171 @@
+"""Samples: texts, places of the pictures and features of a run's rows, from its stores if they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache import FeatureStore, StoreError
+from pipelines.report.evidence import Evidence, OutOfFold
+
+MOST_ROWS = 4000
+"""Rows whose text, picture and place on the maps are in the page."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What the stores of a run say about its labelled rows, in the order of ``oof.csv``.
+
+    Attributes
+    ----------
+    shown : ndarray of shape (n_shown,), int64
+        Rows that are in the page; all of them up to `MOST_ROWS`.
+    texts : list of str or None
+        Cleaned texts of all rows.
+    sizes : ndarray of shape (n_samples, 2), int32, or None
+        Width and height of the pictures in pixels; 0 = unknown.
+    image_paths : list of str or None
+        Relative to the data set, of the rows shown.
+    image_hashes : list of bytes or None
+        SHA-256 of the picture files of the rows shown; zeros = unknown.
+    features : dict of str to ndarray of shape (n_shown, d), float32
+        Block -> vectors of the rows shown; NaN where an embedding is missing.
+    n_unlabelled : int or None
+    store_folders : tuple of Path
+        Where the stores lie.
+    missing : dict
+        ``stores``, ``texts`` or ``images`` -> one sentence that says why there are none.
+    """
+
+    shown: np.ndarray
+    texts: list[str] | None = None
+    sizes: np.ndarray | None = None
+    image_paths: list[str] | None = None
+    image_hashes: list[bytes] | None = None
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    n_unlabelled: int | None = None
+    store_folders: tuple[Path, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_samples(run: Evidence, rows: OutOfFold, *, with_features: bool) -> Samples:
+    """Read what the stores named in ``config.json`` hold about the rows.
+
+    Parameters
+    ----------
+    run : Evidence
+    rows : OutOfFold
+    with_features : bool
+        Whether to read vectors (of the rows shown only).
+
+    Returns
+    -------
+    Samples
+        A store that is gone, has changed, or lacks a row is a sentence in ``missing``, not an error.
+    """
+    shown = choose_rows(rows)
+    with ExitStack() as stack:
+        try:
+            opened = {
+                space["path"]: stack.enter_context(_open(space, run.folder)) for space in run.config["spaces"]
+            }
+            places = {path: _places(store, rows.ids) for path, store in opened.items()}
+            features = (
+                {
+                    s["block"]: _vectors(opened[s["path"]], s, places[s["path"]][shown])
+                    for s in run.config["spaces"]
+                }
+                if with_features
+                else {}
+            )
+            return _gather(opened, places, shown, features)
+        except (StoreError, _NoStoreError) as error:
+            return Samples(shown, missing=dict.fromkeys(("stores", "texts", "images"), str(error)))
+
+
+def choose_rows(rows: OutOfFold) -> np.ndarray:
+    """Return which rows are in the page: all, or a seeded sample and the most confident errors."""
+    n = len(rows.y)
+    if n <= MOST_ROWS:
+        return np.arange(n)
+    sample = np.random.default_rng(0).choice(n, MOST_ROWS * 3 // 4, replace=False)
+    doubt = np.where(rows.wrong, -rows.confidence, 1.0)
+    doubt[sample] = 2.0
+    return np.sort(np.concatenate([sample, np.argsort(doubt, kind="stable")[: MOST_ROWS - len(sample)]]))
+
+
+class _NoStoreError(Exception):
+    """A store of the run cannot be used; the message is a sentence for the page."""
+
+
+def _open(space: Mapping[str, Any], run: Path) -> FeatureStore:
+    """Open a store of the run: from the current folder, or from a folder above the run."""
+    recorded = Path(space["path"])
+    places = dict.fromkeys([recorded, *(above / recorded for above in run.resolve().parents[:3])])
+    found = [path for path in places if path.is_file()]
+    for path in found:
+        store = FeatureStore.open(path)
+        if store.fingerprint == space["store_fingerprint"] and space["space"] in store.spaces:
+            return store
+        store.close()
+    if found:
+        raise _NoStoreError(f"Store '{recorded}' has changed since the run was made.")
+    raise _NoStoreError(
+        f"Store '{recorded}' is not there any more (looked for from the current folder and above the run)."
+    )
+
+
+def _places(store: FeatureStore, ids: Sequence[str]) -> np.ndarray:
+    """Return the store's row of each id."""
+    row_of = {guid: row for row, guid in enumerate(store.ids)}
+    absent = [guid for guid in ids if guid not in row_of]
+    if absent:
+        raise _NoStoreError(f"Store '{store.path.name}' lacks {len(absent):,} row(s) of the run.")
+    return np.array([row_of[guid] for guid in ids], dtype=np.int64)
+
+
+def _vectors(store: FeatureStore, space: Mapping[str, Any], places: np.ndarray) -> np.ndarray:
+    selected = store.select(space["space"])
+    vectors = np.array(selected[places], dtype=np.float32)
+    vectors[~np.asarray(selected.valid)[places]] = np.nan
+    return vectors
+
+
+def _gather(
+    opened: Mapping[str, FeatureStore],
+    places: Mapping[str, np.ndarray],
+    shown: np.ndarray,
+    features: Mapping[str, np.ndarray],
+) -> Samples:
+    texts = sizes = paths = hashes = None
+    for path, store in opened.items():
+        at = places[path]
+        if texts is None and store.texts is not None:
+            texts = [store.texts[row] for row in at]
+        if paths is None and store.image_paths is not None and any(store.image_paths):
+            sizes = np.asarray(store.image_sizes)[at]
+            paths = [store.image_paths[row] for row in at[shown]]
+            if store.image_sha256 is not None:
+                hashes = [row.tobytes() for row in np.asarray(store.image_sha256)[at[shown]]]
+    missing = {}
+    if texts is None:
+        missing["texts"] = "The stores of this run hold no texts."
+    if paths is None:
+        missing["images"] = "The stores of this run name no pictures."
+    first = next(iter(opened.values()))
+    return Samples(
+        shown,
+        texts,
+        sizes,
+        paths,
+        hashes,
+        features,
+        int((np.asarray(first.labels) < 0).sum()),
+        tuple(dict.fromkeys(store.path.resolve().parent for store in opened.values())),
+        missing,
+    )

@@ -1,0 +1,149 @@
+"""Tables and sentences of the page that follow from ``metrics.json``, ``trials.csv`` and ``config.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from pipelines.after import after_rows
+from pipelines.metrics import SHOWN
+from pipelines.report.markup import table, tiles
+from pipelines.report.score_charts import SCORES, completed, score_name
+
+
+def lead(metrics: Mapping[str, Any]) -> str:
+    """What was found, in one sentence and four numbers."""
+    name = metrics["metric"]
+    cv, corrected, default = metrics["cv"][name], metrics["corrected"][name], metrics.get("default")
+    low, high = cv["ci95"]
+    winner = metrics.get("winner", {})
+    text = (
+        f"{escape(score_name(name))} of {escape(winner.get('head', 'the winner'))} (resampler "
+        f"{escape(winner.get('resampler', 'none'))}) on {metrics['n']:,} labelled rows, "
+        f"{metrics.get('n_trials', 1):,} trial(s)."
+    )
+    shown = [
+        (f"{cv['mean']:.3f}", "cross-validated", f"95 % interval {low:.3f} to {high:.3f}"),
+        (f"{corrected['mean']:.3f}", "corrected for the search", "what to expect on new data (BBC-CV)"),
+        (f"{default[name]['mean']:.3f}" if default else "-", "default settings", "before any search"),
+        (f"{metrics['majority'][name]:.3f}", "most frequent class", "no features at all"),
+    ]
+    return f"<p>{text}</p>{tiles(shown)}"
+
+
+def scores(metrics: Mapping[str, Any]) -> str:
+    """Every score, and the comparison with the runner-up."""
+    default, test = metrics.get("default"), metrics.get("test")
+    header = ["score", "cross-validated", "corrected", "default", "majority"]
+    header += ["test"] if test else []
+    rows = []
+    for name in (name for name in SCORES if name in metrics["cv"]):
+        cv = metrics["cv"][name]
+        row = [
+            SCORES[name],
+            f"{cv['mean']:.3f} ({cv['ci95'][0]:.3f} to {cv['ci95'][1]:.3f})",
+            f"{metrics['corrected'][name]['mean']:.3f}",
+            f"{default[name]['mean']:.3f}" if default else "-",
+            f"{metrics['majority'][name]:.3f}",
+        ]
+        rows.append([*row, f"{test[name]['mean']:.3f}"] if test else row)
+    return table(header, rows) + _runner_up(metrics.get("runner_up"))
+
+
+def _runner_up(other: Mapping[str, Any] | None) -> str:
+    if other is None:
+        return ""
+    (low, high), by = other["ci95"], other["difference"]
+    word = "is better than" if low > 0 else "cannot be told from"
+    return (
+        f"<p>The winner {word} the runner-up ({escape(other['head'])}): difference "
+        f"{by:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, p = {other['p_value']:.2f}.</p>"
+    )
+
+
+def data(metrics: Mapping[str, Any], n_unlabelled: int | None) -> str:
+    """How many rows there are."""
+    rest = "" if not n_unlabelled else f" The stores hold {n_unlabelled:,} more without a label."
+    return f"<p>{metrics['n']:,} labelled rows in {len(metrics['classes'])} classes.{rest}</p>"
+
+
+def classes(metrics: Mapping[str, Any]) -> str:
+    """Precision, recall and F1 of each class."""
+    rows = [
+        [name, f"{c['support']:,}", f"{c['precision']:.3f}", f"{c['recall']:.3f}", f"{c['f1']:.3f}"]
+        for name, c in metrics["per_class"].items()
+    ]
+    return table(["class", "rows", "precision", "recall", "F1"], rows)
+
+
+def after(metrics: Mapping[str, Any]) -> str:
+    """What calibration, decision weights and an ensemble are worth."""
+    header = ["step", *(SCORES[name] for name in SHOWN), "log loss", "calibration error"]
+    return (
+        table(header, after_rows(metrics, SHOWN))
+        + "<p>Each step was fitted on the other folds than the one it is scored on. The ensemble is chosen "
+        "among all trials without that fold; the other lines start from the winner, which was chosen on all "
+        "rows.</p>"
+    )
+
+
+def search(trials: Sequence[Mapping[str, str]], metrics: Mapping[str, Any]) -> str:
+    """The ten best configurations, and how many failed."""
+    varied = _varied(trials)
+    best = sorted(completed(trials), key=lambda row: -float(row["score"]))[:10]
+    rows = [
+        [
+            row["number"],
+            row["head"],
+            row["resampler"],
+            f"{float(row['score']):.4f}",
+            f"{float(row['seconds']):.1f}",
+            _parameters(row, varied),
+        ]
+        for row in best
+    ]
+    shown = "parameters that were searched" if varied else "parameters"
+    header = ["trial", "head", "resampler", score_name(metrics["metric"]), "seconds", shown]
+    failed = sum(row["state"] == "failed" for row in trials)
+    note = f"<p>{failed} configuration(s) could not be trained; trials.csv says why.</p>" if failed else ""
+    return table(header, rows, long=shown) + note
+
+
+def _varied(trials: Sequence[Mapping[str, str]]) -> set[tuple[str, str]]:
+    """Return (head, parameter) of the parameters that take several values in the search."""
+    seen: dict[tuple[str, str], set[str]] = {}
+    for row in trials:
+        for name, value in json.loads(row["parameters"]).items():
+            seen.setdefault((row["head"], name), set()).add(json.dumps(value, sort_keys=True))
+    return {key for key, values in seen.items() if len(values) > 1}
+
+
+def _parameters(row: Mapping[str, str], varied: set[tuple[str, str]]) -> str:
+    """Return ``C = 0.0123, class_weight = balanced``; of a search only what it varied."""
+    values = json.loads(row["parameters"])
+    names = [name for name in values if (row["head"], name) in varied] if varied else list(values)
+    shown = {name: f"{v:.3g}" if isinstance(v, float) else str(v) for name, v in values.items()}
+    return ", ".join(f"{name} = {shown[name]}" for name in names)
+
+
+def reproduce(config: Mapping[str, Any], title: str) -> str:
+    """Command, fingerprints, versions and every setting."""
+    spaces = [
+        [s["block"], s["backbone"], s["path"], s["space_fingerprint"][:16], s["store_fingerprint"][:16]]
+        for s in config["spaces"]
+    ]
+    settings = escape(
+        json.dumps(
+            {k: v for k, v in config.items() if k not in ("spaces", "versions")}, indent=2, ensure_ascii=False
+        )
+    )
+    versions = ", ".join(f"{name} {value}" for name, value in config.get("versions", {}).items())
+    command = f"embedonce {config['command']} --config runs/{title}/config.json --out again"
+    return (
+        f"<p>In the folder where it ran, with the same stores: <code>{escape(command)}</code></p>"
+        + table(["block", "backbone", "store", "space fingerprint", "store fingerprint"], spaces)
+        + (f"<p>Made with {escape(versions)}.</p>" if versions else "")
+        + f"<details><summary>every setting</summary><pre>{settings}</pre></details>"
+    )
