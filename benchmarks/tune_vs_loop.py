@@ -21,7 +21,7 @@ HEADS = ("mlp", "logreg", "lightgbm")
 
 
 def make_data(n_rows: int, n_columns: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return rows like embeddings: a few correlated directions that carry three classes at 6:1:3, and noise."""
+    """Return rows like embeddings: correlated directions that carry three classes at 6:1:3, and noise."""
     random = np.random.default_rng(seed)
     y = random.choice(3, size=n_rows, p=[0.6, 0.1, 0.3])
     rank = min(120, n_columns // 4)

@@ -234,7 +234,7 @@ def _differences(runs: Sequence[Evidence], metric: str) -> str:
             ]
         )
     words = (
-        f"<p>Difference of the {escape(score_name(metric))} to <b>{escape(first.title)}</b>, on the same rows "
+        f"<p>Difference in {escape(score_name(metric))} to <b>{escape(first.title)}</b>, on the same rows "
         "(paired bootstrap). The winners were chosen on these rows, so a long search looks a little too good "
         "here; p-values are not adjusted for the number of runs.</p>"
     )

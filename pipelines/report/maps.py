@@ -62,13 +62,12 @@ def sample_maps(
     L. van der Maaten and G. Hinton, "Visualizing data using t-SNE", JMLR 9, 2008.
     """
     spaces = {name: np.asarray(x, dtype=np.float32) for name, x in features.items()}
+    spaces = {name: x for name, x in spaces.items() if np.isfinite(x).all(axis=1).sum() >= _FEWEST_ROWS}
     if len(spaces) > 1:
         spaces["all blocks"] = np.concatenate([_scaled(x) for x in spaces.values()], axis=1)
     maps = []
     for name, vectors in spaces.items():
         rows = np.flatnonzero(np.isfinite(vectors).all(axis=1))
-        if len(rows) < _FEWEST_ROWS:
-            continue
         reduced, explained = _principal(vectors[rows])
         some = _subset(len(rows))
         share = f"These two directions hold {explained[:2].sum():.0%} of the variance."
@@ -91,10 +90,10 @@ def sample_maps(
 
 
 def _scaled(vectors: np.ndarray) -> np.ndarray:
-    """Centre a block and give it unit variance in sum, so that every block counts alike."""
+    """Centre a block and give it unit variance in sum, so that every block counts alike; missing = mean."""
     centred = vectors - np.nanmean(vectors, axis=0)
     spread = float(np.sqrt(np.nansum(np.nanvar(vectors, axis=0))))
-    return np.asarray(centred / (spread or 1.0), dtype=np.float32)
+    return np.asarray(np.nan_to_num(centred / (spread or 1.0)), dtype=np.float32)
 
 
 def _subset(n: int) -> np.ndarray:
