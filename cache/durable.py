@@ -75,7 +75,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def full_disk_named(path: Path, need: int) -> Iterator[None]:
-    """Turn "no space", "quota exceeded" and "file too large" into a `DiskFullError`; name `path` in the others."""
+    """Turn "no space", "over quota" and "file too large" into a `DiskFullError`; give others a path."""
     try:
         yield
     except OSError as error:

@@ -136,8 +136,8 @@ class Assembly:
         ]
         if faults:
             raise BadRowsError(
-                f"The network for {self.rows.modality} of '{self.folder.plan.backbone}' returned vectors that "
-                f"are not those of its card: {'; '.join(faults)}. Nothing of this batch is stored."
+                f"The network for {self.rows.modality} of '{self.folder.plan.backbone}' returned vectors "
+                f"that are not those of its card: {'; '.join(faults)}. Nothing of this batch is stored."
             )
 
     def settle(self) -> None:

@@ -172,7 +172,7 @@ def _start_worker(works: tuple[PassWork, ...], modality: str, device: str, threa
 
 
 def _end_with_parent() -> None:
-    """End this process when the planning one is gone: a killed one cannot say so, and the device stays taken."""
+    """End this process with the planning one: a killed one cannot say so, and the device stays taken."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "workers are started by the planning process"
     parent.join()

@@ -300,6 +300,6 @@ def _decoded(path: Path | None, source: Source) -> Image:
 
 def _changed(path: Path, how: str) -> DataError:
     return DataError(
-        f"'{path}' has changed since the pass began: {how}. Nothing wrong was stored. Put the file back and run "
-        "the same command again; or, to embed the data as it is now, delete the '.work' folder first."
+        f"'{path}' has changed since the pass began: {how}. Nothing wrong was stored. Put the file back and "
+        "run the same command again; or, to embed the data as it is now, delete the '.work' folder first."
     )

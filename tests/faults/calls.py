@@ -38,7 +38,7 @@ def wrap_calls(
 
 def is_write(name: str, args: tuple[object, ...]) -> bool:
     """Whether a call changes the disk or makes a change durable: opening to read does not."""
-    return name != "open" or bool(int(args[1]) & (os.O_CREAT | os.O_WRONLY | os.O_RDWR))  # type: ignore[call-overload]
+    return name != "open" or bool(int(args[1]) & (os.O_CREAT | os.O_WRONLY | os.O_RDWR))
 
 
 def count_calls(names: Collection[str] = STEPS) -> Callable[[], int]:
@@ -66,7 +66,7 @@ def die_at(step: int) -> None:
         if count == step:
             if name == "write":
                 fd, data = args
-                write(fd, memoryview(data)[: len(data) // 2])  # type: ignore[arg-type]
+                write(fd, memoryview(data)[: len(data) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
 
     wrap_calls(before)
@@ -93,7 +93,7 @@ def fail_at(
         nonlocal count
         count += 1
         if count == step or (for_ever and count > step):
-            path = [] if isinstance(args[0], int) else [os.fspath(args[0])]  # type: ignore[call-overload]
+            path = [] if isinstance(args[0], int) else [os.fspath(args[0])]
             raise OSError(code, os.strerror(code), *path)
 
     wrap_calls(before, [name], setter=setter)

@@ -58,13 +58,13 @@ def main() -> None:
     root, rounds, mode = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     expected = TOY.write(root / "calm.h5").read_bytes()
     if mode == "unlocked":
-        fcntl.flock = _always  # type: ignore[assignment]
+        fcntl.flock = _always
     codes: Counter[int] = Counter()
     for number in range(rounds):
         target = root / f"{number}" / "s.h5"
         target.parent.mkdir()
         gate, opener = os.pipe()
-        pids = [fork(lambda t=target, g=gate: contend(t, g)) for _ in range(N_PROCESSES)]  # type: ignore[misc]
+        pids = [fork(lambda t=target, g=gate: contend(t, g)) for _ in range(N_PROCESSES)]
         os.write(opener, b"x" * N_PROCESSES)
         codes.update(ended := [exit_code(pid) for pid in pids])
         os.close(gate)

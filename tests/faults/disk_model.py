@@ -239,17 +239,17 @@ def crashes(
     """
     points = [*range(n_before, len(calls) + 1)]
     keeps: list[Callable[[Call], bool]] = [
-        lambda call: False,
-        lambda call: True,
+        lambda _: False,
+        lambda _: True,
         _is_data,
         lambda call: not _is_data(call),
     ]
     for point in points:
         for keep in keeps:
-            yield _left(calls[:point], lambda call, keep=keep: call if keep(call) else None)  # type: ignore[misc]
+            yield _left(calls[:point], lambda call, keep=keep: call if keep(call) else None)
     for _ in range(n_random):
         share = rng.choice([0.1, 0.5, 0.9])
-        yield _left(calls[: rng.choice(points)], lambda call, share=share: _part(call, rng, share))  # type: ignore[misc]
+        yield _left(calls[: rng.choice(points)], lambda call, share=share: _part(call, rng, share))
 
 
 def _is_data(call: Call) -> bool:
@@ -264,7 +264,7 @@ def _part(call: Call, rng: random.Random, share: float) -> Call | None:
 
 
 def _left(done: list[Call], keep: Callable[[Call], Call | None]) -> tuple[list[str], list[Call]]:
-    """Return the notes among `done`, and the calls that arrived: the synced ones and those that `keep` keeps."""
+    """Return the notes among `done`, and the calls that arrived: synced ones, and those that `keep` keeps."""
     last_sync: dict[int, int] = {}
     for i, call in enumerate(done):
         if call.kind == "fsync":

@@ -1,4 +1,4 @@
-"""Runs in a process of its own: a pass on a disk that fills up, on one that may only be read, under a file limit.
+"""Runs in a process of its own: a pass on a disk that fills up, or may only be read, or limits its files.
 
 Usage: fill_disks.py FOLDER full LEFT...      FOLDER is a small file system of its own
        fill_disks.py FOLDER read-only         which this script makes read-only
@@ -62,7 +62,7 @@ def full(folder: Path, left: list[int], expected: bytes) -> list[dict[str, objec
     """The disk fills up while the pass is running."""
     results = []
     for n_bytes in left:
-        results.append(attempt(folder / "s.h5", lambda n=n_bytes: leave(folder, n)))  # type: ignore[misc]
+        results.append(attempt(folder / "s.h5", lambda n=n_bytes: leave(folder, n)))
         (folder / "ballast").unlink()
         go_on(folder / "s.h5", int(str(results[-1]["done"])), expected)
     return results

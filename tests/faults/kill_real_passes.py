@@ -30,10 +30,10 @@ def note_shards(acks: Path) -> None:
     write, note = PassFolder.write, appender(acks)
 
     def noted(folder: PassFolder, modality: str, start: int, stop: int, data: object) -> None:
-        write(folder, modality, start, stop, data)  # type: ignore[arg-type]
+        write(folder, modality, start, stop, data)
         note(f"{folder.folder.target.name} {start} {stop}")
 
-    PassFolder.write = noted  # type: ignore[method-assign,assignment]
+    PassFolder.write = noted
 
 
 def check(out: Path, acks: Path, expected: dict[str, bytes]) -> int:

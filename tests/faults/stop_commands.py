@@ -102,7 +102,7 @@ def note_trials(acks: Path) -> None:
         put(folder, trial)
         note(trial.key)
 
-    TrialFolder.put = noted  # type: ignore[method-assign]
+    TrialFolder.put = noted
 
 
 class Stopper:
@@ -142,7 +142,7 @@ class Stopper:
             os.kill(pid, getattr(signal, f"SIG{self.name}"))
         code = exit_code(pid)
         text = errors.read_text()
-        # Python itself drops an interrupt that lands in a destructor or a weak reference's callback, and says so.
+        # Python drops an interrupt that lands in a destructor or a weak reference's callback, and says so.
         assert "Traceback" not in text or "Exception ignored in" in text, text
         if code in (130, 143):
             assert "Nothing is lost; the same command goes on from here." in text, text

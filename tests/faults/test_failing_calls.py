@@ -1,4 +1,4 @@
-"""The system refuses at call N, for every N: one clear error, what is finished stays, the next pass goes on."""
+"""The system refuses at call N, for every N: one clear error, finished work stays, the next pass goes on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(target: Path) -> list[tuple[int, int]]:
                 done.append((start, stop))
             finish(folder, TOY.data, TOY.table)
     except OSError as error:
-        error.done = done  # type: ignore[attr-defined]
+        error.done = done
         raise
     return done
 
@@ -60,7 +60,7 @@ def fails_once(folder: Path, name: str, step: int, code: int, *, for_ever: bool,
         try:
             done = run(target)
         except OSError as error:
-            done = error.done  # type: ignore[attr-defined]
+            done = error.done
             assert isinstance(error, DiskFullError) == (code in FULL), f"{case}: {error!r}"
             assert str(folder) in str(error), f"{case}: {error}"
     assert not target.exists() or target.read_bytes() == expected, case

@@ -1,4 +1,4 @@
-"""Disks that really are full, read-only or limited: a clear error, the finished shards stay, the rest follows."""
+"""Disks that really are full, read-only or limited: a clear error, finished shards stay, the rest follows."""
 
 from __future__ import annotations
 

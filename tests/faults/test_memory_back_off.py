@@ -36,14 +36,14 @@ def use_device_engine(patch: pytest.MonkeyPatch) -> None:
     """Run passes on the engine for GPUs, with towers on the CPU."""
 
     def open_engine(inputs: Inputs, device: str) -> DeviceEngine:
-        inputs.capacity = lambda bucket: 64  # type: ignore[method-assign]
+        inputs.capacity = lambda _: 64
         return DeviceEngine(inputs, device, n_readers=2)
 
     patch.setattr(extract.devices, "open_local_engine", open_engine)
 
 
 def limit_rows(patch: pytest.MonkeyPatch, rows: int) -> list[int]:
-    """Let every tower run out of memory above so many rows; return the list of batch sizes that it was sent."""
+    """Let every tower run out of memory above so many rows; return the batch sizes that they are sent."""
     sizes: list[int] = []
     real = PassWork.open_tower
 
@@ -73,7 +73,7 @@ def run(data: Path, clip: Path, out: Path, max_bad: float = 0.1) -> PassReport:
 def test_device_engine_halves_batches_until_they_fit(
     data: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    """Every row is embedded, the size that fits is remembered and reported, vectors are those of a calm pass."""
+    """Every row is embedded, the size that fits is remembered, vectors are those of a calm pass."""
     use_device_engine(monkeypatch)
     calm = run(data, clip, tmp_path / "calm")
     sizes = limit_rows(monkeypatch, rows)
@@ -94,7 +94,7 @@ def test_device_engine_halves_batches_until_they_fit(
 def test_device_engine_marks_what_does_not_fit_alone(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without memory for one row, every row has the status oom, and --max-bad decides whether that is a store."""
+    """Without memory for one row, every row has the status oom, and --max-bad decides what follows."""
     data = tmp_path / "set"
     write_guid_data_set(data, 10, 0)
     use_device_engine(monkeypatch)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and kill -9 of commands: the same command goes on, and ends where an undisturbed one does."""
+"""Ctrl-C, SIGTERM and kill -9 of commands: the same command goes on, and ends in the same result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.faults.processes import run_script
 
 
 def test_tune_goes_on_after_kills(tmp_path: Path) -> None:
-    """Kill -9 of `tune` at random times: no finished trial is computed again, metrics and model are the same."""
+    """Kill -9 of `tune` at random times: no finished trial is computed again, the result is the same."""
     result = run_script("stop_commands.py", tmp_path, "tune", "KILL", "5", "0")
     assert result["stops"] == 5
     assert result["acknowledged"] >= 6 * result["lives"]

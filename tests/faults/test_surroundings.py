@@ -108,7 +108,7 @@ def test_pass_folder_names_a_folder_without_permission(tmp_path: Path) -> None:
 
 
 def test_passes_do_not_trust_the_clock(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that goes back ten years in the middle changes no byte, and a file from the future is verified."""
+    """A clock that goes back ten years changes no byte, and a file from the future is verified."""
     write_guid_data_set(tmp_path / "set", 30, 0)
     data, backbone = read_data_set(tmp_path / "set"), open_backbone(str(bert))
     calm = run_pass(data, backbone, PassOptions(out=tmp_path / "calm", shard_rows=5))
