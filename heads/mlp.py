@@ -287,7 +287,7 @@ class MLPHead(MLPSettings):
             codes,
             weights,
             origins,
-            slices=list(block_slices(self.blocks, self.n_features_in_).values()),
+            slices=list(block_slices(self.blocks, X.shape[1]).values()),
             pca=self.pca,
             whiten=self.whiten,
             validation_fraction=self.validation_fraction,
