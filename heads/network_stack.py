@@ -8,7 +8,7 @@ are stacked, so that each kernel serves all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils.dlpack import from_dlpack
 
-from heads.layers import Dropout, NetworkShape
+from heads.layers import Dropout, NetworkShape, uniform_draws
 from heads.networks import Network, build_network
+from heads.stacked_forward import StackedForward
 
 _ROWS_AT_ONCE = 4096  # of all networks together, in predictions
 
@@ -101,15 +102,12 @@ class NetworkStack:
         self._codes = from_dlpack(codes)
         self._n_batches = math.ceil(len(X) / batch_size)
         self._order = torch.Generator().manual_seed(seed)
-        self._network = _Stackable(build_network(fusion, shape, seed=seed, device=torch.device("cpu")))
+        network = build_network(fusion, shape, seed=seed, device=torch.device("cpu"))
+        self._forward = _forward_of(network)
+        self._layout = {name: part.shape for name, part in network.named_parameters()}
+        first = torch.cat([part.detach().flatten() for part in network.parameters()])
         self._members = list(members)
-        self._parameters = {
-            name: part.detach().expand(len(members), *part.shape).clone().requires_grad_()
-            for name, part in self._network.named_parameters()
-        }
-        self._optimiser = torch.optim.AdamW(
-            [self._group(number, member) for number, member in enumerate(members)], fused=True
-        )
+        self._hold(first.expand(len(members), -1).clone())
         self._gather()
         self.n_epochs = 0
 
@@ -119,7 +117,6 @@ class NetworkStack:
 
     def run_epochs(self, n_epochs: int) -> None:
         """Train all networks for some epochs more."""
-        self._network.train()
         for _ in range(n_epochs):
             order = torch.randperm(len(self._rows), generator=self._order)
             for batch in order.tensor_split(self._n_batches):
@@ -138,12 +135,10 @@ class NetworkStack:
         ndarray of shape (n_members, n, n_classes), float32
             NaN for a network whose weights are no longer finite.
         """
-        self._network.eval()
-        forward = vmap(self._logits, in_dims=(0, 0, None))
         chunk = max(1, _ROWS_AT_ONCE // len(self))
         with torch.no_grad():
             parts = [
-                forward(self._parameters, self._kept, from_dlpack(X[start : start + chunk]))
+                self._forward(self._parameters, from_dlpack(X[start : start + chunk]), None)
                 for start in range(0, len(X), chunk)
             ]
             found: NDArray[np.float32] = torch.cat(parts, dim=1).softmax(dim=2).numpy()
@@ -159,37 +154,39 @@ class NetworkStack:
         """
         if len(members) == len(self):
             return
-        chosen = torch.as_tensor(list(members))
-        states = [
-            [self._optimiser.state[part] for part in self._optimiser.param_groups[i]["params"]]
-            for i in members
-        ]
+        states = [self._optimiser.state[self._weights_of[i]] for i in members]
         self._members = [self._members[i] for i in members]
-        self._parameters = {
-            name: part.detach().index_select(0, chosen).requires_grad_()
-            for name, part in self._parameters.items()
-        }
-        self._optimiser = torch.optim.AdamW(
-            [self._group(number, member) for number, member in enumerate(self._members)], fused=True
-        )
-        for group, kept in zip(self._optimiser.param_groups, states, strict=True):
-            for part, state in zip(group["params"], kept, strict=True):
-                self._optimiser.state[part] = state
+        self._hold(self._flat.index_select(0, torch.as_tensor(list(members))))
+        for own, state in zip(self._weights_of, states, strict=True):
+            self._optimiser.state[own] = state
         self._gather()
 
-    def _group(self, number: int, member: StackMember) -> dict[str, object]:
-        """Return the optimiser's group of one network; its parameters share memory with the stack."""
-        return {
-            "params": [part.detach()[number] for part in self._parameters.values()],
-            "lr": member.learning_rate,
-            "weight_decay": member.weight_decay,
+    def _hold(self, flat: Tensor) -> None:
+        """Take over the weights of all networks, one row each: the optimiser steps through memory once.
+
+        Parameters
+        ----------
+        flat : Tensor of shape (n_members, n_parameters)
+        """
+        self._flat = flat
+        self._weights_of = list(flat.unbind())
+        sizes = [shape.numel() for shape in self._layout.values()]
+        self._parameters = {
+            name: part.view(len(flat), *shape).requires_grad_()
+            for (name, shape), part in zip(self._layout.items(), torch.split(flat, sizes, dim=1), strict=True)
         }
+        self._optimiser = torch.optim.AdamW(
+            [
+                {"params": [own], "lr": member.learning_rate, "weight_decay": member.weight_decay}
+                for own, member in zip(self._weights_of, self._members, strict=True)
+            ],
+            fused=True,
+        )
 
     def _gather(self) -> None:
         """Put what differs between the members side by side."""
         members = self._members
-        kept = torch.tensor([1 - member.dropout for member in members], dtype=torch.float64)
-        self._kept = {name: kept for name, _ in self._network.named_buffers()}
+        self._kept = torch.tensor([1 - member.dropout for member in members], dtype=torch.float64)
         self._smoothing = torch.tensor([[member.label_smoothing] for member in members])
         self._gamma = torch.tensor([[member.focal_gamma] for member in members])
         self._weights = torch.from_numpy(np.stack([member.weights for member in members]))
@@ -202,20 +199,14 @@ class NetworkStack:
 
     def _step(self, batch: Tensor) -> None:
         """Take one step of every network on the rows with the given numbers."""
-        forward = vmap(self._logits, in_dims=(0, 0, None), randomness="same")
-        logits = forward(self._parameters, self._kept, self._rows.index_select(0, batch))
+        logits = self._forward(self._parameters, self._rows.index_select(0, batch), self._kept)
         losses = self._row_losses(logits, self._codes[batch]) * self._weights[:, batch]
         # Networks do not share a parameter: the gradient of the sum holds the gradient of each.
         found = torch.autograd.grad(losses.mean(dim=1).sum(), list(self._parameters.values()))
-        # The fused optimiser reads memory in order; a gradient may come transposed.
-        gradients = [gradient.contiguous() for gradient in found]
-        for number, group in enumerate(self._optimiser.param_groups):
-            for part, gradient in zip(group["params"], gradients, strict=True):
-                part.grad = gradient[number]
+        gradients = torch.cat([gradient.flatten(start_dim=1) for gradient in found], dim=1)
+        for own, gradient in zip(self._weights_of, gradients.unbind(), strict=True):
+            own.grad = gradient
         self._optimiser.step()
-
-    def _logits(self, parameters: dict[str, Tensor], kept: dict[str, Tensor], rows: Tensor) -> Tensor:
-        return cast("Tensor", functional_call(self._network, {**parameters, **kept}, (rows,)))
 
     def _row_losses(self, logits: Tensor, codes: Tensor) -> Tensor:
         """Return the loss of each row in each network, as ``heads.losses.RowLoss`` does.
@@ -242,6 +233,33 @@ class NetworkStack:
         # 1 - p without cancellation: p near 1 would round the whole factor to 0.
         others = log_shares.scatter(2, codes.expand(len(logits), -1)[:, :, None], -torch.inf).logsumexp(dim=2)
         return losses * torch.exp(self._gamma * others)
+
+
+def _forward_of(network: Network) -> Callable[[Mapping[str, Tensor], Tensor, Tensor | None], Tensor]:
+    """Return what makes logits of stacked networks; see `StackedForward`."""
+    return StackedForward(network) if StackedForward.supports(network) else _MappedForward(network)
+
+
+class _MappedForward:
+    """Logits of stacked networks of any kind, by torch's own way to map a function over them."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = _Stackable(network)
+
+    def __call__(self, parameters: Mapping[str, Tensor], rows: Tensor, kept: Tensor | None) -> Tensor:
+        """Return logits, as `StackedForward` does; of late fusion, in training, those of every block."""
+        self._network.train(kept is not None)
+        named = {f"network.{name}": part for name, part in parameters.items()}
+        if kept is None:
+            found: Tensor = vmap(self._call, in_dims=(0, None, None))(named, {}, rows)
+            return found
+        buffers = {name: kept for name, _ in self._network.named_buffers()}
+        forward = vmap(self._call, in_dims=(0, 0, None), randomness="same")
+        logits: Tensor = forward(named, buffers, rows)
+        return logits
+
+    def _call(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], rows: Tensor) -> Tensor:
+        return cast("Tensor", functional_call(self._network, {**parameters, **buffers}, (rows,)))
 
 
 class _Stackable(nn.Module):
@@ -274,5 +292,5 @@ class _SharedDropout(nn.Module):
         """Draw as ``heads.layers.Dropout`` does: once for all networks."""
         if not self.training:
             return rows
-        draws = torch.rand(rows.shape, generator=self.noise, dtype=torch.float64)
+        draws = uniform_draws(rows, self.noise)
         return rows * ((draws < self.kept).to(rows.dtype) / self.kept.to(rows.dtype))

@@ -20,6 +20,8 @@ Resampled = Callable[[FoldRows, str, int], tuple[NDArray[np.float32], NDArray[np
 """Takes the rows of a fold, a name of ``heads.RESAMPLERS`` other than "none" and a seed; returns the rows to
 train on and their codes."""
 
+_UNWEIGHTED = ""
+
 
 @dataclass(frozen=True, eq=False)
 class BinnedFold:
@@ -92,10 +94,10 @@ class BinnedRows:
         weighting = json.dumps([head.class_weight, head.class_boost, head.effective_beta], sort_keys=True)
         with self._locks.setdefault(bins, threading.Lock()):
             found = self._folds.setdefault(bins, {})
-            if not found:
-                found[weighting] = self._bin(fold, head, resampler, seed)
-            elif weighting not in found:
-                found[weighting] = _weighted_anew(next(iter(found.values())), head)
+            if _UNWEIGHTED not in found:
+                found[_UNWEIGHTED] = self._bin(fold, head, resampler, seed)
+            if weighting not in found:
+                found[weighting] = _weighted(found[_UNWEIGHTED], head)
             return found[weighting]
 
     def _bin(self, fold: int, head: "LightGBMHead", resampler: str, seed: int) -> BinnedFold:
@@ -111,9 +113,7 @@ class BinnedRows:
                 f"The training rows of fold {fold} are all of class {classes.tolist()}, but LightGBM needs "
                 "two classes or more. Use fewer folds, or check the labels."
             )
-        dataset = lightgbm.Dataset(
-            X, label=labels, weight=_weights(head, labels), params=head.binning_settings(), free_raw_data=True
-        )
+        dataset = lightgbm.Dataset(X, label=labels, params=head.binning_settings(), free_raw_data=True)
         return BinnedFold(dataset.construct(), classes, rows.valid)
 
     def _training_rows(
@@ -126,15 +126,16 @@ class BinnedRows:
         return self._resampled(rows, resampler, seed)
 
 
-def _weighted_anew(binned: BinnedFold, head: "LightGBMHead") -> BinnedFold:
-    """Copy binned rows and weigh them for a head."""
+def _weighted(binned: BinnedFold, head: "LightGBMHead") -> BinnedFold:
+    """Copy binned rows and weigh them for a head; where all weigh the same, they are left as they are.
+
+    The copy is made of rows without weights: LightGBM takes weights of 1 for "leave what is there".
+    """
     labels = np.asarray(binned.dataset.get_label()).astype(np.intp)
-    dataset: Any = binned.dataset.subset(list(range(len(labels)))).construct()
-    dataset.set_weight(_weights(head, labels))
-    return BinnedFold(dataset, binned.classes, binned.valid)
-
-
-def _weights(head: "LightGBMHead", labels: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Weigh rows as the head does."""
     classes = list(range(int(labels.max()) + 1))
-    return head.booster_weights(labels, classes, np.ones(len(labels)))
+    weights = head.booster_weights(labels, classes, np.ones(len(labels)))
+    if np.all(weights == 1):
+        return binned
+    dataset: Any = binned.dataset.subset(list(range(len(labels)))).construct()
+    dataset.set_weight(weights)
+    return BinnedFold(dataset, binned.classes, binned.valid)

@@ -1,7 +1,7 @@
 """Many LightGBM configurations trained a few rounds at a time, so that the poor ones can be dropped early."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count, takewhile
@@ -133,35 +133,37 @@ class BoostedTrees:
             return True
         return n_features is not None and n_features <= MOST_RAW_COLUMNS
 
-    def train(self, members: Sequence[int], fold: int, until: int) -> None:
-        """Bring members to a checkpoint on one fold, going on from where they are.
+    def train(self, targets: Mapping[int, int], folds: Sequence[int]) -> None:
+        """Bring members to checkpoints on some folds, going on from where they are.
 
         Parameters
         ----------
-        members : sequence of int
-            Positions in `configurations`. Those that are there already are left as they are.
-        fold : int
-        until : int
-            Position in `checkpoints`.
+        targets : mapping of int to int
+            Position in `configurations` -> position in `checkpoints`. Those that are there already are left
+            as they are.
+        folds : sequence of int
 
         Raises
         ------
         ValueError
-            When `until` is out of range, a member was dropped, or a fold has fewer than two classes.
+            When a target is out of range, a member was dropped, or a fold has fewer than two classes.
         """
-        if not 0 <= until < len(self.checkpoints):
+        strange = sorted({until for until in targets.values() if not 0 <= until < len(self.checkpoints)})
+        if strange:
             raise ValueError(
-                f"There is no checkpoint {until!r}; allowed are 0 to {len(self.checkpoints) - 1} "
+                f"There is no checkpoint {strange[0]!r}; allowed are 0 to {len(self.checkpoints) - 1} "
                 f"({self.checkpoints[-1]} rounds)."
             )
-        gone = sorted(self._dropped.intersection(members))
+        gone = sorted(self._dropped.intersection(targets))
         if gone:
             raise ValueError(f"Members {gone[:5]} were dropped and cannot be trained on.")
-        jobs = sorted(set(members), key=lambda member: -self._cost(member, until))  # ends evenly
+        jobs = [(member, fold, until) for fold in folds for member, until in targets.items()]
+        jobs.sort(key=lambda job: -self._cost(job[0], job[2]))  # ends evenly
         # LightGBM lets go of Python's lock, so threads do. Ctrl-C waits for the boosters that are growing.
         with ThreadPoolExecutor(self._n_jobs, initializer=_silence_this_thread) as workers:
-            for _ in workers.map(lambda member: self._advance(member, fold, until), jobs):
-                pass
+            taken = list(workers.map(lambda job: self._advance(*job), jobs))
+        for (member, _, _), seconds in zip(jobs, taken, strict=True):
+            self._seconds[member] += seconds
 
     def probabilities(self, member: int, fold: int) -> NDArray[np.float32]:
         """Return the probabilities of a fold's validation rows at each checkpoint that was reached.
@@ -214,22 +216,22 @@ class BoostedTrees:
         rounds = min(self.checkpoints[until], self._most[member])
         return float(share * columns * parameters["num_leaves"] * rounds)
 
-    def _advance(self, member: int, fold: int, until: int) -> None:
-        """Bring one member to a checkpoint."""
+    def _advance(self, member: int, fold: int, until: int) -> float:
+        """Bring one member to a checkpoint; return the seconds that it took."""
         fit = self._fits.setdefault((member, fold), _Fit())
         most = self._most[member]
         own = [rounds for rounds in self.checkpoints[: until + 1] if rounds < most]
         if len(own) <= until:
             own.append(most)
-        if len(fit.kept) >= len(own):
-            return
         started = time.perf_counter()
+        if len(fit.kept) >= len(own):
+            return 0.0
         binned = self._start(fit, member, fold)
         for rounds in own[len(fit.kept) :]:
             fit.kept.append(self._grow(fit, binned, rounds))
         if fit.rounds == most:
             fit.booster = fit.scores = None
-        self._seconds[member] += time.perf_counter() - started
+        return time.perf_counter() - started
 
     def _start(self, fit: _Fit, member: int, fold: int) -> BinnedFold:
         """Return the rows of a member, and give it a booster when it has none."""

@@ -12,7 +12,7 @@ Intelligence Review 11 (paired tests on the same rows).
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,8 +32,8 @@ class Population(Protocol):
     configurations: tuple[Configuration, ...]
     checkpoints: tuple[int, ...]
 
-    def train(self, members: Sequence[int], fold: int, until: int) -> None:
-        """Bring members to a checkpoint on one fold; those that are not named do not go on there."""
+    def train(self, targets: Mapping[int, int], folds: Sequence[int]) -> None:
+        """Bring members to checkpoints on some folds; those that are not named do not go on there."""
         ...
 
     def probabilities(self, member: int, fold: int) -> NDArray[np.float32]:
@@ -72,7 +72,10 @@ class Rung:
     keep: float
 
 
-RUNGS = (Rung(2, 0.3, 1 / 3), Rung(2, 0.8, 1 / 2))
+_RISING = 3  # a member is given three times the epochs of its best checkpoint, to rise once more
+_ENOUGH = 0.6  # of the checkpoints: what every member is given, if it is not dropped
+
+RUNGS = (Rung(1, 0.3, 1 / 2), Rung(2, 0.3, 2 / 3), Rung(2, 0.8, 1 / 2))
 """What comes before all folds in full."""
 
 
@@ -164,25 +167,31 @@ def climb(
     Notes
     -----
     The checkpoint of a member is the one with the best mean score over the folds of its rung: all folds stop
-    at the same epoch, as a model that is fitted on all rows will.
+    at the same epoch, as a model that is fitted on all rows will. A member that was best long before the end
+    of a rung is not trained to the end of the next: it stops at three times its best epoch, but not before
+    60 % of the checkpoints.
     """
     members = list(range(len(population.configurations)))
     standings: dict[int, _Standing] = {}
     reached = dict.fromkeys(members, 0)
     last = len(population.checkpoints) - 1
+    limits = dict.fromkeys(members, last)
     steps = [rung for rung in rungs if rung.n_folds < len(judge.folds)]
     for place, rung in enumerate(steps, start=1):
         until = max(0, math.ceil(rung.share * (last + 1)) - 1)
-        _train(population, members, range(rung.n_folds), until, on_rung)
+        _train(population, {m: min(until, limits[m]) for m in members}, range(rung.n_folds), on_rung)
         for member in members:
             standings[member], reached[member] = _stand(population, judge, member, rung.n_folds), place
+            if member not in never_dropped:
+                best = standings[member].checkpoint
+                limits[member] = min(limits[member], _limit(population.checkpoints, best, until))
         compared = incumbent if place == len(steps) else None
         kept = _going_on(judge, standings, members, rung, compared)
         staying = [m for m in members if m in kept or m in never_dropped]
         for member in set(members) - set(staying):
             population.drop(member)
         members = staying
-    _train(population, members, range(len(judge.folds)), last, on_rung)
+    _train(population, {m: limits[m] for m in members}, range(len(judge.folds)), on_rung)
     for member in members:
         at_its_end = member in never_dropped
         standings[member] = _stand(population, judge, member, len(judge.folds), at_its_end=at_its_end)
@@ -205,17 +214,27 @@ def climb(
 
 def _train(
     population: Population,
-    members: Sequence[int],
+    targets: Mapping[int, int],
     folds: range,
-    until: int,
     on_rung: Callable[[str], None] | None,
 ) -> None:
-    if on_rung is not None and members:
+    if not targets:
+        return
+    if on_rung is not None:
         head = population.configurations[0].head
-        on_rung(f"{len(members)} x {head}, {len(folds)} folds, up to {population.checkpoints[until]} steps")
-    for fold in folds:
-        if members:
-            population.train(members, fold, until)
+        most = population.checkpoints[max(targets.values())]
+        on_rung(f"{len(targets)} x {head}, {len(folds)} folds, up to {most} steps")
+    population.train(targets, folds)
+
+
+def _limit(checkpoints: Sequence[int], best: int, until: int) -> int:
+    """Return the last checkpoint worth training to, after a rung up to `until` that was best at `best`."""
+    last = len(checkpoints) - 1
+    if best >= until:
+        return last
+    enough = math.ceil(_ENOUGH * (last + 1)) - 1
+    later = (place for place, steps in enumerate(checkpoints) if steps >= _RISING * checkpoints[best])
+    return max(enough, next(later, last))
 
 
 def _stand(

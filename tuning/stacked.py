@@ -1,7 +1,7 @@
 """Many MLP configurations trained a few epochs at a time, those of one shape as one computation."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -138,30 +138,30 @@ class StackedMLPs:
             return False
         return can_be_stacked(_head(configuration))
 
-    def train(self, members: Sequence[int], fold: int, until: int) -> None:
-        """Bring members to a checkpoint on one fold, going on from where they are.
+    def train(self, targets: Mapping[int, int], folds: Sequence[int]) -> None:
+        """Bring members to checkpoints on some folds, going on from where they are.
 
         Parameters
         ----------
-        members : sequence of int
-            Positions in `configurations`. Those that have begun on this fold and are not named are dropped
-            there: they cannot go on.
-        fold : int
-        until : int
-            Position in `checkpoints`.
+        targets : mapping of int to int
+            Position in `configurations` -> position in `checkpoints`. Members that have begun on one of these
+            folds and are not named, or are given less than others of their shape, cannot go on there.
+        folds : sequence of int
         """
         import torch
 
-        asked = set(members)
-        jobs = [(group, [m for m in group.members if m in asked]) for group in self._groups]
-        jobs = sorted(((g, m) for g, m in jobs if m), key=lambda job: -len(job[1]))  # ends evenly
+        grouped = [(group, [m for m in group.members if m in targets]) for group in self._groups]
+        jobs = [(group, members, fold) for fold in folds for group, members in grouped if members]
+        jobs.sort(key=lambda job: -len(job[1]))  # ends evenly
         threads = torch.get_num_threads()
         try:
             with ThreadPoolExecutor(self._n_jobs, "stack", torch.set_num_threads, (1,)) as workers:
-                for _ in workers.map(lambda job: self._advance(job[0], job[1], fold, until), jobs):
-                    pass
+                taken = list(workers.map(lambda job: self._advance(job[0], job[1], job[2], targets), jobs))
         finally:
             torch.set_num_threads(threads)
+        for (_, members, _), seconds in zip(jobs, taken, strict=True):
+            for member in members:
+                self._seconds[member] += seconds / len(members)
 
     def probabilities(self, member: int, fold: int) -> NDArray[np.float32]:
         """Return the probabilities of a fold's validation rows at each checkpoint that was reached.
@@ -215,15 +215,15 @@ class StackedMLPs:
             groups.setdefault((rows, stack_key(head)), _Group([])).members.append(number)
         return list(groups.values())
 
-    def _advance(self, group: _Group, members: list[int], fold: int, until: int) -> None:
-        """Bring some members of one group to a checkpoint."""
+    def _advance(self, group: _Group, members: list[int], fold: int, targets: Mapping[int, int]) -> float:
+        """Bring some members of one group to their checkpoints; return the seconds that it took."""
         started = time.perf_counter()
         if fold not in group.stacks:
             group.stacks[fold] = self._start(members, fold)
         stack, alive, rows = group.stacks[fold]
         while True:
             # A member leaves the stack when it is dropped, or has taken its most epochs.
-            going = [m for m in alive if m in members and stack.n_epochs < self._target(m, until)]
+            going = [m for m in alive if m in members and stack.n_epochs < self._target(m, targets[m])]
             if not going:
                 break
             stack.keep([alive.index(m) for m in going])
@@ -232,10 +232,8 @@ class StackedMLPs:
             stack.run_epochs(following - stack.n_epochs)
             found = stack.probabilities(rows.valid)
             for place, member in enumerate(going):
-                self._record(member, fold, stack.n_epochs, until, found[place])
-        taken = time.perf_counter() - started
-        for member in members:
-            self._seconds[member] += taken / len(members)
+                self._record(member, fold, stack.n_epochs, targets[member], found[place])
+        return time.perf_counter() - started
 
     def _target(self, member: int, position: int) -> int:
         """Return how many epochs a member has taken at a checkpoint."""

@@ -62,7 +62,7 @@ def test_boosted_trees_equal_cross_validation(class_weight, embedded, folds, red
     )
     trees = _population([configuration], reductions)
     for fold, (_, valid) in enumerate(folds):
-        trees.train([0], fold, len(trees.checkpoints) - 1)
+        trees.train(dict.fromkeys([0], len(trees.checkpoints) - 1), [fold])
         np.testing.assert_allclose(trees.probabilities(0, fold)[-1], plain.oof[valid], atol=1e-3)
 
 
@@ -72,8 +72,9 @@ def test_boosted_trees_continue_to_what_one_training_gives(reductions):
     configurations = [_configuration(**chosen) for chosen in settings]
     trees = _population(configurations, reductions)
     assert trees.checkpoints == (10, 20, 30)
-    trees.train([1, 0], 0, 0)
-    trees.train([0, 1, 2], 0, 2)  # members that stand at different rounds, on Datasets that they share
+    trees.train(dict.fromkeys([1, 0], 0), [0])
+    # Members that stand at different rounds, the weighted one begun first, on bins that they share.
+    trees.train(dict.fromkeys([0, 1, 2], 2), [0])
     rows = reductions.rows(0, 32)
     for member, configuration in enumerate(configurations):
         head = _head(configuration, 0)
@@ -101,10 +102,10 @@ def test_boosted_trees_do_not_depend_on_company_or_threads(reductions):
         for weight in (None, "balanced")
     ]
     together = _population(configurations, reductions, n_jobs=2)
-    together.train(range(len(configurations)), 1, 2)
+    together.train(dict.fromkeys(range(len(configurations)), 2), [1])
     for member, configuration in enumerate(configurations):
         alone = _population([configuration], reductions, n_jobs=1)
-        alone.train([0], 1, 2)
+        alone.train(dict.fromkeys([0], 2), [1])
         np.testing.assert_array_equal(together.probabilities(member, 1), alone.probabilities(0, 1))
 
 
@@ -112,14 +113,14 @@ def test_boosted_trees_stop_at_the_rounds_asked_for(reductions):
     """A member ends at its n_estimators, between checkpoints or beyond those of the others."""
     trees = _population([_configuration(n_estimators=13), _configuration(n_estimators=130)], reductions)
     assert trees.checkpoints == (10, 20, 30, 40, 60, 80, 100, 125, 150)
-    trees.train([0, 1], 0, 3)
+    trees.train(dict.fromkeys([0, 1], 3), [0])
     assert len(trees.probabilities(0, 0)) == 2
     assert len(trees.probabilities(1, 0)) == 4
     assert trees.final(0, 0).parameters["n_estimators"] == 10
     assert trees.final(0, 5).parameters["n_estimators"] == 13
     assert trees.final(1, 8).parameters == {**SMALL, "n_estimators": 130}
     exact = _population([_configuration(n_estimators=13)], reductions)
-    exact.train([0], 0, 1)
+    exact.train(dict.fromkeys([0], 1), [0])
     np.testing.assert_array_equal(trees.probabilities(0, 0), exact.probabilities(0, 0))
 
 
@@ -127,9 +128,9 @@ def test_boosted_trees_training_again_changes_nothing(reductions):
     """A checkpoint that was reached is not trained for again."""
     trees = _population([_configuration()], reductions)
     assert trees.probabilities(0, 0).shape == (0, len(reductions.folds[0][1]), 3)
-    trees.train([0], 0, 2)
+    trees.train(dict.fromkeys([0], 2), [0])
     before, seconds = trees.probabilities(0, 0), trees.seconds(0)
-    trees.train([0, 0], 0, 1)
+    trees.train(dict.fromkeys([0, 0], 1), [0])
     np.testing.assert_array_equal(trees.probabilities(0, 0), before)
     assert trees.seconds(0) == seconds > 0
 
@@ -144,7 +145,7 @@ def test_boosted_trees_see_no_validation_row(embedded, folds):
     found = []
     for rows, codes in ((X, y), (other, labels)):
         trees = _population([_configuration(pca=16)], Reductions(rows, codes, [(train, valid)]))
-        trees.train([0], 0, 2)
+        trees.train(dict.fromkeys([0], 2), [0])
         found.append(trees.probabilities(0, 0)[:, 0])  # of the one validation row that was left alone
     np.testing.assert_array_equal(found[0], found[1])
 
@@ -158,7 +159,7 @@ def test_boosted_trees_learn_nothing_from_permuted_labels(embedded, folds):
         codes = random.permutation(y)
         trees = _population([_configuration(pca=16)], Reductions(X, codes, folds))
         for fold, (_, valid) in enumerate(folds):
-            trees.train([0], fold, 2)
+            trees.train(dict.fromkeys([0], 2), [fold])
             predicted = trees.probabilities(0, fold)[-1].argmax(axis=1)
             hits += [np.mean([(predicted[codes[valid] == k] == k).mean() for k in range(3)])]
     assert abs(np.mean(hits) - 1 / 3) < 0.05
@@ -170,7 +171,7 @@ def test_boosted_trees_give_an_absent_class_probability_zero(embedded, folds):
     train, valid = folds[0]
     train = train[y[train] != 1]
     trees = _population([_configuration(class_weight="balanced")], Reductions(X, y, [(train, valid)]))
-    trees.train([0], 0, 2)
+    trees.train(dict.fromkeys([0], 2), [0])
     probabilities = trees.probabilities(0, 0)
     assert (probabilities[..., 1] == 0).all()
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-6)
@@ -179,8 +180,8 @@ def test_boosted_trees_give_an_absent_class_probability_zero(embedded, folds):
 def test_boosted_trees_without_a_possible_split_are_silent(reductions, capfd):
     """When no leaf can be split the class shares are answered, and nothing is printed, in any thread."""
     trees = _population([_configuration(min_child_samples=250, class_weight=None)] * 3, reductions)
-    trees.train([0, 1, 2], 0, 0)
-    trees.train([0, 1, 2], 0, 2)
+    trees.train(dict.fromkeys([0, 1, 2], 0), [0])
+    trees.train(dict.fromkeys([0, 1, 2], 2), [0])
     shares = np.bincount(reductions.rows(0, 32).train_codes) / len(reductions.folds[0][0])
     np.testing.assert_allclose(trees.probabilities(2, 0)[-1], np.tile(shares, (100, 1)), atol=1e-6)
     assert capfd.readouterr() == ("", "")
@@ -189,14 +190,14 @@ def test_boosted_trees_without_a_possible_split_are_silent(reductions, capfd):
 def test_boosted_trees_drop_frees_boosters_and_keeps_probabilities(reductions):
     """A dropped member cannot go on, its probabilities stay, and the others are not touched."""
     trees = _population([_configuration(), _configuration(num_leaves=3)], reductions)
-    trees.train([0, 1], 0, 0)
+    trees.train(dict.fromkeys([0, 1], 0), [0])
     before = trees.probabilities(0, 0)
     trees.drop(0)
     np.testing.assert_array_equal(trees.probabilities(0, 0), before)
-    trees.train([1], 0, 2)
+    trees.train(dict.fromkeys([1], 2), [0])
     assert len(trees.probabilities(1, 0)) == 3
     with pytest.raises(ValueError, match=r"Members \[0\] were dropped and cannot be trained on"):
-        trees.train([0, 1], 0, 2)
+        trees.train(dict.fromkeys([0, 1], 2), [0])
 
 
 def test_boosted_trees_resample_with_the_seed_of_the_fold(reductions):
@@ -210,7 +211,7 @@ def test_boosted_trees_resample_with_the_seed_of_the_fold(reductions):
 
     configurations = [_configuration(resampler="random-over", num_leaves=leaves) for leaves in (3, 5)]
     trees = _population([*configurations, _configuration()], reductions, resampled=resampled)
-    trees.train([0, 1, 2], 2, 2)
+    trees.train(dict.fromkeys([0, 1, 2], 2), [2])
     assert asked == [(2, 32, "random-over", fold_seed(7, 2))]
     assert np.abs(trees.probabilities(1, 2) - trees.probabilities(2, 2)).max() > 1e-3
 
@@ -248,9 +249,9 @@ def test_boosted_trees_refuse_what_the_head_refuses(reductions):
     with pytest.raises(ValueError, match=r"2 wrong parameter\(s\): learning_rate=-1 .*num_leaves=1 "):
         _population([_configuration(learning_rate=-1, num_leaves=1)], reductions)
     with pytest.raises(ValueError, match="Resampler 'smote' was asked for, but nothing here resamples"):
-        _population([_configuration(resampler="smote")], reductions).train([0], 0, 0)
+        _population([_configuration(resampler="smote")], reductions).train(dict.fromkeys([0], 0), [0])
     with pytest.raises(ValueError, match=r"no checkpoint 3; allowed are 0 to 2 \(30 rounds\)"):
-        _population([_configuration()], reductions).train([0], 0, 3)
+        _population([_configuration()], reductions).train(dict.fromkeys([0], 3), [0])
 
 
 def test_boosted_trees_refuse_one_class(embedded, folds):
@@ -259,4 +260,4 @@ def test_boosted_trees_refuse_one_class(embedded, folds):
     train = np.flatnonzero(y == 2)
     trees = _population([_configuration()], Reductions(X, y, [(train, folds[0][1])]))
     with pytest.raises(ValueError, match=r"rows of fold 0 are all of class \[2\]"):
-        trees.train([0], 0, 0)
+        trees.train(dict.fromkeys([0], 0), [0])

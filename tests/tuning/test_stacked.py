@@ -58,7 +58,7 @@ def test_member_equals_the_plain_head_on_every_fold(task):
     found = population(task, MIXED)
     everyone = range(len(MIXED))
     for fold in range(2):
-        found.train(everyone, fold, len(found.checkpoints) - 1)
+        found.train(dict.fromkeys(everyone, len(found.checkpoints) - 1), [fold])
     for member, asked in enumerate(MIXED):
         alone = evaluate(asked, X, y, folds, blocks=BLOCKS, n_classes=3, random_state=3)
         for fold, (_, valid) in enumerate(folds):
@@ -73,7 +73,7 @@ def test_checkpoint_equals_the_configuration_that_stops_there(task):
     X, y, folds = task
     found = population(task, MIXED[:2])
     assert found.checkpoints == (2, 4, 6, 8)
-    found.train([0, 1], 0, 1)
+    found.train(dict.fromkeys([0, 1], 1), [0])
     assert found.probabilities(0, 0).shape == (2, len(folds[0][1]), 3)
     assert found.probabilities(0, 1).shape == (0, len(folds[1][1]), 3)
     stopped = found.final(1, 1)
@@ -85,11 +85,11 @@ def test_checkpoint_equals_the_configuration_that_stops_there(task):
 def test_member_does_not_depend_on_its_company(task):
     """Trained step by step among others that are dropped, or alone at once: the same probabilities."""
     together, alone = population(task, MIXED), population(task, MIXED)
-    together.train(range(7), 1, 0)
-    together.train([1, 3, 4], 1, 2)
-    together.train([1, 4], 1, 3)
+    together.train(dict.fromkeys(range(7), 0), [1])
+    together.train(dict.fromkeys([1, 3, 4], 2), [1])
+    together.train(dict.fromkeys([1, 4], 3), [1])
     for member in (1, 4):
-        alone.train([member], 1, 3)
+        alone.train(dict.fromkeys([member], 3), [1])
         np.testing.assert_allclose(
             together.probabilities(member, 1), alone.probabilities(member, 1), atol=1e-6
         )
@@ -100,11 +100,11 @@ def test_member_does_not_depend_on_its_company(task):
 def test_member_stops_at_its_own_most_epochs(task):
     """A member with fewer epochs than the others keeps its last state, once."""
     found = population(task, MIXED)
-    found.train(range(7), 0, 3)
+    found.train(dict.fromkeys(range(7), 3), [0])
     assert [len(found.probabilities(member, 0)) for member in (0, 4)] == [4, 2]
     assert found.final(4, 3).parameters["max_epochs"] == 4
     odd = population(task, [configuration(max_epochs=5), configuration(max_epochs=8)])
-    odd.train([0, 1], 0, 3)
+    odd.train(dict.fromkeys([0, 1], 3), [0])
     assert [len(odd.probabilities(member, 0)) for member in (0, 1)] == [3, 4]
     assert odd.final(0, 2).parameters["max_epochs"] == 5
 
@@ -117,7 +117,7 @@ def test_validation_rows_shape_nothing(task):
     shared = X[folds[0][1]]
     plain, shifted = population(task, MIXED[:4]), population((moved, y, folds), MIXED[:4])
     for each in (plain, shifted):
-        each.train(range(4), 0, 1)
+        each.train(dict.fromkeys(range(4), 1), [0])
     for group, other in zip(plain._groups, shifted._groups, strict=True):
         mine, theirs = group.stacks[0][0]._parameters, other.stacks[0][0]._parameters
         for name in mine:
