@@ -74,7 +74,13 @@ _DIMENSIONS: dict[str, dict[str, Dimension]] = {
 # How long to train is not asked: a search keeps scores on the way and chooses the epoch or round itself, so
 # it trains to the longest, without rows put aside for early stopping.
 _FIXED: dict[str, dict[str, Any]] = {
-    "mlp": {"validation_fraction": 0.0, "batch_size": 256, "max_epochs": 30, "schedule": "constant"},
+    "mlp": {
+        "validation_fraction": 0.0,
+        "batch_size": 256,
+        "max_epochs": 30,
+        "schedule": "constant",
+        "projection_width": 64,  # scored like 128 (0.8185 and 0.8163 to 0.8164 and 0.8205), in half the time
+    },
     "lightgbm": {"n_estimators": 200},
 }
 

@@ -73,7 +73,7 @@ class Rung:
 
 
 _RISING = 3  # a member is given three times the epochs of its best checkpoint, to rise once more
-_ENOUGH = 0.6  # of the checkpoints: what every member is given, if it is not dropped
+_ENOUGH = 0.5  # of the checkpoints: what every member is given, if it is not dropped
 
 RUNGS = (Rung(1, 0.3, 1 / 2), Rung(2, 0.3, 2 / 3), Rung(2, 0.8, 1 / 2))
 """What comes before all folds in full."""
@@ -169,7 +169,7 @@ def climb(
     The checkpoint of a member is the one with the best mean score over the folds of its rung: all folds stop
     at the same epoch, as a model that is fitted on all rows will. A member that was best long before the end
     of a rung is not trained to the end of the next: it stops at three times its best epoch, but not before
-    60 % of the checkpoints.
+    half of the checkpoints.
     """
     members = list(range(len(population.configurations)))
     standings: dict[int, _Standing] = {}

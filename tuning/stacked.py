@@ -42,6 +42,8 @@ _CHECKPOINTS = (
     1000,
 )
 
+_MOST_IN_A_STACK = 16  # more are no cheaper each (their numbers outgrow the caches), and keep a core waiting
+
 Resampled = Callable[[FoldRows, str, int], tuple[NDArray[np.float32], NDArray[np.int64]]]
 """Takes the rows of a fold, a name of ``heads.RESAMPLERS`` other than "none" and a seed; returns the rows to
 train on and their codes."""
@@ -207,13 +209,13 @@ class StackedMLPs:
         """Put configurations of one shape on the same rows together."""
         from heads.stackable import check_stackable, stack_key
 
-        groups: dict[Any, _Group] = {}
+        groups: dict[Any, list[int]] = {}
         for number, configuration in enumerate(self.configurations):
             head = _head(configuration)
             check_stackable(head)
             rows = (head.pca, head.whiten and head.pca is not None, configuration.resampler)
-            groups.setdefault((rows, stack_key(head)), _Group([])).members.append(number)
-        return list(groups.values())
+            groups.setdefault((rows, stack_key(head)), []).append(number)
+        return [_Group(part) for members in groups.values() for part in _shared_out(members)]
 
     def _advance(self, group: _Group, members: list[int], fold: int, targets: Mapping[int, int]) -> float:
         """Bring some members of one group to their checkpoints; return the seconds that it took."""
@@ -286,6 +288,12 @@ def _head(configuration: Configuration, seed: int = 0) -> "heads.MLPHead":
         "mlp", resampler=configuration.resampler, parameters=configuration.parameters, random_state=seed
     )
     return cast("heads.MLPHead", pipeline.named_steps["head"])
+
+
+def _shared_out(members: list[int]) -> list[list[int]]:
+    """Share out the members of one shape evenly to stacks that are not too large."""
+    n_stacks = -(-len(members) // _MOST_IN_A_STACK)
+    return [members[place::n_stacks] for place in range(n_stacks)]
 
 
 def _checkpoints_up_to(most: int) -> tuple[int, ...]:

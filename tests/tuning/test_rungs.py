@@ -87,7 +87,7 @@ def test_climb_does_not_drop_what_must_be_taken_to_the_end():
 
 
 def test_climb_stops_a_member_that_was_best_early_and_lets_others_rise():
-    """Best at 4 epochs: not beyond 12; still rising at the end of the rung: to the end."""
+    """Best at 4 epochs: not beyond 12, three times that; still rising at the end of the rung: to the end."""
     early, late = rising(0.8, 1), rising(0.96, 9)
     population, trials = taken_up([early, late], rungs=(Rung(2, 0.6, 1.0),))
     assert population.asked[-1][0] == {0: CHECKPOINTS.index(12), 1: CHECKPOINTS.index(30)}
