@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from heads.after_steps import AfterSteps, fit_after_steps
     from heads.blocks import BlockImputer
     from heads.boosting import LightGBMHead
     from heads.calibration import (
@@ -37,7 +38,17 @@ if TYPE_CHECKING:
     from heads.linear import LogisticHead
     from heads.mlp import MLPHead
     from heads.model_files import LoadedModel, load_model, save_model
-    from heads.names import DECISIONS, FUSIONS, HEADS, LOSSES, RESAMPLERS, SCHEDULES, STOP_METRICS
+    from heads.names import (
+        CALIBRATIONS,
+        DECISIONS,
+        FUSIONS,
+        HEADS,
+        LOSSES,
+        OTHER_HEADS,
+        RESAMPLERS,
+        SCHEDULES,
+        STOP_METRICS,
+    )
     from heads.neighbours import NeighboursHead
     from heads.nested import nested_apply, step_scores, with_and_without
     from heads.presets import default_parameters, make_pipeline
@@ -46,17 +57,23 @@ if TYPE_CHECKING:
     from heads.resampling import make_resampler
     from heads.ridge import RidgeHead
     from heads.svm import LinearSVMHead
+    from heads.term_blocks import term_recipe
+    from heads.term_weights import TermWeights
     from heads.view_rows import check_views, fit_with_views
+    from heads.zero_shot import ZeroShotHead
 
 __all__ = [
+    "CALIBRATIONS",
     "DECISIONS",
     "FUSIONS",
     "HEADS",
     "LOSSES",
+    "OTHER_HEADS",
     "PRESETS",
     "RESAMPLERS",
     "SCHEDULES",
     "STOP_METRICS",
+    "AfterSteps",
     "BlockImputer",
     "CentroidHead",
     "DecisionWeights",
@@ -72,13 +89,16 @@ __all__ = [
     "RidgeHead",
     "StackedLogistic",
     "TemperatureScaling",
+    "TermWeights",
     "VectorScaling",
     "WeightedVote",
+    "ZeroShotHead",
     "check_views",
     "decision_fit",
     "default_parameters",
     "expected_calibration_error",
     "find_preset",
+    "fit_after_steps",
     "fit_best_single",
     "fit_decision_weights",
     "fit_greedy",
@@ -96,18 +116,22 @@ __all__ = [
     "save_model",
     "soft_vote",
     "step_scores",
+    "term_recipe",
     "with_and_without",
 ]
 
 _MODULE_OF = {
+    "CALIBRATIONS": "names",
     "DECISIONS": "names",
     "FUSIONS": "names",
     "HEADS": "names",
     "LOSSES": "names",
+    "OTHER_HEADS": "names",
     "PRESETS": "reported_systems",
     "RESAMPLERS": "names",
     "SCHEDULES": "names",
     "STOP_METRICS": "names",
+    "AfterSteps": "after_steps",
     "BlockImputer": "blocks",
     "CentroidHead": "centroids",
     "DecisionWeights": "decisions",
@@ -123,13 +147,16 @@ _MODULE_OF = {
     "RidgeHead": "ridge",
     "StackedLogistic": "ensembles",
     "TemperatureScaling": "calibration",
+    "TermWeights": "term_weights",
     "VectorScaling": "calibration",
     "WeightedVote": "ensembles",
+    "ZeroShotHead": "zero_shot",
     "check_views": "view_rows",
     "decision_fit": "decisions",
     "default_parameters": "presets",
     "expected_calibration_error": "calibration",
     "find_preset": "reported_systems",
+    "fit_after_steps": "after_steps",
     "fit_best_single": "ensembles",
     "fit_decision_weights": "decisions",
     "fit_greedy": "ensembles",
@@ -147,6 +174,7 @@ _MODULE_OF = {
     "save_model": "model_files",
     "soft_vote": "ensembles",
     "step_scores": "nested",
+    "term_recipe": "term_blocks",
     "with_and_without": "nested",
 }
 

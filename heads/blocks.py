@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+
+from heads.large_rows import LargeRows, MappedRows, is_large, widened
 
 _FAULTS_SHOWN = 5
 
@@ -107,6 +109,8 @@ class BlockImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         ValueError
             If `blocks` do not add up to n_features, a block is partly NaN, or a value is infinite.
         """
+        if is_large(X):
+            return self._fit_large(X)
         X = self._checked(X, reset=True)
         slices = block_slices(self.blocks, self.n_features_in_)
         invalid = invalid_blocks(X, slices)
@@ -128,7 +132,9 @@ class BlockImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Not changed; the result shares its memory when nothing had to be filled in.
+            Not changed; the result shares its memory when nothing had to be filled in. For a matrix on disk
+            that is too big for memory (``heads.large_rows.is_large``) the result is one as well, whose rows
+            are filled in when they are read.
 
         Raises
         ------
@@ -136,6 +142,9 @@ class BlockImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
             If a block is partly NaN, a value is infinite, or the number of columns differs from ``fit``.
         """
         check_is_fitted(self, "means_")
+        if is_large(X):
+            validate_data(self, X, skip_check_array=True, reset=False)
+            return cast("NDArray[Any]", MappedRows(X, self.transform))  # it slices like one
         X = self._checked(X, reset=False)
         slices = block_slices(self.blocks, self.n_features_in_)
         invalid = invalid_blocks(X, slices)
@@ -146,6 +155,24 @@ class BlockImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
                 filled = X.copy() if filled is X else filled
                 filled[rows, columns] = self.means_[columns]
         return filled
+
+    def _fit_large(self, X: Any) -> Self:
+        """Measure the means of a matrix on disk, chunk after chunk."""
+        validate_data(self, X, skip_check_array=True)
+        slices = block_slices(self.blocks, self.n_features_in_)
+        totals, counts = np.zeros(self.n_features_in_), dict.fromkeys(slices, 0)
+        for places, stored in LargeRows(X).chunks():
+            rows = widened(stored).astype(np.float64)
+            invalid = invalid_blocks(rows, slices, first_row=places.start)
+            for name, columns in slices.items():
+                valid = ~invalid[name]
+                totals[columns] += rows[:, columns].sum(axis=0, where=valid[:, None])
+                counts[name] += int(valid.sum())
+        self.means_ = np.zeros(self.n_features_in_)
+        for name, columns in slices.items():
+            self.means_[columns] = totals[columns] / max(1, counts[name])
+        self.dead_blocks_ = [name for name, count in counts.items() if count == 0]
+        return self
 
     def _checked(self, X: ArrayLike, *, reset: bool) -> NDArray[Any]:
         """Convert to a float array; NaN and infinity are looked at block by block afterwards."""
@@ -161,7 +188,9 @@ class BlockImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         return tags
 
 
-def invalid_blocks(X: NDArray[Any], slices: Mapping[str, slice]) -> dict[str, NDArray[np.bool_]]:
+def invalid_blocks(
+    X: NDArray[Any], slices: Mapping[str, slice], *, first_row: int = 0
+) -> dict[str, NDArray[np.bool_]]:
     """Return, per block, which rows are all NaN; refuse anything else that is not finite.
 
     Parameters
@@ -169,6 +198,8 @@ def invalid_blocks(X: NDArray[Any], slices: Mapping[str, slice]) -> dict[str, ND
     X : ndarray of shape (n_samples, n_features), float32 or float64
     slices : mapping of str to slice
         Columns of each block, from `block_slices`.
+    first_row : int
+        What the first row is called in the message.
 
     Returns
     -------
@@ -190,9 +221,9 @@ def invalid_blocks(X: NDArray[Any], slices: Mapping[str, slice]) -> dict[str, ND
         invalid[name] = np.zeros(len(X), dtype=bool)
         invalid[name][suspect[whole]] = True
         partly = missing.any(axis=1) & ~whole
-        faults += [f"row {row}, block {name!r}: partly NaN" for row in suspect[partly].tolist()]
+        faults += [f"row {first_row + row}, block {name!r}: partly NaN" for row in suspect[partly].tolist()]
         infinite = np.isinf(part).any(axis=1)
-        faults += [f"row {row}, block {name!r}: infinity" for row in suspect[infinite].tolist()]
+        faults += [f"row {first_row + row}, block {name!r}: infinity" for row in suspect[infinite].tolist()]
     if faults:
         more = f", and {len(faults) - _FAULTS_SHOWN} more" if len(faults) > _FAULTS_SHOWN else ""
         raise ValueError(

@@ -243,7 +243,7 @@ class LightGBMHead(Head):
         """Fit standardising and PCA on the training rows, folded into one map."""
         if self.pca is None:
             return None
-        scale = ColumnScale.of(X, weights)
+        scale = ColumnScale.of(X, weights, self.blocks)
         slices = block_slices(self.blocks, X.shape[1])
         directions = block_directions(scale.apply(X), slices.values(), self.pca)
         return scale.fold(directions, np.zeros(directions.shape[1]))

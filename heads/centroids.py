@@ -116,7 +116,7 @@ class CentroidHead(CosineHead):
         row_weights = self._weigh(codes, weights)
         mass = np.bincount(codes, weights=row_weights, minlength=len(self.classes_))
         self.log_priors_ = np.log(np.maximum(mass / mass.sum(), np.finfo(np.float64).tiny))
-        self.scale_ = ColumnScale.of(X, weights)
+        self.scale_ = ColumnScale.of(X, weights, self.blocks)
         Z = self._directions(X)
         sums = np.zeros((len(self.classes_), X.shape[1]))
         for code in range(len(self.classes_)):

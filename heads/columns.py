@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from heads.term_weights import term_slices
 
 _ROWS_AT_ONCE = 1024  # keeps the float64 copy of a slice small (12 MB at 1,536 columns)
 
@@ -14,6 +17,8 @@ _ROWS_AT_ONCE = 1024  # keeps the float64 copy of a slice small (12 MB at 1,536 
 # noise up.
 _RELATIVE_SPREAD = 4 * float(np.finfo(np.float32).eps)
 _SMALLEST_SPREAD = 1e-30
+
+_TERM_COLUMNS = 512  # a vocabulary, however large, counts as much as an embedding of this width
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,9 @@ class ColumnScale:
     inverse: NDArray[np.float64]
 
     @classmethod
-    def of(cls, X: NDArray[Any], weights: NDArray[np.float64]) -> ColumnScale:
+    def of(
+        cls, X: NDArray[Any], weights: NDArray[np.float64], blocks: Mapping[str, int] | None = None
+    ) -> ColumnScale:
         """Measure the columns of training rows.
 
         Parameters
@@ -41,6 +48,10 @@ class ColumnScale:
         X : ndarray of shape (n_samples, n_features), float32 or float64
         weights : ndarray of shape (n_samples,), float64
             How often each row counts; the total is positive.
+        blocks : mapping of str to int, or None
+            Name and width of each block. The columns of a block of weighted terms share one spread, with
+            which the block has the variance of 512 columns: a spread of its own would make a term of
+            two texts as loud as one of two thousand.
         """
         share = weights / weights.sum()
         mean = np.zeros(X.shape[1])
@@ -49,6 +60,9 @@ class ColumnScale:
         variance = np.zeros(X.shape[1])
         for rows in _slices(len(X)):
             variance += share[rows] @ (X[rows] - mean) ** 2
+        for columns in term_slices(blocks, X.shape[1]).values():
+            own = variance[columns]
+            variance[columns] = np.where(own > 0, own.sum() / _TERM_COLUMNS, 0.0)
         return cls.from_variance(mean, variance)
 
     @classmethod

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -20,7 +20,10 @@ from sklearn.utils.validation import (
 
 from heads.blocks import block_slices
 from heads.class_weights import row_weights
+from heads.faults import Faults
+from heads.large_rows import LargeRows, is_large, refuse_rows, rows_not_finite, widened
 from heads.parameter_rules import Rule, check_parameters
+from heads.term_weights import term_slices
 from heads.view_rows import check_origin
 
 
@@ -71,7 +74,8 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
         ----------
         X : array-like of shape (n_samples, n_features), float32
             Training rows; anything that ``numpy.asarray`` takes, such as an HDF5 dataset. float64 is used as
-            it is.
+            it is. Logistic regression (L2) and MLP (without resampling, PCA and views) read a matrix on disk
+            that would take more than 1 GiB as float32 by chunks, other heads as a whole.
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), optional
@@ -89,17 +93,28 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
         ------
         ValueError
             If a constructor argument is out of range, `X` holds NaN or infinity, `blocks` do not add up to
-            n_features, there are fewer than two classes, all rows of a class have weight 0, or
-            `sample_origin` names no clean row of the same label.
+            n_features, there are fewer than two classes, all rows of a class have weight 0, class weights
+            name an unknown class, or `sample_origin` names no clean row of the same label. One message
+            names all of these.
         """
-        check_parameters(type(self).__name__, self.get_params(deep=False), self._rules)
-        rows, labels = validate_data(self, X, y, dtype=[np.float32, np.float64], order="C")
-        check_classification_targets(labels)
-        block_slices(self.blocks, self.n_features_in_)
-        weights = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
-        self.classes_, codes = np.unique(labels, return_inverse=True)
-        self._check_classes(codes, weights)
-        origins = check_origin(sample_origin, codes)
+        faults = Faults(f"{type(self).__name__} cannot be trained")
+        faults.note(check_parameters, type(self).__name__, self.get_params(deep=False), self._rules)
+        arguments_are_right = not faults
+        if is_large(X) and arguments_are_right:
+            validate_data(self, X, skip_check_array=True)  # only notes the number of columns
+            counted = term_slices(self.blocks, self.n_features_in_)
+            if sample_origin is None and not counted and self._fits_by_chunks():
+                return self._fit_by_chunks(X, y, sample_weight)
+        found = faults.note(_rows_and_labels, self, X, y)
+        if found is None:
+            faults.raise_any()  # without rows nothing else can be looked at
+        rows, labels = cast("tuple[NDArray[Any], NDArray[Any]]", found)
+        faults.note(refuse_rows, rows_not_finite(rows))
+        codes, weights = self._check_labels(
+            labels, sample_weight, faults, arguments_are_right=arguments_are_right
+        )
+        origins = faults.note(check_origin, sample_origin, codes)
+        faults.raise_any()
         used = weights > 0 if origins is None else (weights > 0) & (weights[origins] > 0)
         if not used.all():
             rows, codes, weights = rows[used], codes[used], weights[used]
@@ -113,6 +128,7 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            A matrix on disk that is too big for memory (see ``fit``) is read by chunks.
 
         Returns
         -------
@@ -127,7 +143,12 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
             If `X` has another number of columns than in ``fit``, or holds NaN or infinity.
         """
         check_is_fitted(self, "classes_")
-        rows = validate_data(self, X, dtype=[np.float32, np.float64], order="C", reset=False)
+        if is_large(X):
+            return np.concatenate([self.predict_proba(widened(part)) for _, part in LargeRows(X).chunks()])
+        rows = validate_data(
+            self, X, dtype=[np.float32, np.float64], order="C", ensure_all_finite=False, reset=False
+        )
+        refuse_rows(rows_not_finite(rows))
         return self._probabilities(rows)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -163,6 +184,51 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
 
         `origins` are row numbers as in ``sample_origin``, or None when no row is a view.
         """
+
+    def _fits_by_chunks(self) -> bool:
+        """Whether these arguments allow training on rows that stay on disk; then `_fit_large` is there."""
+        return False
+
+    def _fit_large(self, rows: LargeRows, codes: NDArray[np.intp], weights: NDArray[np.float64]) -> None:
+        """Train as `_fit_rows` does, on rows that stay on disk."""
+        raise NotImplementedError
+
+    def _check_training(self, labels: NDArray[Any], *, has_sample_weight: bool) -> None:
+        """Refuse arguments that do not go together, or not with these labels."""
+
+    def _fit_by_chunks(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Self:
+        """Check what can be checked without the rows, and train; `_fit_large` looks at the values."""
+        labels = column_or_1d(y, warn=True)
+        check_consistent_length(X, labels)
+        check_classification_targets(labels)
+        faults = Faults(f"{type(self).__name__} cannot be trained")
+        codes, weights = self._check_labels(labels, sample_weight, faults, arguments_are_right=True)
+        faults.raise_any()
+        used = np.flatnonzero(weights > 0)
+        self._fit_large(LargeRows(X, used), codes[used], weights[used])
+        return self
+
+    def _check_labels(
+        self,
+        labels: NDArray[Any],
+        sample_weight: ArrayLike | None,
+        faults: Faults,
+        *,
+        arguments_are_right: bool,
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Set ``classes_``; return codes and weights; note what is wrong with all but the rows."""
+        faults.note(block_slices, self.blocks, self.n_features_in_)
+        checked = faults.note(
+            _check_sample_weight, sample_weight, labels, dtype=np.float64, ensure_non_negative=True
+        )
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        weights = np.ones(len(labels)) if checked is None else checked
+        if faults.note(self._check_classes, codes, weights) and arguments_are_right:
+            faults.note(self._weigh, codes, weights)
+        if arguments_are_right:
+            used = labels[weights > 0]
+            faults.note(self._check_training, used, has_sample_weight=sample_weight is not None)
+        return codes, weights
 
     @abstractmethod
     def _probabilities(self, X: NDArray[Any]) -> NDArray[np.float64]:
@@ -207,8 +273,8 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
         random = check_random_state(self.random_state)
         return [int(random.randint(np.iinfo(np.int32).max)) for _ in range(n)]
 
-    def _check_classes(self, codes: NDArray[np.intp], weights: NDArray[np.float64]) -> None:
-        """Refuse labels that leave nothing to learn."""
+    def _check_classes(self, codes: NDArray[np.intp], weights: NDArray[np.float64]) -> bool:
+        """Refuse labels that leave nothing to learn; return True otherwise."""
         if len(self.classes_) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs at least two classes, but found 1 class: every training row is "
@@ -221,3 +287,13 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
                 f"sample_weight is 0 for every row of class {', '.join(empty)}. Give each class a row with a "
                 "positive weight, or leave the class out."
             )
+        return True
+
+
+def _rows_and_labels(head: Head, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Convert rows and labels; values that are not finite are looked for afterwards, to name their rows."""
+    rows, labels = validate_data(
+        head, X, y, dtype=[np.float32, np.float64], order="C", ensure_all_finite=False
+    )
+    check_classification_targets(labels)
+    return rows, labels

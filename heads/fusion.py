@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from heads.layers import Draws, Dropout, NetworkShape, Projections, seeded_linear
 
+_SHORTEST = 1e-12  # length of a projection below which it is not scaled up any further
+
 
 class Fusion(nn.Module):
     """Base of the fusions.
@@ -91,8 +93,11 @@ class EarlyFusion(Fusion):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Add the projections."""
-        projected: list[Tensor] = self.projections(rows)
-        return torch.stack(projected).sum(dim=0)
+        first, *others = self.projections(rows)
+        fused: Tensor = first
+        for block in others:
+            fused = fused + block
+        return fused
 
 
 class WeightedSumFusion(Fusion):
@@ -111,8 +116,11 @@ class WeightedSumFusion(Fusion):
     def forward(self, rows: Tensor) -> Tensor:
         """Add the projections times their weights."""
         shares = self.logits.softmax(dim=0)
-        projected: list[Tensor] = self.projections(rows)
-        return (torch.stack(projected) * shares[:, None, None]).sum(dim=0)
+        first, *others = self.projections(rows)
+        fused: Tensor = shares[0] * first
+        for share, block in zip(shares[1:], others, strict=True):
+            fused = torch.addcmul(fused, share, block)
+        return fused
 
     def weight_details(self, rows: Tensor) -> Tensor:
         """Return the weights, the same for every row: shape (n, n_blocks)."""
@@ -188,30 +196,33 @@ class AttentionFusion(Fusion):
         self.merge = seeded_linear(self.width, self.width, draws.init)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Average the attended tokens."""
-        tokens = torch.stack(self.projections(rows), dim=1)
+        """Average the attended tokens.
+
+        The mean over the asking tokens is taken before the values are mixed and merged, which are linear:
+        the same vector for half the work.
+        """
+        tokens = torch.stack(self.projections(rows))
         queries, keys, values = self._parts(tokens)
-        heads = _attention(queries, keys) @ values
-        attended = self.merge(heads.transpose(1, 2).flatten(2))
-        mean: Tensor = (tokens + attended if self.residual else attended).mean(dim=1)
-        return mean
+        shares = _attention(queries, keys).mean(dim=0)
+        attended: Tensor = self.merge((shares[..., None] * values).sum(dim=0).flatten(1))
+        return attended.add(tokens.mean(dim=0)) if self.residual else attended
 
     def weight_details(self, rows: Tensor) -> Tensor:
         """Return what each block (query) takes from each (key): shape (n, n_heads, n_blocks, n_blocks)."""
-        queries, keys, _ = self._parts(torch.stack(self.projections(rows), dim=1))
-        return _attention(queries, keys)
+        queries, keys, _ = self._parts(torch.stack(self.projections(rows)))
+        return _attention(queries, keys).permute(2, 3, 0, 1)
 
     def block_weights(self, rows: Tensor) -> Tensor:
         """Return what is taken from each block, over heads and queries: shape (n, n_blocks)."""
         return self.weight_details(rows).mean(dim=(1, 2))
 
     def _parts(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values, each of shape (n, n_heads, n_blocks, width per head)."""
-        n_rows, n_blocks, width = tokens.shape
+        """Return queries, keys and values, each of shape (n_blocks, n, n_heads, width per head)."""
+        n_blocks, n_rows, width = tokens.shape
         parts = self.queries_keys_values(tokens).view(
-            n_rows, n_blocks, 3, self.n_heads, width // self.n_heads
+            n_blocks, n_rows, 3, self.n_heads, width // self.n_heads
         )
-        queries, keys, values = parts.permute(2, 0, 3, 1, 4)
+        queries, keys, values = parts.unbind(dim=2)
         return queries, keys, values
 
 
@@ -243,10 +254,11 @@ class ProductFusion(Fusion):
         """Multiply the projections."""
         blocks = torch.split(rows, self.block_widths, dim=1)
         factors = [self.drop(layer(block)) for layer, block in zip(self.layers, blocks, strict=True)]
-        product = _unit_mean_square(factors[0])
+        product: Tensor = factors[0]
+        scale = _inverse_root_mean_square(product)
         for factor in factors[1:]:
-            product = product * _unit_mean_square(factor)
-        return product
+            product, scale = product * factor, scale * _inverse_root_mean_square(factor)
+        return product * scale
 
 
 class BilinearFusion(Fusion):
@@ -299,8 +311,13 @@ FUSION_OF: Mapping[str, type[Fusion]] = {
 
 
 def _attention(queries: Tensor, keys: Tensor) -> Tensor:
-    """Return softmax(Q K' / sqrt(d)), shape (n, n_heads, n_blocks, n_blocks)."""
-    return (queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])).softmax(dim=-1)
+    """Return softmax(Q K' / sqrt(d)), shape (blocks that ask, blocks that are asked, n, n_heads).
+
+    With two or three tokens the products are elementwise work: thousands of 2 x 2 matrix products, and a
+    softmax over a last axis of 2, take twice the time.
+    """
+    products = (queries[:, None] * keys[None]).sum(dim=-1)
+    return (products / math.sqrt(queries.shape[-1])).softmax(dim=1)
 
 
 def _about_one(n_in: int, n_out: int, draws: Draws) -> nn.Linear:
@@ -311,6 +328,8 @@ def _about_one(n_in: int, n_out: int, draws: Draws) -> nn.Linear:
     return layer
 
 
-def _unit_mean_square(rows: Tensor) -> Tensor:
-    """Scale each row to a mean square of 1; a row of zeros stays as it is."""
-    return functional.normalize(rows, dim=1) * math.sqrt(rows.shape[1])
+def _inverse_root_mean_square(rows: Tensor) -> Tensor:
+    """Return what scales each row to a mean square of 1, shape (n, 1); for a row of zeros it is finite."""
+    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    inverse: Tensor = math.sqrt(rows.shape[1]) / lengths.clamp_min(_SHORTEST)
+    return inverse

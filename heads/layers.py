@@ -94,9 +94,7 @@ class Dropout(nn.Module):
         """Return a tensor of the shape of `rows`."""
         if not self.training or self.share == 0:
             return rows
-        # The same mask as bernoulli_ on a CPU, in half the time (78 instead of 152 us for 128 x 128).
-        draws = torch.rand(rows.shape, generator=self.noise, dtype=torch.float64, device=rows.device)
-        kept = (draws < 1 - self.share).to(rows.dtype)
+        kept = (uniform_draws(rows, self.noise) < 1 - self.share).to(rows.dtype)
         return rows * kept.div_(1 - self.share)
 
 
@@ -183,6 +181,18 @@ class BlockNorm(nn.Module):
         """Normalise each block of each row by itself."""
         blocks = torch.split(rows, self.block_widths, dim=1)
         return torch.cat([norm(block) for norm, block in zip(self.norms, blocks, strict=True)], dim=1)
+
+
+def uniform_draws(like: Tensor, noise: torch.Generator) -> Tensor:
+    """Draw multiples of 2^-16 in [0, 1), float32, of the shape and on the device of a tensor.
+
+    Four from each 64-bit draw of the generator: a fifth of the time of ``torch.rand`` in float64 (17 instead
+    of 72 us for 128 x 128), and fine enough for the chance of a unit to be dropped.
+    """
+    words = torch.empty((like.numel() + 3) // 4, dtype=torch.int64, device=like.device)
+    words.random_(-(2**63), None, generator=noise)
+    draws = words.view(torch.int16)[: like.numel()].view(like.shape)
+    return draws.to(torch.float32).mul_(2.0**-16).add_(0.5)
 
 
 def make_norm(kind: str, size: int) -> nn.Module:

@@ -118,6 +118,21 @@ class Member:
                 parts.append(weights.numpy())
         return np.concatenate(parts)
 
+    def layers_of(self, X: NDArray[Any], fusion: str, shape: NetworkShape) -> dict[str, NDArray[np.float64]]:
+        """Return fused vectors and the last hidden layer of raw rows, see ``MLPHead.layer_outputs``."""
+        import torch
+
+        from heads.layer_outputs import layer_outputs
+
+        network = self._network(fusion, shape)
+        parts: dict[str, list[NDArray[np.float64]]] = {}
+        with torch.inference_mode():
+            for start in range(0, len(X), _ROWS_AT_ONCE):
+                rows = torch.from_numpy(self._scaled(X[start : start + _ROWS_AT_ONCE]))
+                for name, values in layer_outputs(network, rows).items():
+                    parts.setdefault(name, []).append(values.numpy())
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
     def _scaled(self, X: NDArray[Any]) -> NDArray[np.float64]:
         scaled: NDArray[np.float64] = self.scale.apply(X.astype(np.float64))
         return scaled

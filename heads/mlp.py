@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from heads.blocks import block_slices
 from heads.columns import ColumnScale, LinearMap
 from heads.estimator import TrainedState
+from heads.large_rows import LargeRows
 from heads.members import Member, join_members, split_members
 from heads.mlp_settings import MLPSettings
 from heads.training_rows import TrainingRows, prepare_rows
@@ -139,6 +140,9 @@ class MLPHead(MLPSettings):
 
     Training is in float32; predictions are in float64, so that a row's result does not depend on the rows
     beside it.
+
+    Rows on disk that are too many for memory are read in every epoch, shuffled in windows of 256 MiB (see
+    ``heads.large_training``); where they fit in one window the result is that of rows in memory.
     """
 
     @property
@@ -211,6 +215,32 @@ class MLPHead(MLPSettings):
         mean: NDArray[np.float64] = np.mean(weights, axis=0)
         return mean
 
+    def layer_outputs(self, X: ArrayLike) -> dict[str, NDArray[np.float64]]:
+        """Return what the layers of the first network make of rows, for maps of them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_samples, width), float64
+            ``fused``: the vectors that the fusion makes (not for ``"late"``, which fuses decisions, nor for
+            ``"concat"``, whose vectors are the rows themselves); ``hidden``: what the last hidden layer hands
+            to the output layer (for ``"late"`` those of every block's network side by side; not with
+            ``n_hidden=0``).
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            If `X` does not fit.
+        """
+        check_is_fitted(self, "classes_")
+        rows = validate_data(self, X, dtype=[np.float32, np.float64], order="C", reset=False)
+        return self.members_[0].layers_of(rows, self.fusion, self._shape())
+
     def trained_state(self) -> TrainedState:
         """Return the parameters and the column scale of every network."""
         return TrainedState(join_members(self.members_))
@@ -225,33 +255,46 @@ class MLPHead(MLPSettings):
         weights: NDArray[np.float64],
         origins: NDArray[np.intp] | None,
         *,
-        has_sample_weight: bool,
+        has_sample_weight: bool,  # noqa: ARG002 - weights hold everything needed here
     ) -> None:
         from heads.devices import training_device
 
-        self._check_combinations(has_sample_weight=has_sample_weight)
         device = training_device(self.device)
         self.members_ = [
-            self._fit_member(X, codes, weights, origins, device=device, seed=seed)
+            self._fit_member(
+                self._prepare(X, codes, weights, origins, device=device, seed=seed), device, seed
+            )
             for seed in self._seeds(self.n_members)
         ]
 
-    def _fit_member(
-        self,
-        X: NDArray[Any],
-        codes: NDArray[np.intp],
-        weights: NDArray[np.float64],
-        origins: NDArray[np.intp] | None,
-        *,
-        device: torch.device,
-        seed: int,
-    ) -> Member:
+    def _fits_by_chunks(self) -> bool:
+        return self.resampler == "none" and self.pca is None
+
+    def _fit_large(self, rows: LargeRows, codes: NDArray[np.intp], weights: NDArray[np.float64]) -> None:
+        from heads.devices import training_device
+        from heads.large_training import prepare_large_rows
+
+        device = training_device(self.device)
+        self.members_ = []
+        for seed in self._seeds(self.n_members):
+            data = prepare_large_rows(
+                rows,
+                codes,
+                weights,
+                block_widths=self._block_widths(),
+                validation_fraction=self.validation_fraction,
+                weigh=self._weigh,
+                device=device,
+                seed=seed,
+            )
+            self.members_.append(self._fit_member(data, device, seed))
+
+    def _fit_member(self, data: TrainingRows, device: torch.device, seed: int) -> Member:
         """Train one network."""
         from heads.networks import build_network
         from heads.training import train
 
-        data = self._prepare(X, codes, weights, origins, device=device, seed=seed)
-        self._check_batches(len(data.learnt_from.X))
+        self._check_batches(len(data.learnt_from))
         trained = train(
             build_network(
                 self.fusion, replace(self._shape(), block_widths=data.block_widths), seed=seed, device=device
@@ -288,6 +331,7 @@ class MLPHead(MLPSettings):
             weights,
             origins,
             slices=list(block_slices(self.blocks, X.shape[1]).values()),
+            blocks=self.blocks,
             pca=self.pca,
             whiten=self.whiten,
             validation_fraction=self.validation_fraction,

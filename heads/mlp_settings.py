@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from heads.blocks import block_slices
 from heads.class_weights import EFFECTIVE_BETA
 from heads.estimator import Head
+from heads.faults import Faults
 from heads.names import ACTIVATIONS, FUSIONS, LOSSES, NORMS, RESAMPLERS, SCHEDULES, STOP_METRICS
 from heads.parameter_rules import Rule, flag, number, one_of, whole, wholes
+from heads.resampling import check_resampling
 
 if TYPE_CHECKING:
     import torch
@@ -197,6 +199,12 @@ class MLPSettings(Head):
     def _block_widths(self) -> tuple[int, ...]:
         slices = block_slices(self.blocks, self.n_features_in_)
         return tuple(columns.stop - columns.start for columns in slices.values())
+
+    def _check_training(self, labels: NDArray[Any], *, has_sample_weight: bool) -> None:
+        faults = Faults("Its arguments do not go together")
+        faults.note(self._check_combinations, has_sample_weight=has_sample_weight)
+        faults.note(check_resampling, self.resampler, labels)
+        faults.raise_any()
 
     def _check_combinations(self, *, has_sample_weight: bool) -> None:
         """Refuse arguments that do not go together."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from imblearn.pipeline import Pipeline
@@ -20,9 +21,13 @@ from sklearn.utils.validation import check_is_fitted
 from heads.blocks import BlockImputer
 from heads.durable_files import write_durably
 from heads.estimator import Head, TrainedState
-from heads.names import HEADS
+from heads.names import HEADS, OTHER_HEADS
 from heads.presets import head_class
+from heads.term_weights import TermWeights
 from heads.tree_text import checked_tree_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = "embedonce-model"
 FORMAT_VERSION = 1
@@ -30,7 +35,8 @@ FORMAT_VERSION = 1
 _CARD = "model.json"
 _ARRAYS = "arrays.safetensors"
 _BOOSTER = "booster.txt"
-_LARGEST_CARD = 16 * 1024 * 1024  # bytes
+# Most bytes of each file. Python needs up to twenty times the size of a JSON text; arrays are read whole.
+_LARGEST = {_CARD: 16 << 20, _BOOSTER: 256 << 20, _ARRAYS: 4 << 30}
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class LoadedModel:
     extra: dict[str, object]
     _imputer: BlockImputer = field(repr=False)
     _estimator: Head = field(repr=False)
+    _terms: TermWeights | None = field(default=None, repr=False)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Estimate class probabilities, bit-equal to those of the pipeline that was saved.
@@ -79,7 +86,71 @@ class LoadedModel:
         ValueError
             If `X` has another number of columns, a block is partly NaN, or a value is infinite.
         """
-        return self._estimator.predict_proba(self._imputer.transform(X))
+        return self._estimator.predict_proba(self._rows(X))
+
+    def layer_outputs(self, X: ArrayLike) -> dict[str, NDArray[np.float64]]:
+        """Return what the layers of an MLP make of rows, see ``MLPHead.layer_outputs``; nothing of others.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), float32
+            As for ``predict_proba``.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_samples, width), float64
+        """
+        outputs = getattr(self._estimator, "layer_outputs", None)
+        return {} if outputs is None else dict(outputs(self._rows(X)))
+
+    def sample_fusion_weights(self, X: ArrayLike, *, detail: bool = False) -> NDArray[np.float64]:
+        """Return how much each block counts in each row, see ``MLPHead.sample_fusion_weights``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), float32
+            As for ``predict_proba``.
+        detail : bool
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_blocks), float64
+
+        Raises
+        ------
+        ValueError
+            If the head or its fusion does not weigh blocks.
+        """
+        weigh = getattr(self._estimator, "sample_fusion_weights", None)
+        if weigh is None:
+            raise ValueError(f"Head '{self.head}' does not weigh blocks; only the mlp does.")
+        weights: NDArray[np.float64] = weigh(self._rows(X), detail=detail)
+        return weights
+
+    def _rows(self, X: ArrayLike) -> NDArray[Any]:
+        """Return rows as the head takes them: terms weighed, missing blocks filled in."""
+        return self._imputer.transform(X if self._terms is None else self._terms.transform(X))
+
+    def differentiable(self) -> Callable[[Tensor], Tensor]:
+        """Return ``predict_proba`` as a function of tensors, through which gradients flow.
+
+        Returns
+        -------
+        callable
+            Rows of shape (n, n_features), float64, from ``filled``, to probabilities of shape (n, n_classes).
+
+        Raises
+        ------
+        ValueError
+            If the head has no gradient (trees, neighbours); see ``heads.differentiable``.
+        """
+        from heads.differentiable import differentiable
+
+        return differentiable(self._estimator)
+
+    def filled(self, X: ArrayLike) -> NDArray[Any]:
+        """Return rows as the head sees them: terms weighed, invalid blocks filled in."""
+        return self._rows(X)
 
     @property
     def n_parameters(self) -> int:
@@ -118,7 +189,7 @@ def save_model(
     refuses.
     """
     folder = Path(folder)
-    imputer, head = _steps(pipeline)
+    terms, imputer, head = _steps(pipeline)
     check_is_fitted(head, "classes_")
     if len(classes) != len(head.classes_):
         raise ValueError(
@@ -128,7 +199,10 @@ def save_model(
         )
     state = head.trained_state()
     arrays = {f"head.{name}": np.ascontiguousarray(value) for name, value in state.arrays.items()}
-    files = {_ARRAYS: arrays_to_bytes(arrays | {"impute.means": imputer.means_})}
+    arrays["impute.means"] = imputer.means_
+    if terms is not None:
+        arrays["terms.idf"] = terms.idf_
+    files = {_ARRAYS: arrays_to_bytes(arrays)}
     if state.text is not None:
         files[_BOOSTER] = state.text.encode()
     card = {
@@ -181,7 +255,15 @@ def load_model(folder: Path) -> LoadedModel:
     contents = {name: _read_checked(folder, name, digest) for name, digest in card["files"].items()}
     try:
         return _assemble(card, contents)
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        IndexError,
+        SafetensorError,
+    ) as error:
         raise ValueError(
             f"The model in '{folder}' cannot be put together ({type(error).__name__}: {error}). Its files "
             "belong to another version or were not written by save_model; train and save the model again."
@@ -190,11 +272,17 @@ def load_model(folder: Path) -> LoadedModel:
 
 def _assemble(card: Mapping[str, Any], contents: Mapping[str, bytes]) -> LoadedModel:
     """Turn checked contents into a model."""
+    _refuse_odd_card(card)
     arrays = arrays_from_bytes(contents[_ARRAYS])
     imputer = BlockImputer(blocks=card["blocks"])
     imputer.means_ = arrays["impute.means"]
     imputer.dead_blocks_ = list(card["dead_blocks"])
     imputer.n_features_in_ = card["n_features"]
+    terms = None
+    if "terms.idf" in arrays:
+        terms = TermWeights(blocks=card["blocks"])
+        terms.idf_ = arrays["terms.idf"]
+        terms.n_features_in_ = card["n_features"]
     head = head_class(card["head"])(**card["parameters"])
     state = TrainedState(
         {name.removeprefix("head."): value for name, value in arrays.items() if name.startswith("head.")},
@@ -210,7 +298,27 @@ def _assemble(card: Mapping[str, Any], contents: Mapping[str, bytes]) -> LoadedM
         extra=card["extra"],
         _imputer=imputer,
         _estimator=head,
+        _terms=terms,
     )
+
+
+def _refuse_odd_card(card: Mapping[str, Any]) -> None:
+    """Refuse entries of another type than save_model writes: some are used only when predicting."""
+    blocks = card["blocks"]
+    odd = []
+    if blocks is not None and not (
+        isinstance(blocks, dict) and all(type(width) is int and width > 0 for width in blocks.values())
+    ):
+        odd.append("blocks")
+    if type(card["n_features"]) is not int or card["n_features"] < 1:
+        odd.append("n_features")
+    if not isinstance(card["classes"], list) or not all(isinstance(name, str) for name in card["classes"]):
+        odd.append("classes")
+    elif not isinstance(card["labels"], list) or len(card["labels"]) != len(card["classes"]):
+        odd.append("labels")
+    odd += [key for key in ("parameters", "extra") if not isinstance(card[key], dict)]
+    if odd:
+        raise TypeError(f"{', '.join(odd)} of the card are of another type")
 
 
 def _tree_text(card: Mapping[str, Any], data: bytes, arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -220,25 +328,26 @@ def _tree_text(card: Mapping[str, Any], data: bytes, arrays: Mapping[str, NDArra
     return checked_tree_text(data.decode(), n_columns=n_columns, n_classes=len(card["labels"]))
 
 
-def _steps(pipeline: Pipeline) -> tuple[BlockImputer, Head]:
+def _steps(pipeline: Pipeline) -> tuple[TermWeights | None, BlockImputer, Head]:
     """Return the steps that matter for predicting."""
     steps = getattr(pipeline, "named_steps", {})
-    imputer, head = steps.get("impute"), steps.get("head")
+    terms, imputer, head = steps.get("terms"), steps.get("impute"), steps.get("head")
     if (
         not isinstance(imputer, BlockImputer)
         or not isinstance(head, Head)
-        or len(steps) > 2 + ("resample" in steps)
+        or not isinstance(terms, TermWeights | None)
+        or len(steps) > 2 + ("resample" in steps) + ("terms" in steps)
     ):
         raise ValueError(
-            f"Only pipelines of heads.make_pipeline can be saved (steps 'impute', 'resample', 'head'), but "
-            f"found {type(pipeline).__name__} with steps {list(steps)}."
+            "Only pipelines of heads.make_pipeline can be saved (steps 'terms', 'impute', 'resample', "
+            f"'head'), but found {type(pipeline).__name__} with steps {list(steps)}."
         )
-    return imputer, head
+    return terms, imputer, head
 
 
 def _name_of(head: Head) -> str:
     """Return the name of a head's class."""
-    return next(name for name in HEADS if type(head) is head_class(name))
+    return next(name for name in (*HEADS, *OTHER_HEADS) if type(head) is head_class(name))
 
 
 def _sealed(card: Mapping[str, object]) -> bytes:
@@ -267,13 +376,10 @@ def _read_card(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"There is no model in '{folder}': '{path}' is missing. Pass the folder save_model wrote."
         )
-    if path.stat().st_size > _LARGEST_CARD:
-        raise ValueError(
-            f"'{path}' has {path.stat().st_size} bytes, more than the {_LARGEST_CARD} a model card may have."
-        )
+    _refuse_odd_file(path)
     try:
         card = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"'{path}' is not JSON ({error}); train and save the model again.") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise ValueError(f"'{path}' is not an {FORMAT} card; pass the folder save_model wrote.")
@@ -283,14 +389,26 @@ def _read_card(folder: Path) -> dict[str, Any]:
             f"The model in '{folder}' has format version {version!r}, but this installation reads version "
             f"{FORMAT_VERSION}. Update embedonce, or train and save the model again."
         )
-    digest = card.pop("sha256", None)
+    digest, files = card.pop("sha256", None), card.get("files")
     if (
-        digest != _card_hash(card)
-        or _ARRAYS not in card["files"]
-        or not set(card["files"]) <= {_ARRAYS, _BOOSTER}
+        not isinstance(files, dict)
+        or not {_ARRAYS} <= set(files) <= {_ARRAYS, _BOOSTER}
+        or digest != _card_hash(card)
     ):
         raise ValueError(f"'{path}' was altered after it was written; train and save the model again.")
     return card
+
+
+def _refuse_odd_file(path: Path) -> None:
+    """Refuse a link, a pipe and a giant before it is opened: a run folder may be a stranger's."""
+    info = path.lstat()
+    if not stat.S_ISREG(info.st_mode):
+        raise ValueError(f"'{path}' is a link or no regular file, so it is not opened; copy the file itself.")
+    if info.st_size > _LARGEST[path.name]:
+        raise ValueError(
+            f"'{path}' has {info.st_size} bytes, more than the {_LARGEST[path.name]} that such a file may "
+            "have."
+        )
 
 
 def _read_checked(folder: Path, name: str, digest: str) -> bytes:
@@ -300,11 +418,13 @@ def _read_checked(folder: Path, name: str, digest: str) -> bytes:
         raise FileNotFoundError(
             f"The model in '{folder}' is incomplete: '{path}' is missing. Save the model again."
         )
-    data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != digest:
+    _refuse_odd_file(path)
+    with path.open("rb") as file:  # in pieces: a giant that is not the model's never lies in memory
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    data = path.read_bytes() if found == digest else b""
+    if found != digest or hashlib.sha256(data).hexdigest() != digest:
         raise ValueError(
             f"'{path}' was altered or belongs to another model: its sha256 is {found[:12]}..., but {_CARD} "
-            f"says {digest[:12]}.... Copy the whole folder again, or train and save the model again."
+            f"says {str(digest)[:12]}.... Copy the whole folder again, or train and save the model again."
         )
     return data

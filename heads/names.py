@@ -8,6 +8,9 @@ from difflib import get_close_matches
 HEADS = ("mlp", "logreg", "lightgbm", "ridge", "svm", "centroid", "knn")
 """Names of the heads, as in ``make_pipeline("mlp")``."""
 
+OTHER_HEADS = ("zero-shot", "tabpfn")
+"""Heads that need more than rows and labels: embedded prompts, or a package of their own; not searched."""
+
 RESAMPLERS = (
     "none",
     "random-over",
@@ -47,6 +50,9 @@ SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 
 STOP_METRICS = ("loss", "macro_f1", "weighted_f1", "accuracy")
 """What early stopping can look at on the held-out rows."""
+
+CALIBRATIONS = ("none", "temperature", "vector")
+"""Names of the ways to make probabilities mean what they say."""
 
 DECISIONS = ("argmax", "weights", "low-confidence")
 """Names of the ways to turn probabilities into a class."""

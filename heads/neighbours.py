@@ -131,7 +131,7 @@ class NeighboursHead(CosineHead):
         row_weights = self._weigh(codes, weights)
         self.votes_ = row_weights / row_weights.mean()
         self.codes_ = codes.astype(np.int64)
-        self.scale_ = ColumnScale.of(X, weights)
+        self.scale_ = ColumnScale.of(X, weights, self.blocks)
         self.directions_ = self._directions(X).astype(np.float32)
 
     def _probabilities(self, X: NDArray[Any]) -> NDArray[np.float64]:

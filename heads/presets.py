@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from imblearn.pipeline import Pipeline
 
 from heads.blocks import BlockImputer
-from heads.names import HEADS, RESAMPLERS, unknown_name
+from heads.names import HEADS, OTHER_HEADS, RESAMPLERS, unknown_name
 from heads.resampling import make_resampler
+from heads.term_blocks import term_recipe
+from heads.term_weights import TermWeights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +32,7 @@ def default_parameters(head: str) -> dict[str, object]:
     Parameters
     ----------
     head : str
-        One of ``heads.HEADS``.
+        One of ``heads.HEADS`` or ``heads.OTHER_HEADS``.
 
     Returns
     -------
@@ -43,8 +45,8 @@ def default_parameters(head: str) -> dict[str, object]:
     ValueError
         If the head is unknown.
     """
-    if head not in HEADS:
-        raise ValueError(f"Nothing was made: {unknown_name('head', head, HEADS)}.")
+    if head not in (*HEADS, *OTHER_HEADS):
+        raise ValueError(f"Nothing was made: {unknown_name('head', head, (*HEADS, *OTHER_HEADS))}.")
     left_out = (*_PIPELINE_ARGUMENTS, *_MACHINE_ARGUMENTS)
     return {name: value for name, value in _constructor_defaults(head).items() if name not in left_out}
 
@@ -55,7 +57,7 @@ def parameter_rules(head: str) -> Mapping[str, Rule]:
     Parameters
     ----------
     head : str
-        One of ``heads.HEADS``.
+        One of ``heads.HEADS`` or ``heads.OTHER_HEADS``.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def make_pipeline(
     Parameters
     ----------
     head : str
-        One of ``heads.HEADS``.
+        One of ``heads.HEADS`` or ``heads.OTHER_HEADS``.
     blocks : mapping of str to int, or None
         Name and width of each block of X, in column order; None is one block.
     resampler : str
@@ -95,9 +97,9 @@ def make_pipeline(
     Returns
     -------
     imblearn.pipeline.Pipeline
-        Steps ``impute``, ``resample`` (when needed) and ``head``; not fitted. Resampling happens in ``fit``
-        only. For ``"mlp"`` there is no ``resample`` step: the head resamples by itself, after it has put rows
-        aside for early stopping.
+        Steps ``terms`` (with a block of term counts, see ``heads.term_weights``), ``impute``, ``resample``
+        (when needed) and ``head``; not fitted. Resampling happens in ``fit`` only. For ``"mlp"`` there is no
+        ``resample`` step: the head resamples by itself, after it has put rows aside for early stopping.
 
     Raises
     ------
@@ -115,6 +117,9 @@ def make_pipeline(
     _check_names(head, resampler, parameters or {})
     arguments: dict[str, Any] = {**(parameters or {}), "blocks": blocks, "random_state": random_state}
     steps: list[tuple[str, object]] = [("impute", BlockImputer(blocks=blocks))]
+    if any(term_recipe(name) for name in blocks or {}):
+        # Before imputing: the mean of weighted rows stands in for a missing text, not the mean of counts.
+        steps.insert(0, ("terms", TermWeights(blocks=blocks)))
     if head == "mlp":
         arguments["resampler"] = resampler
     elif resampler != "none":
@@ -153,7 +158,15 @@ def head_class(head: str) -> type[Head]:
         from heads.neighbours import NeighboursHead
 
         return NeighboursHead
-    raise ValueError(f"Nothing was made: {unknown_name('head', head, HEADS)}.")
+    if head == "zero-shot":
+        from heads.zero_shot import ZeroShotHead
+
+        return ZeroShotHead
+    if head == "tabpfn":
+        from heads.in_context import InContextHead
+
+        return InContextHead
+    raise ValueError(f"Nothing was made: {unknown_name('head', head, (*HEADS, *OTHER_HEADS))}.")
 
 
 def _constructor_defaults(head: str) -> dict[str, object]:
@@ -167,8 +180,8 @@ def _check_names(head: str, resampler: str, parameters: Mapping[str, object]) ->
     faults = []
     if resampler not in RESAMPLERS:
         faults.append(unknown_name("resampler", resampler, RESAMPLERS))
-    if head not in HEADS:
-        faults.append(unknown_name("head", head, HEADS))
+    if head not in (*HEADS, *OTHER_HEADS):
+        faults.append(unknown_name("head", head, (*HEADS, *OTHER_HEADS)))
     else:
         known = [name for name in _constructor_defaults(head) if name not in _PIPELINE_ARGUMENTS]
         for name in parameters:

@@ -195,6 +195,13 @@ class InverseFrequencySampler(BaseOverSampler):  # type: ignore[misc]
         return X[self.sample_indices_], y[self.sample_indices_]
 
 
+_SYNTHETIC = {
+    "smote": "SMOTE",
+    "borderline-smote": "Borderline-SMOTE",
+    "adasyn": "ADASYN",
+    "smote-enn": "SMOTE-ENN",
+}
+
 _SAMPLERS: dict[str, type[BaseSampler]] = {
     "random-over": RandomOverSampler,
     "random-under": RandomUnderSampler,
@@ -204,6 +211,25 @@ _SAMPLERS: dict[str, type[BaseSampler]] = {
     "smote-enn": FoldSMOTEENN,
     "inverse-frequency": InverseFrequencySampler,
 }
+
+
+def check_resampling(name: str, y: NDArray[Any]) -> None:
+    """Refuse labels that a sampler cannot work on, before rows are put aside and scaled.
+
+    Parameters
+    ----------
+    name : str
+        One of ``heads.RESAMPLERS``.
+    y : ndarray of shape (n_samples,)
+        Labels, as they are called in the message.
+
+    Raises
+    ------
+    ValueError
+        If the sampler makes synthetic rows and a class has a single row.
+    """
+    if name in _SYNTHETIC:
+        _neighbors_of_smallest(y, _SYNTHETIC[name])
 
 
 def make_resampler(name: str, *, random_state: int | np.random.RandomState | None) -> BaseSampler | None:

@@ -119,7 +119,8 @@ class RidgeHead(Head):
         row_weights = self._weigh(codes, weights)
         targets = np.where(codes[:, None] == np.arange(len(self.classes_)), 1.0, -1.0)
         # Centred by the weights of the regression, so that the intercept is the weighted mean of the targets.
-        scale = ColumnScale(ColumnScale.of(X, row_weights).mean, ColumnScale.of(X, weights).inverse)
+        spread = ColumnScale.of(X, weights, self.blocks)
+        scale = ColumnScale(ColumnScale.of(X, row_weights).mean, spread.inverse)
         centre = row_weights @ targets / row_weights.sum()
         matrix, own = _solve(X, targets - centre, row_weights, scale, self.alpha)
         folded = scale.fold(matrix, centre)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ from scipy.linalg import cholesky, eigh
 from scipy.linalg.lapack import get_lapack_funcs
 from scipy.optimize import OptimizeResult, minimize
 from sklearn.exceptions import ConvergenceWarning
+
+Parts = Callable[[], Iterable[tuple[slice, NDArray[Any]]]]
+"""Goes through all rows once: yields which rows and their standardised values, an array used again later."""
 
 _RIDGE_SHARE = 1e-5  # of the mean diagonal: keeps the float32 factorisation positive definite at any C
 
@@ -75,7 +79,56 @@ def fit_softmax(
     """
     basis = row_space(X) if len(X) < X.shape[1] else None
     rows = X if basis is None else X @ basis
-    objective = _Objective(rows, codes, weights=weights, n_classes=n_classes, C=C)
+    fit = fit_softmax_parts(
+        lambda: [(slice(0, len(rows)), rows)],
+        codes,
+        n_features=rows.shape[1],
+        dtype=rows.dtype,
+        weights=weights,
+        n_classes=n_classes,
+        C=C,
+        max_iter=max_iter,
+        tol=tol,
+    )
+    return fit if basis is None else SoftmaxFit(basis @ fit.matrix, fit.bias, fit.n_iter)
+
+
+def fit_softmax_parts(
+    parts: Parts,
+    codes: NDArray[np.intp],
+    *,
+    n_features: int,
+    dtype: np.dtype[Any],
+    weights: NDArray[np.float64],
+    n_classes: int,
+    C: float,
+    max_iter: int,
+    tol: float,
+) -> SoftmaxFit:
+    """Do the same on rows that come in parts, such as from a disk: every pass goes through all parts.
+
+    Parameters
+    ----------
+    parts : callable
+        Called once for the preconditioner and once per evaluation of the loss.
+    n_features : int
+    dtype : numpy.dtype
+        Of the rows.
+    codes, weights, n_classes, C, max_iter, tol
+        As for `fit_softmax`.
+
+    Returns
+    -------
+    SoftmaxFit
+
+    Notes
+    -----
+    The loss and the gradient are sums over rows, and sums over parts are taken in float64: the same minimum
+    as with all rows in one part, to the rounding of the dtype. Memory does not grow with the rows.
+    """
+    objective = _Objective(
+        parts, codes, n_features=n_features, dtype=dtype, weights=weights, n_classes=n_classes, C=C
+    )
 
     def stop(intermediate_result: OptimizeResult) -> None:  # noqa: ARG001 - scipy looks at the name
         if objective.steepest <= tol:
@@ -83,7 +136,7 @@ def fit_softmax(
 
     result = minimize(
         objective,
-        np.zeros((rows.shape[1] + 1) * n_classes),
+        np.zeros((n_features + 1) * n_classes),
         jac=True,
         method="L-BFGS-B",
         callback=stop,
@@ -97,11 +150,10 @@ def fit_softmax(
             f"{objective.steepest:.1e}, above tol={tol:g}. The solution may be off; use a smaller C, a "
             "larger tol or a larger max_iter.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=6,
         )
     matrix, bias = objective.unpack(result.x)
-    whole = matrix if basis is None else basis @ matrix
-    return SoftmaxFit(whole, bias, max(int(result.nit), 1))
+    return SoftmaxFit(matrix, bias, max(int(result.nit), 1))
 
 
 def row_space(X: NDArray[Any]) -> NDArray[Any]:
@@ -124,17 +176,20 @@ class _Objective:
 
     def __init__(
         self,
-        X: NDArray[Any],
+        parts: Parts,
         codes: NDArray[np.intp],
         *,
+        n_features: int,
+        dtype: np.dtype[Any],
         weights: NDArray[np.float64],
         n_classes: int,
         C: float,
     ) -> None:
         total = float(weights.sum())
-        self.X = X
-        self.rows = np.arange(len(X))
+        self.parts = parts
         self.codes = codes
+        self.n_features = n_features
+        self.dtype = dtype
         self.share = weights / total
         self.penalty = 1.0 / (C * total)
         self.n_classes = n_classes
@@ -147,8 +202,10 @@ class _Objective:
         The inverse itself, because two products a pass are several times faster than two triangular solves
         with so few columns. It need not be accurate: any invertible change of variable has the same minimum.
         """
-        weighted = self.X * np.sqrt(self.share).astype(self.X.dtype)[:, None]
-        curvature = weighted.T @ weighted
+        curvature = np.zeros((self.n_features, self.n_features), dtype=self.dtype)
+        for rows, X in self.parts():
+            weighted = X * np.sqrt(self.share[rows]).astype(self.dtype)[:, None]
+            curvature += weighted.T @ weighted
         curvature /= self.n_classes
         ridge = self.penalty + _RIDGE_SHARE * float(np.trace(curvature)) / len(curvature)
         curvature.flat[:: len(curvature) + 1] += ridge
@@ -160,7 +217,7 @@ class _Objective:
 
     def unpack(self, flat: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Turn scipy's flat vector into (matrix, bias)."""
-        table = flat.reshape(-1, self.n_classes).astype(self.X.dtype)
+        table = flat.reshape(-1, self.n_classes).astype(self.dtype)
         # (K, d) @ (d, d) is the faster order for a row-major factor.
         matrix = (table[:-1].T @ self.whitening).T
         return matrix, table[-1]
@@ -168,19 +225,28 @@ class _Objective:
     def __call__(self, flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Return the loss and its gradient."""
         matrix, bias = self.unpack(flat)
-        logits = self.X @ matrix + bias
+        loss = 0.5 * self.penalty * float(np.sum(matrix.astype(np.float64) ** 2))
+        gradient = np.zeros(matrix.shape)
+        bias_gradient = np.zeros(bias.shape)
+        for rows, X in self.parts():
+            losses, residual = self._residual(X @ matrix + bias, rows)
+            loss += float(self.share[rows] @ losses.astype(np.float64))
+            # (K, n) @ (n, d) is the faster order for a row-major X.
+            gradient += (residual.T @ X).T
+            bias_gradient += residual.sum(axis=0)
+        steep = gradient.astype(self.dtype) + np.asarray(self.penalty, self.dtype) * matrix
+        self.steepest = float(max(np.abs(steep).max(), np.abs(bias_gradient).max()))
+        inner = self.whitening @ steep
+        return loss, np.vstack([inner, bias_gradient]).astype(np.float64).ravel()
+
+    def _residual(self, logits: NDArray[Any], rows: slice) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return losses, and their gradients in the logits times the shares; `logits` are used up."""
+        codes, places = self.codes[rows], np.arange(len(logits))
         logits -= logits.max(axis=1, keepdims=True)
         exp = np.exp(logits)
         total = exp.sum(axis=1, keepdims=True)
-        losses = np.log(total[:, 0]) - logits[self.rows, self.codes]
-        penalty = 0.5 * self.penalty * float(np.sum(matrix.astype(np.float64) ** 2))
+        losses = np.log(total[:, 0]) - logits[places, codes]
         residual = exp / total
-        residual[self.rows, self.codes] -= 1.0
-        residual *= self.share.astype(self.X.dtype)[:, None]
-        # (K, n) @ (n, d) is the faster order for a row-major X.
-        gradient = (residual.T @ self.X).T + np.asarray(self.penalty, self.X.dtype) * matrix
-        bias_gradient = residual.sum(axis=0)
-        self.steepest = float(max(np.abs(gradient).max(), np.abs(bias_gradient).max()))
-        inner = self.whitening @ gradient
-        flat_gradient = np.vstack([inner, bias_gradient]).astype(np.float64).ravel()
-        return float(self.share @ losses.astype(np.float64)) + penalty, flat_gradient
+        residual[places, codes] -= 1.0
+        residual *= self.share[rows].astype(self.dtype)[:, None]
+        return losses, residual

@@ -147,7 +147,7 @@ class LinearSVMHead(Head):
         counted: NDArray[np.float64],
     ) -> tuple[LinearMap, int]:
         """Train on rows; return the map from raw rows to scores, and the iterations it took."""
-        scale = ColumnScale.of(X, weights)
+        scale = ColumnScale.of(X, weights, self.blocks)
         objective = _SquaredHinge(scale.apply(X), codes, counted, n_classes=len(self.classes_), C=self.C)
         matrix, bias, n_iter = _minimise(objective, max_iter=self.max_iter, tol=self.tol)
         return scale.fold(matrix, bias), n_iter

@@ -1,4 +1,4 @@
-"""Training a network on rows that are in memory."""
+"""Training a network on rows, wherever they are."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from heads.early_stopping import stop_scores
 from heads.losses import RowLoss
 from heads.networks import Network
 from heads.schedules import make_schedule
+from heads.weighted_rows import Batch, Rows
 
 _ROWS_FOR_WEIGHTS = 512  # enough for a mean weight per block
 
@@ -61,33 +62,6 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class WeightedRows:
-    """Rows on the training device.
-
-    Attributes
-    ----------
-    X : Tensor of shape (n, n_features), float32
-    codes : Tensor of shape (n,), int64
-    weights : Tensor of shape (n,), float32, mean 1
-    """
-
-    X: Tensor
-    codes: Tensor
-    weights: Tensor
-
-    @classmethod
-    def on(
-        cls, device: torch.device, X: NDArray[Any], codes: NDArray[np.intp], weights: NDArray[np.float64]
-    ) -> WeightedRows:
-        """Copy arrays to a device and scale the weights to a mean of 1."""
-        return cls(
-            torch.as_tensor(np.ascontiguousarray(X, dtype=np.float32), device=device),
-            torch.as_tensor(codes.astype(np.int64), device=device),
-            torch.as_tensor((weights / weights.mean()).astype(np.float32), device=device),
-        )
-
-
-@dataclass(frozen=True)
 class Trained:
     """What training gives.
 
@@ -111,8 +85,8 @@ class Trained:
 
 def train(
     network: Network,
-    rows: WeightedRows,
-    held_out: WeightedRows | None,
+    rows: Rows,
+    held_out: Rows | None,
     plan: Plan,
     loss: RowLoss,
     *,
@@ -123,9 +97,9 @@ def train(
     Parameters
     ----------
     network : FusedNetwork or LateNetwork
-    rows : WeightedRows
+    rows : Rows
         To learn from.
-    held_out : WeightedRows or None
+    held_out : Rows or None
         To stop on: the weights of the epoch with the best value of the stop metric here are kept, the first
         of equals. None trains ``max_epochs`` epochs.
     plan : Plan
@@ -152,7 +126,7 @@ def train(
         train_loss = course.run_epoch()
         scores = _evaluate(network, held_out, loss) if held_out else {}
         history.append(_entry(epoch, course.learning_rate, train_loss, scores))
-        weights = _mean_block_weights(network, (held_out or rows).X)
+        weights = _mean_block_weights(network, held_out or rows)
         if weights is not None:
             fusion_weights.append(weights)
         if not math.isfinite(train_loss):
@@ -182,7 +156,7 @@ def train(
 class _Course:
     """The steps of one training."""
 
-    def __init__(self, network: Network, rows: WeightedRows, plan: Plan, loss: RowLoss, *, seed: int) -> None:
+    def __init__(self, network: Network, rows: Rows, plan: Plan, loss: RowLoss, *, seed: int) -> None:
         self.network = network
         self.rows = rows
         self.plan = plan
@@ -192,7 +166,7 @@ class _Course:
             self.parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
         )
         self.order = torch.Generator().manual_seed(seed)
-        self.n_batches = math.ceil(len(rows.X) / plan.batch_size)
+        self.n_batches = math.ceil(len(rows) / plan.batch_size)
         self.n_steps = 0
         self.schedule = make_schedule(
             plan.schedule,
@@ -204,7 +178,7 @@ class _Course:
             mixup=plan.mixup,
             modality_dropout=plan.modality_dropout,
             block_widths=plan.block_widths,
-            device=rows.X.device,
+            device=rows.device,
             seed=seed,
         )
 
@@ -216,24 +190,21 @@ class _Course:
     def run_epoch(self) -> float:
         """Take one pass over the rows in random order; return the mean loss."""
         self.network.train()
-        n_rows = len(self.rows.X)
-        order = torch.randperm(n_rows, generator=self.order).to(self.rows.X.device)
-        total = torch.zeros((), device=self.rows.X.device)
-        # Batches of equal size: a last batch of two rows would take a step as large as the others.
-        for batch in order.tensor_split(self.n_batches):
-            total += self._step(batch) * len(batch)
-        return float(total) / n_rows
+        total = torch.zeros((), device=self.rows.device)
+        for batch in self.rows.batches(self.order, self.n_batches):
+            total += self._step(batch) * len(batch.X)
+        return float(total) / len(self.rows)
 
     def after_epoch(self, *, gained: bool) -> None:
         """Let the schedule know how the epoch went."""
         self.schedule.after_epoch(self.optimiser, gained=gained)
 
-    def _step(self, batch: Tensor) -> Tensor:
-        """Take one step on the rows with the given numbers; return the loss before it."""
+    def _step(self, batch: Batch) -> Tensor:
+        """Take one step on some rows; return the loss before it."""
         self.schedule.before_step(self.optimiser, self.n_steps)
         self.n_steps += 1
-        mixed = self.disturbances.apply(self.rows.X.index_select(0, batch))
-        loss = self._mixed_loss(mixed, self.rows.codes[batch], self.rows.weights[batch])
+        mixed = self.disturbances.apply(batch.X)
+        loss = self._mixed_loss(mixed, batch.codes, batch.weights)
         for part in self.parameters:
             part.grad = None  # what zero_grad does, without its bookkeeping: 1 % of a step
         loss.backward()  # type: ignore[no-untyped-call]
@@ -261,15 +232,19 @@ def _mean_loss(loss: RowLoss, logits: Tensor, codes: Tensor, weights: Tensor) ->
     return (loss(logits, codes) * weights).mean()
 
 
-def _evaluate(network: Network, rows: WeightedRows, loss: RowLoss) -> dict[str, float]:
+def _evaluate(network: Network, rows: Rows, loss: RowLoss) -> dict[str, float]:
     """Return ``loss`` (the one that is being trained) and the other stop metrics on held-out rows."""
     network.eval()
+    total, codes, predicted, n_classes = 0.0, [], [], 0
     with torch.inference_mode():
-        logits = network(rows.X)
-        mean_loss = _mean_loss(loss, logits, rows.codes, rows.weights)
-    predicted = logits.argmax(dim=1).cpu().numpy()
-    scores = stop_scores(rows.codes.cpu().numpy(), predicted, logits.shape[1])
-    return {"loss": float(mean_loss), **scores}
+        for part in rows.parts():
+            logits = network(part.X)
+            total += float(_mean_loss(loss, logits, part.codes, part.weights)) * len(part.X)
+            codes.append(part.codes.cpu().numpy())
+            predicted.append(logits.argmax(dim=1).cpu().numpy())
+            n_classes = logits.shape[1]
+    scores = stop_scores(np.concatenate(codes), np.concatenate(predicted), n_classes)
+    return {"loss": total / len(rows), **scores}
 
 
 def _value(scores: dict[str, float], stop_metric: str) -> float | None:
@@ -281,11 +256,11 @@ def _value(scores: dict[str, float], stop_metric: str) -> float | None:
     return -scores["loss"] if stop_metric == "loss" else scores[stop_metric]
 
 
-def _mean_block_weights(network: Network, X: Tensor) -> Tensor | None:
+def _mean_block_weights(network: Network, rows: Rows) -> Tensor | None:
     """Return the mean weight of each block over the first rows, shape (n_blocks,)."""
     network.eval()
     with torch.inference_mode():
-        weights = network.block_weights(X[:_ROWS_FOR_WEIGHTS])
+        weights = network.block_weights(rows.first(_ROWS_FOR_WEIGHTS))
     return None if weights is None else weights.mean(dim=0)
 
 

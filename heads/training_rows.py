@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from heads.view_rows import inner_split_of
 if TYPE_CHECKING:
     import torch
 
-    from heads.training import WeightedRows
+    from heads.weighted_rows import Rows
 
 Weigh = Callable[[NDArray[np.intp], NDArray[np.float64]], NDArray[np.float64]]
 """Takes class codes and sample weights; returns the weights of the rows."""
@@ -26,7 +26,7 @@ Weigh = Callable[[NDArray[np.intp], NDArray[np.float64]], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows on the training device.
+    """What one network learns from and stops on.
 
     Attributes
     ----------
@@ -35,8 +35,8 @@ class TrainingRows:
         from.
     block_widths : tuple of int
         Columns of each block that the network sees.
-    learnt_from : WeightedRows
-    stopped_on : WeightedRows or None
+    learnt_from : Rows
+    stopped_on : Rows or None
         Original rows that take no part in anything else.
     priors : ndarray of shape (n_classes,), float64
         Shares of the classes among the rows that are learnt from, after resampling, before class weights.
@@ -44,8 +44,8 @@ class TrainingRows:
 
     scale: ColumnScale | LinearMap
     block_widths: tuple[int, ...]
-    learnt_from: WeightedRows
-    stopped_on: WeightedRows | None
+    learnt_from: Rows
+    stopped_on: Rows | None
     priors: NDArray[np.float64]
 
 
@@ -56,6 +56,7 @@ def prepare_rows(
     origins: NDArray[np.intp] | None = None,
     *,
     slices: Sequence[slice],
+    blocks: Mapping[str, int] | None = None,
     pca: int | None,
     whiten: bool,
     validation_fraction: float,
@@ -78,6 +79,8 @@ def prepare_rows(
         A held-out row is clean, and its views are not learnt from.
     slices : sequence of slice
         Columns of each block.
+    blocks : mapping of str to int, or None
+        Name and width of each block; see ``ColumnScale.of``.
     pca : int or None
         Principal directions per block; None keeps the standardised columns.
     whiten : bool
@@ -94,11 +97,11 @@ def prepare_rows(
     -------
     TrainingRows
     """
-    from heads.training import WeightedRows
+    from heads.weighted_rows import WeightedRows
 
     split = inner_split_of(codes, origins, validation_fraction, np.random.RandomState(seed))
     kept, held_out = (np.arange(len(X)), None) if split is None else split
-    scale, widths = _columns(X[kept], weights[kept], slices, pca, whiten=whiten)
+    scale, widths = _columns(X[kept], weights[kept], slices, blocks, pca, whiten=whiten)
     rows, row_codes, row_weights = scale.apply(X[kept]), codes[kept], weights[kept]
     sampler = make_resampler(resampler, random_state=seed)
     if sampler is not None:
@@ -116,10 +119,16 @@ def prepare_rows(
 
 
 def _columns(
-    X: NDArray[Any], weights: NDArray[np.float64], slices: Sequence[slice], pca: int | None, *, whiten: bool
+    X: NDArray[Any],
+    weights: NDArray[np.float64],
+    slices: Sequence[slice],
+    blocks: Mapping[str, int] | None,
+    pca: int | None,
+    *,
+    whiten: bool,
 ) -> tuple[ColumnScale | LinearMap, tuple[int, ...]]:
     """Return the map to the columns that the network sees, and how many there are of each block."""
-    scale = ColumnScale.of(X, weights)
+    scale = ColumnScale.of(X, weights, blocks)
     if pca is None:
         return scale, tuple(columns.stop - columns.start for columns in slices)
     return reduced_map(scale, X, slices, pca, whiten=whiten)

@@ -34,7 +34,13 @@ _Pipeline = TypeVar("_Pipeline", bound=_Fits)
 
 
 def fit_with_views(
-    pipeline: _Pipeline, X: Any, y: ArrayLike, views: Views | None, *, rows: NDArray[np.intp]
+    pipeline: _Pipeline,
+    X: Any,
+    y: ArrayLike,
+    views: Views | None,
+    *,
+    rows: NDArray[np.intp],
+    viewed: NDArray[np.intp] | None = None,
 ) -> _Pipeline:
     """Fit a pipeline on some rows and on every view of those rows.
 
@@ -49,6 +55,8 @@ def fit_with_views(
         A view of a row has the row's label. With None or no view this is ``pipeline.fit(X[rows], y[rows])``.
     rows : ndarray of shape (n_rows,), integer
         Rows to train on; no view of any other row is read.
+    viewed : ndarray of shape (n_viewed,), integer, or None
+        Which of `rows` bring their views; None is all of them.
 
     Returns
     -------
@@ -57,12 +65,12 @@ def fit_with_views(
     Raises
     ------
     ValueError
-        If `views` have another number of rows or columns than X.
+        If `views` have another number of rows or columns than X, or a row of `viewed` is not trained on.
 
     Notes
     -----
-    Every row is repeated equally often, so class shares, and with them balanced weights and resampling, stay
-    what they were.
+    With all rows viewed, every row is repeated equally often, so class shares, and with them balanced weights
+    and resampling, stay what they were.
 
     Views are stacked under the rows instead of being an argument of ``fit`` of their own, because every step
     of a pipeline (imputing, resampling, a scikit-learn transformer) then treats them as what they are: rows.
@@ -74,11 +82,28 @@ def fit_with_views(
     if views is None or not len(views):
         return _fitted(pipeline, np.asarray(X[rows]), labels, {})
     check_views(X, views)
-    stacked = np.concatenate([np.asarray(part[rows]) for part in (X, *(views[k] for k in range(len(views))))])
-    repeats = 1 + len(views)
-    origin = np.tile(np.arange(len(rows)), repeats)
-    said = {} if "resample" in pipeline.named_steps else {"head__sample_origin": origin}
-    return _fitted(pipeline, stacked, np.tile(labels, repeats), said)
+    bringing = np.arange(len(rows)) if viewed is None else _places(viewed, rows)
+    parts = [X[rows], *(views[k][rows[bringing]] for k in range(len(views)))]
+    stacked = np.concatenate([np.asarray(part) for part in parts])
+    origin = np.concatenate([np.arange(len(rows)), np.tile(bringing, len(views))])
+    # Terms are counted and weighed before rows are made; the head comes after that.
+    told = [] if "resample" in pipeline.named_steps else ["head"]
+    told += ["terms"] if "terms" in pipeline.named_steps else []
+    said = {f"{step}__sample_origin": origin for step in told}
+    return _fitted(pipeline, stacked, labels[origin], said)
+
+
+def _places(viewed: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return where each viewed row stands among the rows."""
+    strangers = np.setdiff1d(viewed, rows)
+    if len(strangers):
+        raise ValueError(
+            f"Row {strangers[0]} brings views, but is not trained on ({len(strangers)} such rows). A view "
+            "joins the training rows with its row or not at all; leave such rows out of 'viewed'."
+        )
+    order = np.argsort(rows, kind="stable")
+    places: NDArray[np.intp] = order[np.searchsorted(rows, viewed, sorter=order)]
+    return places
 
 
 def _fitted(pipeline: _Pipeline, X: NDArray[Any], y: NDArray[Any], said: dict[str, Any]) -> _Pipeline:

@@ -44,6 +44,7 @@ def _head(name: str):
     ("estimator", "expected_failures"),
     [
         (heads.LogisticHead(), {}),
+        (heads.LogisticHead(C=0.1, l1_ratio=0.5, class_weight=None, tol=1e-8, max_iter=20_000), {}),
         (_head("mlp"), {EQUIVALENCE: NOT_ROWS}),
         (heads.LightGBMHead(n_estimators=20), {EQUIVALENCE: NOT_BINS}),
         (heads.RidgeHead(), {}),
@@ -52,7 +53,7 @@ def _head(name: str):
         (heads.NeighboursHead(), {EQUIVALENCE: NOT_PLACES}),
         (heads.BlockImputer(), {"check_estimators_pickle": PARTLY_NAN}),
     ],
-    ids=["logreg", "mlp", "lightgbm", "ridge", "svm", "centroid", "knn", "imputer"],
+    ids=["logreg", "elastic-net", "mlp", "lightgbm", "ridge", "svm", "centroid", "knn", "imputer"],
 )
 def test_estimator_passes_scikit_learn_checks(estimator, expected_failures):
     """Every estimator is a well-behaved scikit-learn estimator, but for the named exceptions."""

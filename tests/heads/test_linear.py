@@ -75,3 +75,78 @@ def test_logistic_ignores_random_state(hard):
     assert_array_equal(
         LogisticHead(random_state=0).fit(X, y).coef_, LogisticHead(random_state=1).fit(X, y).coef_
     )
+
+
+@pytest.mark.parametrize("l1_ratio", [0.3, 1.0])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_elastic_net_reaches_the_minimum(l1_ratio, classes, hard):
+    """No nearby coefficients have a smaller penalised loss, and rows of coefficients balance each other."""
+    X, y = hard
+    X, y = X[y < classes].astype(np.float64), y[y < classes]
+    scaled = StandardScaler().fit_transform(X)
+    head = LogisticHead(C=0.05, l1_ratio=l1_ratio, class_weight=None, tol=1e-9, max_iter=5000)
+    head.fit(scaled, y)
+
+    def loss(coefficients, intercept):
+        logits = scaled @ coefficients.T + intercept
+        fit = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(y)), y]
+        squares, sizes = (coefficients**2).sum(), np.abs(coefficients).sum()
+        return 0.05 * fit.sum() + (1 - l1_ratio) / 2 * squares + l1_ratio * sizes
+
+    best = loss(head.coef_, head.intercept_)
+    random = np.random.default_rng(0)
+    for size in (1e-3, 1e-2, 0.1):
+        for _ in range(20):
+            other = head.coef_ + size * random.normal(size=head.coef_.shape)
+            assert loss(other, head.intercept_ + size * random.normal(size=classes)) > best
+            assert loss(np.where(head.coef_ == 0, other, head.coef_), head.intercept_) >= best
+    for entry in np.ndindex(head.coef_.shape):
+        without = head.coef_.copy()
+        without[entry] = 0
+        assert loss(without, head.intercept_) >= best
+
+
+def test_elastic_net_equals_scikit_learn_and_drops_columns(hard):
+    """The solution is that of scikit-learn's SAGA on standardised columns; noise gets no coefficient."""
+    X, y = hard
+    X = X.astype(np.float64)
+    options = {"C": 0.05, "l1_ratio": 0.8, "tol": 1e-8, "max_iter": 5000}
+    ours = LogisticHead(class_weight="balanced", **options).fit(X, y)
+    scaled = StandardScaler().fit_transform(X)
+    theirs = LogisticRegression(solver="saga", class_weight="balanced", random_state=3, **options)
+    theirs.fit(scaled, y)
+    assert_allclose(ours.predict_proba(X), theirs.predict_proba(scaled), atol=1e-4)
+    assert_array_equal(ours.coef_ == 0, theirs.coef_ == 0)
+    assert 0.2 < (ours.coef_ == 0).mean() < 1
+
+
+def test_elastic_net_without_l1_is_the_usual_head(hard):
+    """A share of nearly nothing gives nearly the coefficients of the L2 solver, for two classes as well."""
+    X, y = hard
+    for labels in (y, (y == 0).astype(int)):
+        usual = LogisticHead(C=0.1, tol=1e-8, max_iter=2000).fit(X.astype(np.float64), labels)
+        nearly = LogisticHead(C=0.1, l1_ratio=1e-6, tol=1e-9, max_iter=20_000).fit(
+            X.astype(np.float64), labels
+        )
+        assert_allclose(nearly.coef_, usual.coef_, atol=1e-4)
+
+
+def test_elastic_net_warns_when_stopped_early(hard):
+    """Running out of passes is a warning that says what to change."""
+    X, y = hard
+    with pytest.warns(ConvergenceWarning, match=r"stopped at max_iter=1 passes .*use a smaller C"):
+        LogisticHead(C=10.0, l1_ratio=0.5, max_iter=1, tol=1e-8).fit(X, y)
+
+
+def test_elastic_net_share_out_of_range_is_refused(hard):
+    """The share of the L1 penalty lies between 0 and 1."""
+    with pytest.raises(ValueError, match=r"l1_ratio=1.5 \(allowed: a number in \[0, 1\]\)"):
+        LogisticHead(l1_ratio=1.5).fit(*hard)
+
+
+def test_elastic_net_that_drops_every_column_gives_the_shares_of_the_classes(hard):
+    """With a penalty that leaves no coefficient the answer is the same for all rows: the weighted shares."""
+    X, y = hard
+    head = LogisticHead(C=1e-5, l1_ratio=1.0, class_weight=None).fit(X, y)
+    assert (head.coef_ == 0).all()
+    assert_allclose(head.predict_proba(X[:3]), np.tile(np.bincount(y) / len(y), (3, 1)), atol=1e-6)

@@ -35,6 +35,7 @@ SETTINGS = {
     "bert-resnet50-mlp0": {"fusion": "concat", "patience": 15, "max_epochs": 200, "class_weight": "balanced"},
     "bert-resnet50-mlp1": {"fusion": "projection", "projection_width": 256, "stop_metric": "loss"},
     "bert-resnet50-mlp2": {"fusion": "attention", "projection_width": 256, "patience": 15},
+    "tfidf-resnet18": {"fusion": "concat", "max_epochs": 5, "class_weight": "balanced"},
     "bert-resnet18-concat": {"fusion": "concat", "max_epochs": 5, "batch_size": 16},
     "bert-resnet18-gated": {"fusion": "gated", "max_epochs": 5, "batch_size": 16},
     "bert-resnet18-late": {"fusion": "late", "max_epochs": 5, "batch_size": 16},

@@ -64,6 +64,34 @@ def test_fit_learns_from_the_views_of_its_rows_only(head, resampler, hard):
     assert not np.array_equal(answers(own_views), first)
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_fit_reads_the_views_of_the_viewed_rows_only(head, hard):
+    """Views of other training rows change nothing; all rows viewed is the same as none named."""
+    X, y = hard
+    rows, viewed = EVERY[:200][::-1], EVERY[50:90]
+    views = _views(X)
+
+    def answers(stack: np.ndarray, chosen: np.ndarray | None) -> np.ndarray:
+        pipeline = make_pipeline(head, parameters=FAST[head])
+        return fit_with_views(pipeline, X, y, stack, rows=rows, viewed=chosen).predict_proba(X)
+
+    first = answers(views, viewed)
+    blanked = np.full_like(views, np.nan)
+    blanked[:, viewed] = views[:, viewed]
+    assert_array_equal(answers(blanked, viewed), first)
+    assert_array_equal(answers(views, rows), answers(views, None))
+    assert not np.array_equal(first, answers(views, None))
+
+
+def test_fit_refuses_views_of_rows_that_are_not_trained_on(hard):
+    """A view without its row would be a leak as soon as the row is scored."""
+    X, y = hard
+    with pytest.raises(ValueError, match=r"Row 200 brings views, but is not trained on \(2 such rows\)"):
+        fit_with_views(
+            make_pipeline("ridge"), X, y, _views(X), rows=EVERY[:200], viewed=np.array([3, 200, 201])
+        )
+
+
 @pytest.mark.parametrize("n_views", [1, 4])
 def test_copies_as_views_are_a_weaker_penalty_and_nothing_else(n_views, hard):
     """Classes keep their shares: with exact copies for views the optimum is that of C times the copies."""
