@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tuning.choice import simplest_within_one_se
+    from tuning.early_drops import EarlyDrops
     from tuning.folds import connected_groups, make_folds
     from tuning.grids import grid_configurations, logistic_grid
+    from tuning.label_errors import LabelErrors, find_label_errors
     from tuning.ledger import TrialMemory
     from tuning.mean_differences import mean_paired_difference
     from tuning.multiple_tests import holm
-    from tuning.repeats import Finalist, nadeau_bengio, repeat_finalists
+    from tuning.near_duplicates import (
+        centred,
+        groups_of_pairs,
+        near_duplicate_groups,
+        near_pairs,
+        rows_with_likeness,
+        similar_rows,
+        unit_rows,
+    )
+    from tuning.proportions import ShareDifference, share_difference, wilson_interval
+    from tuning.repeats import EvaluationOnSplits, Finalist, nadeau_bengio, repeat_finalists
     from tuning.scores import (
         SCORES,
         accuracy,
@@ -31,6 +43,7 @@ if TYPE_CHECKING:
     )
     from tuning.search_loop import SearchResult, search
     from tuning.selection import bbc_cv, bbc_difference
+    from tuning.set_similarity import similar_sets
     from tuning.shared_trials import shared_attributes, shared_trial
     from tuning.space_files import parse_space, space_as_toml
     from tuning.spaces import Space, build_spaces, default_configuration, starting_configuration, suggest
@@ -48,10 +61,14 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "Configuration": "trials",
     "Difference": "uncertainty",
+    "EarlyDrops": "early_drops",
     "Estimate": "uncertainty",
+    "EvaluationOnSplits": "repeats",
     "Finalist": "repeats",
+    "LabelErrors": "label_errors",
     "SCORES": "scores",
     "SearchResult": "search_loop",
+    "ShareDifference": "proportions",
     "Space": "spaces",
     "Trial": "trials",
     "TrialMemory": "ledger",
@@ -60,14 +77,17 @@ _MODULE_OF = {
     "bbc_cv": "selection",
     "bbc_difference": "selection",
     "build_spaces": "spaces",
+    "centred": "near_duplicates",
     "confusion": "scores",
     "connected_groups": "folds",
     "cv_summary": "uncertainty",
     "default_configuration": "spaces",
     "evaluate": "trials",
     "fold_seed": "trials",
+    "find_label_errors": "label_errors",
     "grid_configurations": "grids",
     "holm": "multiple_tests",
+    "groups_of_pairs": "near_duplicates",
     "log_loss": "scores",
     "logistic_grid": "grids",
     "macro_f1": "scores",
@@ -78,30 +98,42 @@ _MODULE_OF = {
     "mcnemar": "uncertainty",
     "mean_paired_difference": "mean_differences",
     "nadeau_bengio": "repeats",
+    "near_duplicate_groups": "near_duplicates",
+    "near_pairs": "near_duplicates",
     "open_study": "studies",
     "paired_difference": "uncertainty",
     "parse_space": "space_files",
     "per_class": "scores",
     "repeat_finalists": "repeats",
+    "rows_with_likeness": "near_duplicates",
     "score": "scores",
     "score_name": "scores",
     "search": "search_loop",
+    "share_difference": "proportions",
     "shared_attributes": "shared_trials",
     "shared_trial": "shared_trials",
+    "similar_rows": "near_duplicates",
+    "similar_sets": "set_similarity",
     "simplest_within_one_se": "choice",
     "space_as_toml": "space_files",
     "starting_configuration": "spaces",
     "suggest": "spaces",
+    "unit_rows": "near_duplicates",
     "weighted_f1": "scores",
+    "wilson_interval": "proportions",
 }
 
 __all__ = [
     "SCORES",
     "Configuration",
     "Difference",
+    "EarlyDrops",
     "Estimate",
+    "EvaluationOnSplits",
     "Finalist",
+    "LabelErrors",
     "SearchResult",
+    "ShareDifference",
     "Space",
     "Trial",
     "TrialMemory",
@@ -110,13 +142,16 @@ __all__ = [
     "bbc_cv",
     "bbc_difference",
     "build_spaces",
+    "centred",
     "confusion",
     "connected_groups",
     "cv_summary",
     "default_configuration",
     "evaluate",
+    "find_label_errors",
     "fold_seed",
     "grid_configurations",
+    "groups_of_pairs",
     "holm",
     "log_loss",
     "logistic_grid",
@@ -128,21 +163,29 @@ __all__ = [
     "mcnemar",
     "mean_paired_difference",
     "nadeau_bengio",
+    "near_duplicate_groups",
+    "near_pairs",
     "open_study",
     "paired_difference",
     "parse_space",
     "per_class",
     "repeat_finalists",
+    "rows_with_likeness",
     "score",
     "score_name",
     "search",
+    "share_difference",
     "shared_attributes",
     "shared_trial",
+    "similar_rows",
+    "similar_sets",
     "simplest_within_one_se",
     "space_as_toml",
     "starting_configuration",
     "suggest",
+    "unit_rows",
     "weighted_f1",
+    "wilson_interval",
 ]
 
 

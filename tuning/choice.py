@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 import heads
 from tuning.balance import NONE
+from tuning.bootstrap import checked_groups
 from tuning.folds import Fold, check_partition
 from tuning.scores import class_codes, score_name
 from tuning.trials import Configuration, Trial
@@ -60,6 +61,7 @@ def simplest_within_one_se(
     n_classes: int,
     metric: str = "macro-f1",
     *,
+    groups: ArrayLike | None = None,
     random_state: int = 0,
 ) -> int:
     """Choose the simplest trial whose score is within one standard error of the best.
@@ -80,6 +82,8 @@ def simplest_within_one_se(
     n_classes : int
     metric : str
         The score name that the trials were scored by.
+    groups : array-like of shape (n_samples,) or None
+        Related rows have equal values and are drawn together; see `tuning.bootstrap`.
     random_state : int
         Of the bootstrap.
 
@@ -95,11 +99,11 @@ def simplest_within_one_se(
 
     Notes
     -----
-    The standard error is that of the *difference* to the best trial, over bootstraps of the rows within each
-    fold and true class in which a row brings both predictions. Trials are scored on the same rows and err
-    on many of the same, so this is smaller than the standard error of the best score itself, which the rule
-    uses as first written, and calls fewer trials equal. Five folds alone would give a standard error of
-    four degrees of freedom.
+    The standard error is that of the *difference* to the best trial, over bootstraps of the rows (or groups)
+    within each fold and true class in which a row brings both predictions. Trials are scored on the same rows
+    and err on many of the same, so this is smaller than the standard error of the best score itself, which
+    the rule uses as first written, and calls fewer trials equal. Five folds alone would give a standard error
+    of four degrees of freedom.
 
     The rule prefers what is likely to hold on new data at no measurable cost; it is no estimate. The score
     of what it chooses was still seen by the choice.
@@ -113,6 +117,7 @@ def simplest_within_one_se(
     codes = class_codes(y, n_classes)
     check_partition(folds, len(codes))
     _check_trials(trials, (len(codes), n_classes))
+    numbers = checked_groups(groups, len(codes), folds)
     best = max(range(len(trials)), key=lambda index: trials[index].score)
     ranks = [(_complexity(trial.configuration), -trial.score, i) for i, trial in enumerate(trials)]
     predictions, parts = trials[best].predictions, [valid for _, valid in folds]
@@ -124,6 +129,7 @@ def simplest_within_one_se(
             trials[index].predictions,
             codes,
             parts,
+            groups=numbers,
             n_classes=n_classes,
             metric=name,
             n_bootstrap=_N_BOOTSTRAP,

@@ -46,7 +46,7 @@ def make_folds(
     if groups is None:
         units, unit_name = np.arange(len(codes)), "rows"
     else:
-        units, unit_name = _group_numbers(groups, len(codes)), "groups"
+        units, unit_name = group_numbers(groups, len(codes)), "groups"
     has_groups = units.max() + 1 < len(codes)
     _check_class_sizes(codes, units, n_folds=n_folds, unit_name=unit_name if has_groups else "rows")
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -74,8 +74,23 @@ def _check_request(codes: NDArray[np.generic], n_folds: int) -> None:
         )
 
 
-def _group_numbers(groups: ArrayLike, n_samples: int) -> Rows:
-    """Renumber arbitrary group values 0..m-1."""
+def group_numbers(groups: ArrayLike, n_samples: int) -> Rows:
+    """Renumber arbitrary group values 0..m-1.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,)
+    n_samples : int
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), int64
+
+    Raises
+    ------
+    ValueError
+        When there is not one group per row.
+    """
     values = np.asarray(groups)
     if values.shape != (n_samples,):
         raise ValueError(

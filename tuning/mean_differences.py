@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tuning.bootstrap import Units, checked_groups, units_of
 from tuning.folds import Fold
 from tuning.scores import Floats, Ints, class_codes, score, score_name
 from tuning.uncertainty import Difference, check_bootstrap, percentile_interval
@@ -21,6 +22,7 @@ def mean_paired_difference(
     *,
     n_classes: int,
     metric: str = "macro-f1",
+    groups: ArrayLike | None = None,
     n_bootstrap: int = 1999,
     random_state: int = 0,
 ) -> Difference:
@@ -38,18 +40,21 @@ def mean_paired_difference(
     n_classes : int
     metric : str
         A score name; the score is the mean over folds.
+    groups : array-like of shape (n_samples,) or None
+        Related rows have equal values and are drawn together; see `tuning.bootstrap`.
     n_bootstrap, random_state : int
 
     Returns
     -------
     Difference
-        As `tuning.paired_difference`, of which this is the case of one other: a draw of rows, within each
-        fold and true class, brings the predictions of all.
+        As `tuning.paired_difference`, of which this is the case of one other: a draw of rows (or groups),
+        within each fold and true class, brings the predictions of all.
 
     Raises
     ------
     ValueError
-        When there are no others, shapes disagree, or a code or the metric is not allowed.
+        When there are no others, shapes disagree, a code or the metric is not allowed, or a group lies in two
+        folds.
 
     Notes
     -----
@@ -76,8 +81,8 @@ def mean_paired_difference(
         return result
 
     observed = float(differences(np.ones((1, len(codes))))[0])
-    strata = fold_of * n_classes + codes
-    draws = np.concatenate([differences(w) for w in _weights(strata, n_bootstrap, random_state)])
+    units = _units_by_fold(codes, checked_groups(groups, len(codes), folds), folds)
+    draws = np.concatenate([differences(w) for w in _weights(units, n_bootstrap, random_state)])
     smaller_side = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
     return Difference(
         difference=observed,
@@ -93,14 +98,23 @@ def _one_hot(codes: Ints, model: Ints, fold_of: Ints, n_classes: int, n_folds: i
     return hot
 
 
-def _weights(strata: Ints, n_bootstrap: int, random_state: int) -> Iterator[Floats]:
+def _units_by_fold(codes: Ints, groups: Ints | None, folds: Sequence[Fold]) -> list[tuple[Ints, Units]]:
+    """Return the rows that each fold validates and what is drawn of them."""
+    return [(valid, units_of(codes[valid], None if groups is None else groups[valid])) for _, valid in folds]
+
+
+def _weights(by_fold: list[tuple[Ints, Units]], n_bootstrap: int, random_state: int) -> Iterator[Floats]:
     """Yield how often each row is drawn, float64 of shape (draws, n_samples), a chunk of draws at a time."""
     generator = np.random.default_rng(random_state)
-    groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
-    chunk = max(1, _CHUNK_CELLS // len(strata))
+    n_samples = sum(len(rows) for rows, _ in by_fold)
+    chunk = max(1, _CHUNK_CELLS // n_samples)
     for start in range(0, n_bootstrap, chunk):
-        drawn = np.zeros((min(chunk, n_bootstrap - start), len(strata)))
-        for rows in groups:
-            shares = np.full(len(rows), 1 / len(rows))
-            drawn[:, rows] = generator.multinomial(len(rows), shares, size=len(drawn))
-        yield drawn
+        n_draws = min(chunk, n_bootstrap - start)
+        weights = np.zeros((n_draws, n_samples))
+        for rows, units in by_fold:
+            drawn = np.zeros((n_draws, int(units.of_row.max()) + 1))
+            for members in units.strata:
+                shares = np.full(len(members), 1 / len(members))
+                drawn[:, members] = generator.multinomial(len(members), shares, size=n_draws)
+            weights[:, rows] = drawn[:, units.of_row]
+        yield weights

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from heads.blocks import block_slices, invalid_blocks
 from heads.columns import ColumnScale
 from heads.projection import column_spreads, leading_directions
+from heads.term_weights import term_slices
 from heads.view_rows import check_views
 from tuning.column_moments import ColumnMoments, join, measure
 from tuning.folds import Fold
@@ -98,8 +99,8 @@ class Reductions:
     Raises
     ------
     ValueError
-        If `blocks` do not add up, a view has another shape than X, or, when rows are first asked for, a block
-        is partly NaN or a value is infinite.
+        If `blocks` do not add up or hold term counts (see ``heads.term_weights``), a view has another shape
+        than X, or, when rows are first asked for, a block is partly NaN or a value is infinite.
 
     Notes
     -----
@@ -136,6 +137,12 @@ class Reductions:
         self.folds = [(np.asarray(train), np.asarray(valid)) for train, valid in folds]
         self.codes: NDArray[np.int64] = np.asarray(y).astype(np.int64)
         self._slices = block_slices(blocks, int(rows.shape[1]))
+        terms = term_slices(blocks, int(rows.shape[1]))
+        if terms:
+            raise ValueError(
+                f"Block(s) {', '.join(map(repr, terms))} are term counts, which a pipeline weighs by its own "
+                "training rows; rows made once for all trials cannot hold them. Cross-validate one by one."
+            )
         self._widest = 0
         self._scales: list[ColumnScale] | None = None
         self._projected: list[_Projected] = []

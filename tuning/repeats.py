@@ -1,12 +1,14 @@
 """Repeated cross-validation: score a few configurations on many splits, and compare them honestly."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tuning.batch_evaluation import BatchEvaluation, Task
 from tuning.folds import Fold, make_folds
+from tuning.scores import class_codes, score_name
 from tuning.trials import Configuration, Trial
 from tuning.uncertainty import Difference
 
@@ -16,7 +18,7 @@ class Finalist(TypedDict):
 
     ``configuration`` is `Configuration.as_dict`; ``scores`` has a list of fold scores per repeat; ``mean``
     and ``std`` are over the repeats' means (``std`` is None for one repeat); ``difference`` is this one minus
-    the first of the list, with ``ci95`` and ``p_value`` from `nadeau_bengio`.
+    the first finalist given, with ``ci95`` and ``p_value`` from `nadeau_bengio`.
     """
 
     configuration: dict[str, Any]
@@ -82,6 +84,60 @@ def nadeau_bengio(differences: ArrayLike, *, test_share: float) -> Difference:
     return Difference(difference=mean, ci95=[mean - half, mean + half], p_value=p_value)
 
 
+class EvaluationOnSplits:
+    """Cross-validates configurations on any folds, all those of one split with the same reductions.
+
+    Parameters
+    ----------
+    X, y, blocks, views, n_classes, metric
+        As in `tuning.evaluate`.
+    on_step : callable (text) or None
+        Called with one sentence before each longer piece of work.
+
+    Notes
+    -----
+    What a configuration gets is what `tuning.evaluate` gives within the tolerance of the engines of a search
+    (see `tuning.batch_evaluation`), several times sooner.
+    """
+
+    def __init__(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        n_classes: int,
+        metric: str,
+        blocks: Mapping[str, int] | None = None,
+        views: Any = None,
+        on_step: Callable[[str], None] | None = None,
+    ) -> None:
+        self._rows = (X, class_codes(y, n_classes))
+        self._options: dict[str, Any] = {"blocks": blocks, "n_classes": n_classes, "views": views}
+        self._metric, self._on_step = score_name(metric), on_step
+        self._folds: Sequence[Fold] = ()
+        self._seed = -1
+        self._evaluation: BatchEvaluation | None = None
+
+    def __call__(self, configuration: Configuration, folds: Sequence[Fold], seed: int) -> Trial:
+        """Cross-validate one configuration: what `repeat_finalists` calls.
+
+        Raises
+        ------
+        ValueError
+            When the head or resampler refuses its parameters or training rows.
+        """
+        if self._evaluation is None or self._folds is not folds or self._seed != seed:
+            X, y = self._rows
+            task = Task(X, y, folds, metric=self._metric, random_state=seed, **self._options)
+            self._folds, self._seed = folds, seed
+            self._evaluation = BatchEvaluation(task, self._on_step)
+        key = configuration.key
+        (outcome,) = self._evaluation.outcomes([(configuration, 0)], never_dropped=[key])
+        if isinstance(outcome, str):
+            raise ValueError(outcome)
+        return outcome
+
+
 def repeat_finalists(
     finalists: Sequence[Configuration],
     evaluate_on: Callable[[Configuration, list[Fold], int], Trial],
@@ -91,15 +147,16 @@ def repeat_finalists(
     n_folds: int = 5,
     n_repeats: int = 5,
     random_state: int = 0,
+    goes_on: Callable[[int], bool] | None = None,
 ) -> list[Finalist]:
     """Cross-validate a few configurations again on other splits with other seeds.
 
     Parameters
     ----------
     finalists : sequence of Configuration
-        Usually the best few of a search.
+        Usually the best few of a search, its winner first: the others are compared with the first.
     evaluate_on : callable (configuration, folds, seed) -> Trial
-        Such as a call of `evaluate` with the matrix filled in.
+        Such as an `EvaluationOnSplits`.
     y : array-like of shape (n_samples,), integer
         Class codes.
     groups : array-like of shape (n_samples,) or None
@@ -107,11 +164,14 @@ def repeat_finalists(
     n_folds, n_repeats : int
     random_state : int
         Repeat number r has a split and a seed that depend on this and r alone, shared by all finalists.
+    goes_on : callable (repeat) -> bool, or None
+        Asked before each repeat, from 0; False ends the repeats there.
 
     Returns
     -------
     list of Finalist
-        The highest mean over all repeats first; equals in the order given.
+        The first one given, then the others, the highest mean over all repeats first; equals in the order
+        given. Empty when ``goes_on`` allowed no repeat.
 
     Raises
     ------
@@ -121,10 +181,10 @@ def repeat_finalists(
 
     Notes
     -----
-    The first is the one to take: a mean over repeats carries less luck of the split than the one split of
-    the search, on which the leader may owe its place to chance (Kohavi 1995). It still is the best of
-    several on rows that the search has seen, so its mean is no estimate for new data: report the score from
-    `tuning.bbc_cv` over all trials of the search, whose choice this only refines.
+    A mean over repeats carries less luck of the split than the one split of the search, on which the leader
+    may owe its place to chance (Kohavi 1995). The best of these means still is the best of several on rows
+    that the search has seen, so it is no estimate for new data: report the score from `tuning.bbc_cv` over
+    all trials of the search.
 
     References
     ----------
@@ -132,19 +192,21 @@ def repeat_finalists(
     IJCAI 14, 1137-1143.
     """
     _check_finalists(finalists, n_repeats)
-    scores = np.empty((len(finalists), n_repeats, n_folds))
-    shares = []
+    repeats, shares = [], []
     for repeat in range(n_repeats):
+        if goes_on is not None and not goes_on(repeat):
+            break
         split_seed, model_seed = np.random.SeedSequence([random_state, repeat]).generate_state(2).tolist()
         folds = make_folds(y, n_folds=n_folds, groups=groups, random_state=split_seed)
         shares += [len(valid) / len(train) for train, valid in folds]
-        for i, configuration in enumerate(finalists):
-            scores[i, repeat] = evaluate_on(configuration, folds, model_seed).fold_scores
-    order = np.argsort(-scores.mean(axis=(1, 2)), kind="stable")
-    first = scores[order[0]]
+        repeats.append([evaluate_on(one, folds, model_seed).fold_scores for one in finalists])
+    if not repeats:
+        return []
+    scores = np.array(repeats).swapaxes(0, 1)  # (finalists, repeats, folds)
+    others = np.argsort(-scores[1:].mean(axis=(1, 2)), kind="stable") + 1
     return [
-        _finalist(finalists[i], scores[i], scores[i] - first, test_share=float(np.mean(shares)))
-        for i in order
+        _finalist(finalists[i], scores[i], scores[i] - scores[0], test_share=float(np.mean(shares)))
+        for i in (0, *others.tolist())
     ]
 
 

@@ -167,7 +167,8 @@ def climb(
     Notes
     -----
     The checkpoint of a member is the one with the best mean score over the folds of its rung: all folds stop
-    at the same epoch, as a model that is fitted on all rows will. A member that was best long before the end
+    at the same epoch, as a model that is fitted on all rows will. What a finished trial keeps of a fold comes
+    from the checkpoint that is best on the other folds. A member that was best long before the end
     of a rung is not trained to the end of the next: it stops at three times its best epoch, but not before
     half of the checkpoints.
     """
@@ -240,17 +241,25 @@ def _limit(checkpoints: Sequence[int], best: int, until: int) -> int:
 def _stand(
     population: Population, judge: Judge, member: int, n_folds: int, *, at_its_end: bool = False
 ) -> _Standing:
-    """Score a member on the first folds, where it is best or where it ended."""
+    """Score a member on the first folds, where it is best or where it ended.
+
+    Taken to the end, each fold is scored where the mean of the *other* folds is best: the best of many
+    checkpoints on a fold's own rows would be too good, and nothing that looks at stored predictions later
+    could tell.
+    """
     found = [population.probabilities(member, fold) for fold in range(n_folds)]
     n_reached = min(len(part) for part in found)
     table = np.stack([judge.fold_scores(part[:n_reached], fold) for fold, part in enumerate(found)])
     # The first of equals is the earliest.
     checkpoint = n_reached - 1 if at_its_end else int(table.mean(axis=0).argmax())
+    used = [checkpoint] * n_folds
+    if n_folds == len(judge.folds) and not at_its_end:
+        used = (table.sum(axis=0) - table).argmax(axis=1).tolist()
     oof = np.full((len(judge.y), judge.n_classes), np.nan, dtype=np.float32)
     for fold, part in enumerate(found):
-        oof[judge.folds[fold][1]] = part[checkpoint]
-    fold_scores = [float(value) for value in table[:, checkpoint]]
-    predicted = np.concatenate([part[checkpoint].argmax(axis=1) for part in found])
+        oof[judge.folds[fold][1]] = part[used[fold]]
+    fold_scores = [float(table[fold, place]) for fold, place in enumerate(used)]
+    predicted = np.concatenate([part[place].argmax(axis=1) for part, place in zip(found, used, strict=True)])
     return _Standing(float(np.mean(fold_scores)), fold_scores, checkpoint, predicted, oof)
 
 

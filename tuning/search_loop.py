@@ -14,6 +14,7 @@ from optuna.trial import Trial as Question
 
 from heads import check_views
 from tuning.batch_evaluation import BatchEvaluation, Outcome, Task
+from tuning.dead_trials import fail_dead_trials, sign
 from tuning.folds import Fold, check_partition
 from tuning.grids import logistic_grid
 from tuning.ledger import Ledger, TrialMemory, describe_task
@@ -247,12 +248,14 @@ class _Talk:
 
         After a few shapes of networks were asked for, the others of the batch get one of these.
         """
+        fail_dead_trials(self.study, kept=(_CONFIGURATION,))
         asked: list[tuple[Question, Configuration]] = []
         structures: list[dict[str, Any]] = []
         for place in range(n):
             if len(structures) >= _STRUCTURES:
                 self.study.enqueue_trial(structures[place % _STRUCTURES])
             question = self.study.ask()
+            sign(question)
             enqueued = question.user_attrs.get(_CONFIGURATION)
             if enqueued is not None and enqueued["head"] not in self.space.heads:
                 configuration = Configuration(**enqueued)

@@ -36,7 +36,7 @@ def parse_space(text: str) -> dict[str, Any]:
     """
     try:
         declared = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"This is not TOML: {error}. A section looks like: [mlp], dropout = 0.3") from error
     check_declared(declared)
     return declared

@@ -2,7 +2,7 @@
 
 Drawing n rows with replacement from rows that fall into few cells (true class x predicted class) is a
 multinomial draw of the cell counts. So these bootstraps are exact without touching a row, and cost
-milliseconds.
+milliseconds. Related rows are drawn as groups, see `tuning.bootstrap`.
 
 References
 ----------
@@ -17,6 +17,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tuning.bootstrap import checked_groups, redrawn_cells
 from tuning.folds import Fold
 from tuning.scores import SCORES, Floats, Ints, class_codes, confusion, score, score_name
 
@@ -66,14 +67,31 @@ def _most_probable(oof: ArrayLike, n_samples: int, n_classes: int, *, name: str)
     return classes
 
 
-def _redraw(outcomes: Ints, n_bootstrap: int, generator: np.random.Generator) -> Ints:
-    """Resample outcome counts of shape (..., n_outcomes) to shape (n_bootstrap, ..., n_outcomes)."""
-    flat = outcomes.reshape(-1, outcomes.shape[-1])
+def _redrawn_by_part(
+    cells: Ints,
+    codes: Ints,
+    parts: Sequence[Ints],
+    groups: Ints | None,
+    *,
+    n_cells: int,
+    n_bootstrap: int,
+    random_state: int,
+) -> tuple[Ints, Ints]:
+    """Count cells per part, shape (parts, n_cells), and in draws of each, (n_bootstrap, parts, n_cells)."""
+    generator = np.random.default_rng(random_state)
+    counted = np.stack([np.bincount(cells[rows], minlength=n_cells) for rows in parts])
     drawn = [
-        generator.multinomial(counts.sum(), counts / max(counts.sum(), 1), size=n_bootstrap)
-        for counts in flat
+        redrawn_cells(
+            cells[rows],
+            codes[rows],
+            None if groups is None else groups[rows],
+            n_cells=n_cells,
+            n_bootstrap=n_bootstrap,
+            generator=generator,
+        )
+        for rows in parts
     ]
-    return np.stack(drawn, axis=1).reshape(n_bootstrap, *outcomes.shape)
+    return counted, np.stack(drawn, axis=1)
 
 
 def cv_summary(
@@ -82,6 +100,7 @@ def cv_summary(
     folds: Sequence[Fold],
     *,
     n_classes: int,
+    groups: ArrayLike | None = None,
     n_bootstrap: int = 1000,
     random_state: int = 0,
 ) -> dict[str, Estimate]:
@@ -94,18 +113,22 @@ def cv_summary(
     y : array-like of shape (n_samples,), integer
         Class codes.
     folds : sequence of (train, valid)
-    n_classes, n_bootstrap, random_state : int
+    n_classes : int
+    groups : array-like of shape (n_samples,) or None
+        Related rows have equal values and are drawn together; see `tuning.bootstrap`.
+    n_bootstrap, random_state : int
 
     Returns
     -------
     dict of str to Estimate
         A key for each of ``SCORES``. ``mean`` is the mean of the per-fold scores; ``ci95`` is the percentile
-        interval of that statistic over bootstraps of the rows within each (fold, true class).
+        interval of that statistic over bootstraps of the rows (or groups) within each (fold, true class).
 
     Raises
     ------
     ValueError
-        When the shapes disagree, a probability is not finite or a code is not allowed.
+        When the shapes disagree, a probability is not finite, a code is not allowed, or a group lies in two
+        folds.
 
     Notes
     -----
@@ -115,8 +138,18 @@ def cv_summary(
     check_bootstrap(n_bootstrap)
     codes = class_codes(y, n_classes)
     predictions = _most_probable(oof, len(codes), n_classes, name="oof")
-    per_fold = np.stack([confusion(codes[valid], predictions[valid], n_classes) for _, valid in folds])
-    drawn = _redraw(per_fold, n_bootstrap, np.random.default_rng(random_state))
+    numbers = checked_groups(groups, len(codes), folds)
+    counted, redrawn = _redrawn_by_part(
+        codes * n_classes + predictions,
+        codes,
+        [valid for _, valid in folds],
+        numbers,
+        n_cells=n_classes**2,
+        n_bootstrap=n_bootstrap,
+        random_state=random_state,
+    )
+    per_fold = counted.reshape(len(folds), n_classes, n_classes)
+    drawn = redrawn.reshape(n_bootstrap, *per_fold.shape)
     return {
         name: Estimate(
             mean=float(score(per_fold, name).mean()),
@@ -134,6 +167,7 @@ def paired_difference(
     n_classes: int,
     metric: str = "macro-f1",
     folds: Sequence[Fold] | None = None,
+    groups: ArrayLike | None = None,
     n_bootstrap: int = 1000,
     random_state: int = 0,
 ) -> Difference:
@@ -150,20 +184,23 @@ def paired_difference(
         A score name.
     folds : sequence of (train, valid), optional
         Given, the score is the mean over folds, as in `cv_summary` and the search; else all rows are pooled.
+    groups : array-like of shape (n_samples,) or None
+        Related rows have equal values and are drawn together; see `tuning.bootstrap`.
     n_bootstrap, random_state : int
 
     Returns
     -------
     Difference
-        ``ci95`` is the percentile interval over bootstraps of the rows within each fold and true class, in
-        which a row brings both its predictions. ``p_value`` is twice the smaller share of draws on either
-        side of 0, counting one more draw than were made on each side, so it is never 0 (Davison and Hinkley
-        1997).
+        ``ci95`` is the percentile interval over bootstraps of the rows (or groups) within each fold and true
+        class, in which a row brings both its predictions. ``p_value`` is twice the smaller share of draws on
+        either side of 0, counting one more draw than were made on each side, so it is never 0 (Davison and
+        Hinkley 1997).
 
     Raises
     ------
     ValueError
-        When the shapes disagree, a probability is not finite, or a code or the metric is not allowed.
+        When the shapes disagree, a probability is not finite, a code or the metric is not allowed, or a group
+        lies in two folds.
     """
     check_bootstrap(n_bootstrap)
     name = score_name(metric)
@@ -176,6 +213,7 @@ def paired_difference(
         b,
         codes,
         parts,
+        groups=checked_groups(groups, len(codes), folds or ()),
         n_classes=n_classes,
         metric=name,
         n_bootstrap=n_bootstrap,
@@ -195,6 +233,7 @@ def paired_draws(
     codes: Ints,
     parts: Sequence[Ints],
     *,
+    groups: Ints | None = None,
     n_classes: int,
     metric: str,
     n_bootstrap: int,
@@ -208,6 +247,8 @@ def paired_draws(
         Class codes by A, by B, and true.
     parts : sequence of ndarray, int64
         Row numbers; the score is the mean over parts.
+    groups : ndarray of shape (n_samples,), int64, or None
+        From `checked_groups`.
     n_classes : int
     metric : str
         A score name in snake_case.
@@ -217,12 +258,18 @@ def paired_draws(
     -------
     (float, ndarray of shape (n_bootstrap,), float64)
     """
+    counted, redrawn = _redrawn_by_part(
+        (codes * n_classes + a) * n_classes + b,
+        codes,
+        parts,
+        groups,
+        n_cells=n_classes**3,
+        n_bootstrap=n_bootstrap,
+        random_state=random_state,
+    )
     # part, true class, class by A, class by B
-    joint = np.zeros((len(parts), n_classes, n_classes, n_classes), dtype=np.int64)
-    for part, rows in enumerate(parts):
-        np.add.at(joint[part], (codes[rows], a[rows], b[rows]), 1)
-    flat = joint.reshape(len(parts), n_classes, n_classes * n_classes)
-    drawn = _redraw(flat, n_bootstrap, np.random.default_rng(random_state)).reshape(n_bootstrap, *joint.shape)
+    joint = counted.reshape(len(parts), n_classes, n_classes, n_classes)
+    drawn = redrawn.reshape(n_bootstrap, *joint.shape)
 
     def difference(cells: Ints) -> Floats:
         by_part = score(cells.sum(axis=-1), metric) - score(cells.sum(axis=-2), metric)

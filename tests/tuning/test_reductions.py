@@ -201,3 +201,11 @@ def test_reduced_map_keeps_block_directions(data):
     plain = scale.apply(rows) @ block_directions(scale.apply(rows), slices, 4)
     reduced = reduced_map(scale, rows, slices, 4, whiten=True)[0].apply(rows)
     assert_allclose((plain / plain.std(axis=0)), reduced, atol=1e-3)
+
+
+def test_term_counts_are_left_to_the_pipeline():
+    """Rows made once for all trials cannot hold TF-IDF, so a search fits such blocks fold by fold."""
+    y = np.arange(30) % 3
+    X = np.random.default_rng(0).integers(0, 3, (30, 8)).astype(np.float32)
+    with pytest.raises(ValueError, match=r"'text\.terms' are term counts"):
+        Reductions(X, y, make_folds(y, n_folds=3), blocks={"text.terms": 5, "image.pooled": 3})

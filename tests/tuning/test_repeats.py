@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from tuning import Configuration, Trial, evaluate, nadeau_bengio, repeat_finalists
+from tuning import (
+    Configuration,
+    EvaluationOnSplits,
+    Trial,
+    evaluate,
+    make_folds,
+    nadeau_bengio,
+    repeat_finalists,
+)
 
 STRONG, WEAK = Configuration("ridge", "none", {"alpha": 1e9}), Configuration("ridge", "none", {"alpha": 1.0})
 
@@ -63,21 +71,64 @@ def test_repeat_finalists_scores_every_finalist_on_the_same_new_splits(labelled)
     assert repeat_finalists([WEAK, STRONG], evaluation(X, y), y, n_repeats=3, random_state=4) == found
 
 
-def test_repeat_finalists_puts_the_best_mean_first_and_compares_the_others_with_it(make_data):
-    """Mean, spread, scores and the corrected test follow from the fold scores of all repeats."""
+def test_repeat_finalists_compares_the_others_with_the_first(make_data):
+    """The first given stays first, the others follow by mean; the corrected test is over all fold scores."""
     X, y = make_data(150, d=60, signal=1.5)
-    found = repeat_finalists([STRONG, WEAK], evaluation(X, y), y, n_repeats=4)
-    winner, other = found
-    assert winner["mean"] > other["mean"]
-    scores, others = np.array(winner["scores"]), np.array(other["scores"])
-    assert scores.shape == others.shape == (4, 5)
-    assert winner["mean"] == pytest.approx(scores.mean())
-    assert winner["std"] == pytest.approx(scores.mean(axis=1).std(ddof=1))
-    assert (winner["difference"], winner["p_value"]) == (0.0, 1.0)
-    expected = nadeau_bengio((others - scores).ravel(), test_share=0.25)
-    assert {name: other[name] for name in expected} == expected
-    assert other["difference"] == pytest.approx(other["mean"] - winner["mean"])
-    assert {"ridge"} == {entry["configuration"]["head"] for entry in found}
+    middle = Configuration("ridge", "none", {"alpha": 1e3})
+    first, *others = repeat_finalists([WEAK, STRONG, middle], evaluation(X, y), y, n_repeats=4)
+    assert [one["configuration"] for one in (first, *others)] == [
+        one.as_dict() for one in (WEAK, middle, STRONG)
+    ]
+    assert others[0]["mean"] > others[1]["mean"]
+    assert (first["difference"], first["p_value"]) == (0.0, 1.0)
+    for other in others:
+        scores, reference = np.array(other["scores"]), np.array(first["scores"])
+        assert scores.shape == reference.shape == (4, 5)
+        assert other["mean"] == pytest.approx(scores.mean())
+        assert other["std"] == pytest.approx(scores.mean(axis=1).std(ddof=1))
+        expected = nadeau_bengio((scores - reference).ravel(), test_share=0.25)
+        assert {name: other[name] for name in expected} == expected
+        assert other["difference"] == pytest.approx(other["mean"] - first["mean"])
+
+
+def test_repeat_finalists_stops_when_it_is_told_to(labelled):
+    """Two repeats that were allowed are those of a longer run; none gives an empty list."""
+    X, y = labelled
+    two = repeat_finalists(
+        [WEAK, STRONG], evaluation(X, y), y, n_repeats=9, goes_on=lambda repeat: repeat < 2
+    )
+    assert two == repeat_finalists([WEAK, STRONG], evaluation(X, y), y, n_repeats=2)
+    assert repeat_finalists([WEAK], evaluation(X, y), y, goes_on=bool) == []
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        Configuration("logreg", "none", {"C": 0.03, "class_weight": "balanced"}),
+        Configuration("ridge", "smote", {"alpha": 30.0}),
+        Configuration("mlp", "none", {"hidden": 32, "max_epochs": 5, "validation_fraction": 0.0}),
+    ],
+    ids=lambda configuration: configuration.head,
+)
+def test_evaluation_on_splits_equals_the_plain_evaluation(configuration, labelled):
+    """What the shared engines give on new folds is what fitting each fold by itself gives."""
+    X, y = labelled
+    evaluate_on = EvaluationOnSplits(X, y, n_classes=3, metric="macro-f1")
+    for seed in (0, 1):
+        folds = make_folds(y, n_folds=3, random_state=seed)
+        found = evaluate_on(configuration, folds, seed)
+        plain = evaluate(configuration, X, y, folds, n_classes=3, random_state=seed)
+        assert found.oof == pytest.approx(plain.oof, abs=2e-3)
+        assert found.fold_scores == pytest.approx(plain.fold_scores, abs=0.02)
+
+
+def test_evaluation_on_splits_says_why_a_configuration_fails():
+    """A refusal of the head is not taken for a score."""
+    X, y = np.zeros((40, 3), np.float32), np.repeat([0, 1], 20)
+    X[3, 1] = np.inf
+    evaluate_on = EvaluationOnSplits(X, y, n_classes=2, metric="accuracy")
+    with pytest.raises(ValueError, match="infinit"):
+        evaluate_on(WEAK, make_folds(y, n_folds=2), 0)
 
 
 def test_repeat_finalists_keeps_groups_together(labelled):

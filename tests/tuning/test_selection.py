@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from tuning import SCORES, bbc_cv, bbc_difference, confusion, macro_f1, score, selection
+from tuning import SCORES, bbc_cv, bbc_difference, confusion, macro_f1, repeated_choice, score
 
 
 def draw_rows(y, seed, n_bootstrap):
@@ -62,7 +62,7 @@ def test_bbc_cv_does_not_depend_on_chunks(noisy_trials, monkeypatch):
     """One draw at a time gives the numbers of all draws at once."""
     predictions, y = noisy_trials
     whole = bbc_cv(predictions, y, n_classes=3, n_bootstrap=25)
-    monkeypatch.setattr(selection, "_CHUNK_CELLS", 1)
+    monkeypatch.setattr(repeated_choice, "_CHUNK_CELLS", 1)
     assert bbc_cv(predictions, y, n_classes=3, n_bootstrap=25) == whole
 
 

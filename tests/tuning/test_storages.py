@@ -168,6 +168,8 @@ def test_search_survives_the_death_of_a_process_beside_it(store, tmp_path):
     n_before = len(finished(journal))
     again = result(start(store, journal, outs[victim], n_trials=48))
     assert len(finished(journal)) == n_before  # nothing was left to ask
+    running = open_study(STUDY, journal).get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    assert not running  # those of the killed process were failed
     assert again["winner"] == results[0]["winner"]
     assert listed(outs[victim]) == listed(outs[left[0]])
 
