@@ -113,10 +113,28 @@ def open_for_reading(path: str | Path, *, max_bytes: int = MAX_BYTES) -> tuple[A
     except HDF5_ERRORS as error:
         raise StoreCorruptError(f"'{path}' is not a readable store: {plain_reason(error, size)}.") from error
     try:
-        return file, audit_open_file(file, path, size=size, max_bytes=max_bytes)
+        report = audit_open_file(file, path, size=size, max_bytes=max_bytes)
+        _refuse_tail(path, size)
+        return file, report
     except BaseException:
         file.close()
         raise
+
+
+#: Where each version of HDF5's superblock says where the file ends (file format specification, II.A).
+_END_AT = {0: 40, 1: 44, 2: 28, 3: 28}
+
+
+def _refuse_tail(path: Path, size: int) -> None:
+    """Refuse bytes behind the end that the file gives itself: no hash covers them."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    at = _END_AT[start[8]]  # HDF5 has read it: a superblock of another version does not open
+    end = int.from_bytes(start[at : at + 8], "little")
+    if end != size:
+        raise StoreCorruptError(
+            f"'{path}' is damaged: it ends at {end:,} bytes, but the file has {size:,}. Copy it again."
+        )
 
 
 def _regular_file_size(path: Path, max_bytes: int) -> int:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,17 @@ from cache.durable import write_all
 from cache.errors import StoreBusyError
 from cache.workfolder import WorkFolder
 
+MAX_SIGNATURE_BYTES = 16 << 10
+
 
 class WriterLock:
     """The lock of one work folder, which is created with it.
+
+    Parameters
+    ----------
+    folder : WorkFolder
+    command : sequence of str
+        The words that start this pass, noted with the current folder for whoever wants to go on with it.
 
     Attributes
     ----------
@@ -28,7 +37,7 @@ class WriterLock:
         If another process (or another `WriterLock` of this one) holds it.
     """
 
-    def __init__(self, folder: WorkFolder) -> None:
+    def __init__(self, folder: WorkFolder, command: Sequence[str] = ()) -> None:
         self._fd = _acquire(folder)
         last_host = _holder(self._fd).get("host")
         here = socket.gethostname()
@@ -36,7 +45,7 @@ class WriterLock:
         try:
             os.ftruncate(self._fd, 0)
             os.lseek(self._fd, 0, os.SEEK_SET)
-            write_all(self._fd, json.dumps({"pid": os.getpid(), "host": here}).encode())
+            write_all(self._fd, _signature(folder, here, command))
         except BaseException:
             self.release()
             raise
@@ -44,6 +53,16 @@ class WriterLock:
     def release(self) -> None:
         """Let the next writer in."""
         os.close(self._fd)
+
+
+def _signature(folder: WorkFolder, host: str, command: Sequence[str]) -> bytes:
+    """Return what a writer signs with; a command too long to be read back is left out."""
+    signed = {"pid": os.getpid(), "host": host}
+    if not command:
+        return json.dumps(signed).encode()
+    place = {"work": str(folder.root.absolute()), "folder": str(Path.cwd())}
+    full = json.dumps({**signed, **place, "command": list(command)}).encode()
+    return full if len(full) <= MAX_SIGNATURE_BYTES else json.dumps(signed).encode()
 
 
 def _acquire(folder: WorkFolder) -> int:
@@ -72,8 +91,8 @@ def _acquire(folder: WorkFolder) -> int:
 def _holder(fd: int) -> dict[str, Any]:
     """Return who signed the lock file; empty if nobody did, or a kill cut the signature short."""
     try:
-        signed = json.loads(os.pread(fd, 4096, 0))
-    except ValueError:
+        signed = json.loads(os.pread(fd, MAX_SIGNATURE_BYTES, 0))
+    except (ValueError, RecursionError):
         return {}
     return signed if isinstance(signed, dict) else {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +50,8 @@ class PassFolder:
         An unfinished pass with the same fingerprint is continued, with the shard size it began with.
     resume : bool
         With False, finished shards and the settings of an earlier pass are dropped.
+    command : sequence of str
+        The words that start this pass, noted in the lock file for whoever wants to go on with it.
 
     Attributes
     ----------
@@ -70,17 +72,17 @@ class PassFolder:
         On entry, if the disk cannot hold the rest of the pass.
     """
 
-    def __init__(self, target: Path, plan: Plan, *, resume: bool = True) -> None:
+    def __init__(self, target: Path, plan: Plan, *, resume: bool = True, command: Sequence[str] = ()) -> None:
         self.folder = WorkFolder(Path(target))
         self.plan = plan
         self.notes: list[str] = []
-        self._resume = resume
+        self._resume, self._command = resume, command
         self._shards: dict[str, dict[_Range, Path]] = {}
         self._resumed: dict[str, int] = {}
 
     def __enter__(self) -> PassFolder:
         with full_disk_named(self.folder.root, required_bytes(self.plan)):
-            lock = WriterLock(self.folder)
+            lock = WriterLock(self.folder, self._command)
             try:
                 self._take_over(lock)
             except BaseException:

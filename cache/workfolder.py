@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cache.plan import Plan, is_fingerprint
 
 WORK_SUFFIX = ".work"
 BAD_SUFFIX = ".bad"
+MAX_PLAN_BYTES = 16 << 20
 _SHARD = re.compile(r"(\d{10})-(\d{10})-([0-9a-f]{8})-([0-9a-f]{16})\.h5", re.ASCII)
 
 
@@ -129,11 +131,14 @@ def read_plan(folder: WorkFolder) -> RecordedPlan | None:
         If ``plan.json`` is not what a pass writes.
     """
     try:
-        data = folder.plan.read_bytes()
+        info = folder.plan.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    # Looked at before it is opened: a work folder may be a stranger's, and a pipe would block for ever.
+    if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_PLAN_BYTES:
+        raise _damaged(folder)
     try:
-        parsed = json.loads(data)
+        parsed = json.loads(folder.plan.read_bytes())
         recorded = RecordedPlan(parsed["fingerprint"], parsed["shard_rows"], parsed["plan"])
         good = (
             is_fingerprint(recorded.fingerprint)
@@ -143,7 +148,7 @@ def read_plan(folder: WorkFolder) -> RecordedPlan | None:
             and recorded.n_rows >= 1
             and all(isinstance(modality, str) for modality in recorded.modalities)
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(folder) from error
     if not good:
         raise _damaged(folder)

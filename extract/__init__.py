@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from extract.choices import parts_of
     from extract.devices import WorkerDiedError, resolve_devices
     from extract.drift import DriftError
+    from extract.edited_inputs import Edit, EditedInputs
+    from extract.faults_of_inputs import FAULTS_VERSION, INPUT_FAULTS, SEVERITIES, faulty_image, faulty_text
     from extract.images import BadImageError, decode_image, read_image_file
     from extract.manifests import read_data_set
     from extract.memory import parse_bytes
@@ -48,12 +50,17 @@ _HOME = {
     "DataSet": "samples",
     "DriftError": "drift",
     "DryRun": "reports",
+    "Edit": "edited_inputs",
+    "EditedInputs": "edited_inputs",
+    "FAULTS_VERSION": "faults_of_inputs",
+    "INPUT_FAULTS": "faults_of_inputs",
     "ImageTower": "backbones",
     "PassOptions": "plans",
     "PassProgress": "reports",
     "PassReport": "reports",
     "Sample": "samples",
     "Source": "sources",
+    "SEVERITIES": "faults_of_inputs",
     "SourceOptions": "sources",
     "TextTower": "backbones",
     "Tokens": "backbones",
@@ -68,6 +75,8 @@ _HOME = {
     "decode_image": "images",
     "decode_text": "texts",
     "dry_run": "rehearsal",
+    "faulty_image": "faults_of_inputs",
+    "faulty_text": "faults_of_inputs",
     "find_card": "registry",
     "library_versions": "plans",
     "load_frame": "tables",
@@ -95,7 +104,10 @@ _HOME = {
 
 __all__ = [
     "DEFAULT_ENCODINGS",
+    "FAULTS_VERSION",
+    "INPUT_FAULTS",
     "RECIPES",
+    "SEVERITIES",
     "Backbone",
     "BadImageError",
     "Card",
@@ -103,6 +115,8 @@ __all__ = [
     "DataSet",
     "DriftError",
     "DryRun",
+    "Edit",
+    "EditedInputs",
     "ImageTower",
     "PassOptions",
     "PassProgress",
@@ -123,6 +137,8 @@ __all__ = [
     "decode_image",
     "decode_text",
     "dry_run",
+    "faulty_image",
+    "faulty_text",
     "find_card",
     "library_versions",
     "load_frame",

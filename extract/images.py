@@ -20,6 +20,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 MAX_PIXELS = 50_000_000
 MAX_FILE_BYTES = 256 * 2**20
+#: Most pixels times scans of a JPEG, some ten seconds: each scan of a progressive one goes over all pixels.
+MAX_SCANNED_PIXELS = 2_000_000_000
+_STRIP_PIXELS = 4_000_000
 
 #: How pixels become RGB; enters the fingerprint of every image space.
 DECODING = {"exif": "applied", "frame": "first", "alpha": "over white", "sixteen_bit": "scaled", "version": 1}
@@ -133,6 +136,11 @@ def _open(data: bytes) -> Image:
         size = f"{image.width} x {image.height} pixels"
         image.close()
         raise BadImageError(Status.IMAGE_TOO_LARGE, f"{size}; at most {MAX_PIXELS:,} are decoded")
+    # Within compressed data every FF is followed by 00, so this counts scans (and those of a thumbnail).
+    scans = data.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 1
+    if scans * image.width * image.height > MAX_SCANNED_PIXELS:
+        image.close()
+        raise BadImageError(Status.IMAGE_TOO_LARGE, f"{scans:,} scans of all its pixels")
     return image
 
 
@@ -151,12 +159,26 @@ def _to_rgb(image: Image) -> Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        return _scale_to_eight_bits(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = PillowImage.new("RGBA", layer.size, "white")
-        return PillowImage.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
+        convert = _scale_to_eight_bits
+    elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        convert = _over_white
+    else:
+        return image.convert("RGB")
+    made = PillowImage.new("RGB", image.size)
+    # Strip by strip: the steps of a whole picture of 50 million pixels would take more than a gigabyte.
+    height = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, height):
+        strip = image.crop((0, top, image.width, min(top + height, image.height)))
+        made.paste(convert(strip), (0, top))
+    return made
+
+
+def _over_white(image: Image) -> Image:
+    from PIL import Image as PillowImage
+
+    layer = image.convert("RGBA")
+    white = PillowImage.new("RGBA", layer.size, "white")
+    return PillowImage.alpha_composite(white, layer).convert("RGB")
 
 
 def _scale_to_eight_bits(image: Image) -> Image:

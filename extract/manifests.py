@@ -92,7 +92,8 @@ def read_data_set(
 def _read_folder(folder: Path, *, columns: Mapping[str, str] | None, encodings: Sequence[str]) -> DataSet:
     from extract.tables import read_table
 
-    if (folder / LABELLED_LIST).is_file() or (folder / UNLABELLED_LIST).is_file():
+    # Whatever has the name of a list is one: a pipe or a folder there is refused by name, not passed over.
+    if (folder / LABELLED_LIST).exists() or (folder / UNLABELLED_LIST).exists():
         return read_guid_layout(folder, encodings=encodings)
     if (folder / MVSA_LIST).is_file():
         return read_mvsa(folder, encodings=encodings)
@@ -125,7 +126,7 @@ def read_guid_layout(folder: Path, *, encodings: Sequence[str] = DEFAULT_ENCODIN
     rows: list[tuple[str, Sample]] = []
     used: set[Path] = set()
     for name in (LABELLED_LIST, UNLABELLED_LIST):
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             continue
         for line, raw_id, raw_tag in _guid_rows(folder / name, encodings):
             place = f"{name} line {line}"
@@ -151,7 +152,7 @@ def _guid_rows(path: Path, encodings: Sequence[str]) -> Iterator[tuple[int, str,
     """Yield (line number, raw guid, raw tag) of a ``guid,tag`` list."""
     text = _manifest_text(path, encodings).replace("\r\n", "\n").replace("\r", "\n")
     csv.field_size_limit(MAX_TEXT_BYTES)  # as for tables, whichever is read first
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         lines = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
@@ -210,17 +211,21 @@ def _files_by_stem(folder: Path) -> dict[str, dict[str, Path]]:
     root = folder.parent.resolve()
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir(), key=lambda p: (p.suffix != p.suffix.lower(), p.name)):
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            raise DataError(
-                f"'{path}' is a link to '{path.resolve()}', outside the data set. Copy the file into the "
-                "data set instead."
-            )
+        _refuse_link_outside(path, root)
         if path.is_file():
             by_suffix = found.setdefault(path.stem, {})
             # Of 1.jpg and 1.JPG the lower-case name counts; the other is kept to be counted as ignored.
             taken = path.suffix.lower() in by_suffix
             by_suffix[path.suffix if taken else path.suffix.lower()] = path
     return found
+
+
+def _refuse_link_outside(path: Path, root: Path) -> None:
+    if path.is_symlink() and not path.resolve().is_relative_to(root):
+        raise DataError(
+            f"'{path}' is a link to '{path.resolve()}', outside the data set. Copy the file into the "
+            "data set instead."
+        )
 
 
 def _note_ignored(files: Mapping[str, Mapping[str, Path]], used: set[Path], notes: dict[str, str]) -> None:
@@ -322,11 +327,9 @@ def read_image_folder(folder: Path) -> DataSet:
 
 
 def _images_under(folder: Path) -> Iterator[Path]:
+    root = folder.resolve()
     for path in sorted(folder.rglob("*")):
-        if (
-            path.suffix.lower() in SUFFIXES
-            and path.parent != folder
-            and path.is_file()
-            and not path.is_symlink()
-        ):
-            yield path
+        if path.suffix.lower() in SUFFIXES and path.parent != folder:
+            _refuse_link_outside(path, root)
+            if path.is_file():
+                yield path

@@ -55,6 +55,8 @@ class PassOptions:
         Write a new store over one with another fingerprint (rows that did not change are still reused).
     source : SourceOptions
         How texts are decoded and cleaned.
+    command : tuple of str
+        The words that start this pass, noted in its work folder so that it can be gone on with.
     """
 
     out: Path
@@ -70,6 +72,7 @@ class PassOptions:
     shard_rows: int = DEFAULT_SHARD_ROWS
     replace: bool = False
     source: SourceOptions = field(default_factory=SourceOptions)
+    command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         faults = []

@@ -124,7 +124,7 @@ def _make(
     reuse = ReuseIndex.from_folder(out)
     reports: dict[Path, PassReport] = {}
     with ExitStack() as stack:
-        folders = [stack.enter_context(PassFolder(work.planned.target, work.planned.plan)) for work in works]
+        folders = [stack.enter_context(_pass_folder(work)) for work in works]
         counts: list[dict[str, ModalityCount]] = [{} for _ in works]
         for modality, members in _stages(works):
             done = run_modality(
@@ -147,6 +147,10 @@ def _make(
             write_pass_log(report, work.options, started)
             reports[path] = report
     return reports
+
+
+def _pass_folder(work: PassWork) -> PassFolder:
+    return PassFolder(work.planned.target, work.planned.plan, command=work.options.command)
 
 
 def _publish(work: PassWork, folder: PassFolder) -> Path:

@@ -9,7 +9,8 @@ import csv
 import difflib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ from extract.texts import (
 if TYPE_CHECKING:
     import pandas as pd
 
+_MOST_COLUMNS = 20_000
 COLUMNS = ("id", "text", "text_path", "image", "label", "split", "group")
 
 
@@ -65,7 +67,7 @@ def read_table(
     frame = rename_columns(load_frame(path, encodings), columns or {}, path)
     if "text" not in frame and "text_path" not in frame and "image" not in frame:
         raise DataError(
-            f"Table '{path}' has the columns {', '.join(map(repr, frame.columns))}; it needs 'text', "
+            f"Table '{path}' has the columns {_shown(frame.columns)}; it needs 'text', "
             "'text_path' or 'image'. Rename with --columns text=YOUR_COLUMN."
         )
     notes: dict[str, str] = {}
@@ -134,6 +136,11 @@ def _load_separated(text: str, path: Path, separator: str) -> pd.DataFrame:
     rows, faults = [], []
     try:
         header = next(reader, [])
+        if len(header) > _MOST_COLUMNS:
+            raise DataError(
+                f"Table '{path}' has {len(header):,} columns; at most {_MOST_COLUMNS:,} are read. Arrays of "
+                "numbers are imported as .npy."
+            )
         for row in reader:
             if len(row) == len(header):
                 rows.append(row)
@@ -141,9 +148,9 @@ def _load_separated(text: str, path: Path, separator: str) -> pd.DataFrame:
                 faults.append(f"line {reader.line_num} has {len(row)} cells")
     except csv.Error as error:
         raise DataError(f"Table '{path}' cannot be parsed: line {reader.line_num}: {error}") from error
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    repeated = [name for name, times in Counter(header).items() if times > 1]
     if repeated:
-        faults.append(f"the header names {', '.join(map(repr, repeated))} twice")
+        faults.append(f"the header names {_shown(repeated)} twice")
     if faults:
         raise DataError(
             f"Table '{path}' has a header of {len(header)} cells, but {len(faults)} fault(s): "
@@ -184,6 +191,11 @@ def _load_parquet(path: Path) -> pd.DataFrame:
     return frame.map(_as_text)
 
 
+def _shown(columns: Iterable[object]) -> str:
+    names = [f"{column!r:.60}" for column in columns]
+    return ", ".join(names[:10]) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+
+
 def _as_text(value: object) -> str:
     if value is None or value != value:  # NaN is the only value that differs from itself
         return ""
@@ -213,7 +225,7 @@ def rename_columns(frame: pd.DataFrame, columns: Mapping[str, str], path: Path) 
     frame = frame.drop(columns=shadowed).rename(columns={theirs: ours for ours, theirs in columns.items()})
     if "id" not in frame.columns:
         raise DataError(
-            f"Table '{path}' has the columns {', '.join(map(repr, frame.columns))} and none is 'id'. "
+            f"Table '{path}' has the columns {_shown(frame.columns)} and none is 'id'. "
             "Rename with --columns id=YOUR_COLUMN."
         )
     return frame

@@ -26,7 +26,7 @@ MAX_MANIFEST_BYTES = 1 << 30
 MAX_TEXT_BYTES = 64 << 20
 
 
-def read_regular_file(path: Path, max_bytes: int) -> bytes:
+def read_regular_file(path: Path, max_bytes: int, *, advice: str = "Split it.") -> bytes:
     """Return the bytes of a regular file, looking at its kind and size before opening it.
 
     Parameters
@@ -34,6 +34,8 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
     path : Path
     max_bytes : int
         Largest file that is read.
+    advice : str
+        What to do about a larger one, for the message.
 
     Raises
     ------
@@ -44,7 +46,7 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
     if not stat.S_ISREG(info.st_mode):
         raise OSError(f"'{path}' is not a regular file, so it is not opened.")
     if info.st_size > max_bytes:
-        raise OSError(f"'{path}' has {info.st_size:,} bytes; at most {max_bytes:,} are read. Split it.")
+        raise OSError(f"'{path}' has {info.st_size:,} bytes; at most {max_bytes:,} are read. {advice}")
     return path.read_bytes()
 
 
@@ -72,9 +74,17 @@ def decode_text(data: bytes, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> tu
         If no allowed encoding decodes the bytes, or they decode to text with NUL characters (UTF-16
         without a byte-order mark looks so).
     """
-    for mark, name in _BOMS:
-        if data.startswith(mark):
-            return _strict(data, name), name
+    marked = next((name for mark, name in _BOMS if data.startswith(mark)), None)
+    text, name = (_strict(data, marked), marked) if marked else _unmarked(data, encodings)
+    if "\0" in text:
+        raise TextEncodingError(
+            "the text holds NUL characters; it looks like UTF-16 without a byte-order mark"
+        )
+    return text, name
+
+
+def _unmarked(data: bytes, encodings: Sequence[str]) -> tuple[str, str]:
+    """Decode bytes without a byte-order mark; returns the text and its encoding."""
     candidates = []
     for name in dict.fromkeys(("utf-8", *(normal_encoding(e) for e in encodings))):
         try:
@@ -87,12 +97,7 @@ def decode_text(data: bytes, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> tu
         raise TextEncodingError(
             f"the bytes are not valid in any of {', '.join(encodings)}; add the right one with --encodings"
         )
-    text, name = candidates[0] if len(candidates) == 1 else _least_messy(data, candidates)
-    if "\0" in text:
-        raise TextEncodingError(
-            "the text holds NUL characters; it looks like UTF-16 without a byte-order mark"
-        )
-    return text, name
+    return candidates[0] if len(candidates) == 1 else _least_messy(data, candidates)
 
 
 def _strict(data: bytes, name: str) -> str:

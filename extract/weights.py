@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Iterable
 from math import prod
 from pathlib import Path
@@ -22,6 +23,8 @@ _TRANSFORMERS_FILES = (
     "pytorch_model.bin.index.json",
 )
 _STATE_DICT_SUFFIXES = (".safetensors", ".pth", ".pt")
+_LARGEST_JSON = 16 << 20  # bytes; Python needs up to twenty times as much memory
+_LARGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
 
 
 class WeightsMissingError(FileNotFoundError):
@@ -45,7 +48,7 @@ def transformers_weight_files(folder: Path) -> tuple[Path, ...]:
             continue
         if not name.endswith(".index.json"):
             return (folder / name,)
-        shards = sorted(set(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = _shards(folder / name)
         missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing:
             raise WeightsMissingError(
@@ -58,6 +61,19 @@ def transformers_weight_files(folder: Path) -> tuple[Path, ...]:
         f"Folder '{folder}' holds no weights: expected one of {', '.join(_TRANSFORMERS_FILES)}; "
         f"{_listing(folder)}."
     )
+
+
+def _shards(index: Path) -> list[str]:
+    """Return the weight files that an index names: plain names, which cannot lead out of its folder."""
+    named = read_json(index).get("weight_map")
+    values = list(named.values()) if isinstance(named, dict) else []
+    shards = [value for value in values if isinstance(value, str) and value and Path(value).name == value]
+    if not shards or len(shards) != len(values):
+        raise ValueError(
+            f"Index '{index}' does not name weight files beside it in a 'weight_map'. Copy the whole folder "
+            "of the model again."
+        )
+    return sorted(set(shards))
 
 
 def state_dict_file(folder: Path) -> Path:
@@ -147,32 +163,65 @@ def count_parameters(paths: Iterable[Path]) -> int:
     total = 0
     for path in paths:
         if path.suffix == ".safetensors":
-            with path.open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-            total += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+            total += _safetensors_parameters(path)
         elif path.suffix in (".bin", ".pth", ".pt"):
             total += path.stat().st_size // 4
     return total
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file that describes weights.
+def _safetensors_parameters(path: Path) -> int:
+    """Return how many numbers a safetensors header declares; the file is checked when it is loaded."""
+    with path.open("rb") as file:
+        n_bytes = int.from_bytes(file.read(8), "little")
+        if n_bytes > min(_LARGEST_HEADER, path.stat().st_size):
+            raise ValueError(f"Weight file '{path}' is damaged (its header claims {n_bytes:,} bytes).")
+        try:
+            header = json.loads(file.read(n_bytes))
+            shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
+            return sum(prod(map(int, shape)) for shape in shapes)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"Weight file '{path}' is damaged (its header is no list of tensors)."
+            ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file that describes weights.
 
     Raises
     ------
     WeightsMissingError
         If the file is not there.
     ValueError
-        If it is not JSON.
+        If it is not a JSON object.
+    OSError
+        If it is no regular file, or larger than 16 MiB.
     """
+    values = _parse_json(path)
+    if not isinstance(values, dict):
+        raise ValueError(f"File '{path}' does not hold a JSON object. Copy it again.")
+    return values
+
+
+def read_json_list(path: Path) -> list[Any]:
+    """Read a JSON list from a file that describes weights. Raises as `read_json`."""
+    values = _parse_json(path)
+    if not isinstance(values, list):
+        raise ValueError(f"File '{path}' does not hold a JSON list. Copy it again.")
+    return values
+
+
+def _parse_json(path: Path) -> Any:
+    from extract.texts import read_regular_file
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular_file(path, _LARGEST_JSON, advice="Copy it again."))
     except FileNotFoundError as error:
         raise WeightsMissingError(
             f"File '{path.name}' is missing in the weights folder '{path.parent}'; {_listing(path.parent)}. "
             "Copy the whole folder of the model."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"File '{path}' is not valid JSON ({error}). Copy it again.") from error
 
 
@@ -226,6 +275,7 @@ def _unpickle_tensors(path: Path) -> object:
 
     import torch
 
+    _refuse_compressed(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -237,6 +287,17 @@ def _unpickle_tensors(path: Path) -> object:
         ) from error
     except (RuntimeError, EOFError) as error:
         raise ValueError(f"Weight file '{path}' is damaged ({error}). Copy it again.") from error
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Refuse an archive that would unpack to more than it is: torch.save never compresses."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            is_compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return  # not an archive, or a damaged one: torch.load says so
+    if is_compressed:
+        raise ValueError(f"Weight file '{path}' was not written by torch.save: its entries are compressed.")
 
 
 def _listing(folder: Path) -> str:

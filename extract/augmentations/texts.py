@@ -139,6 +139,11 @@ def text_view(text: str, *, augment: str, seed: bytes, view: int) -> str:
     return "".join(unit.text for unit in units).strip()
 
 
+def text_pieces(text: str) -> list[tuple[str, bool]]:
+    """Cut a text into pieces that add up to it; True for words and characters, False for space and signs."""
+    return [(unit.text, unit.counts) for unit in _units(text)]
+
+
 def _units(text: str) -> list[_Unit]:
     """Cut a text into pieces that add up to it."""
     units: list[_Unit] = []

@@ -148,7 +148,9 @@ def load_chat_tokenizer(folder: Path) -> Any:
     check_vocabulary(folder)
     with quiet_transformers():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
         except Exception as error:  # the tokenizers library raises bare ones
             raise ValueError(
                 f"Tokenizer in '{folder}' cannot be read ({one_line(error)}). Copy the whole folder of the "

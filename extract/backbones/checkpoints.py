@@ -22,6 +22,8 @@ TOKENIZER_FILES = (
     "vocab.txt",
 )
 
+_LARGEST_TOKENIZER = 128 << 20  # bytes; a vocabulary of 256,000 words takes 35 MB
+
 #: What makes a vocabulary: each line alone is enough. The last ones are read through sentencepiece.
 _VOCABULARIES = (
     ("tokenizer.json",),
@@ -39,8 +41,21 @@ def hub_source(card: Card, *, former_name: str | None = None) -> HubSnapshot:
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """Return the files of `folder` that make its tokenizer."""
-    return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    """Return the files of `folder` that make its tokenizer.
+
+    Raises
+    ------
+    ValueError
+        If one is larger than any vocabulary is.
+    """
+    files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    for file in files:
+        if file.stat().st_size > _LARGEST_TOKENIZER:
+            raise ValueError(
+                f"File '{file}' has {file.stat().st_size:,} bytes; tokenizers of up to "
+                f"{_LARGEST_TOKENIZER:,} are read. Copy the whole folder of the model again."
+            )
+    return files
 
 
 def tokenizer_settings(folder: Path) -> dict[str, Any]:
@@ -52,7 +67,8 @@ def tokenizer_settings(folder: Path) -> dict[str, Any]:
 
 def check_vocabulary(folder: Path) -> None:
     """Raise WeightsMissingError if no tokenizer file in `folder` holds a vocabulary."""
-    if any(all((folder / name).is_file() for name in names) for names in _VOCABULARIES):
+    there = {file.name for file in tokenizer_files(folder)}
+    if any(there.issuperset(names) for names in _VOCABULARIES):
         return
     kinds = ", ".join(" with ".join(f"'{name}'" for name in names) for names in _VOCABULARIES)
     raise WeightsMissingError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.backbones.checkpoints import check_vocabulary
-from extract.weights import refuse_unsafe, torch_dtype, transformers_weight_files
+from extract.weights import read_json, refuse_unsafe, torch_dtype, transformers_weight_files
 
 
 def load_network(
@@ -95,7 +95,12 @@ def load_tokenizer(folder: Path) -> Any:
     check_vocabulary(folder)
     with quiet_transformers():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                # Never left open: the library would ask at the terminal whether to run a folder's code.
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=False,
+            )
         except Exception as error:  # the tokenizers library raises bare ones
             raise ValueError(
                 f"Tokenizer in '{folder}' cannot be read ({one_line(error)}). Copy the whole folder of the "
@@ -119,9 +124,22 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_config(config_class: Any, folder: Path) -> Any:
-    """Read ``config.json`` of `folder` with all of the class's defaults filled in."""
+    """Read ``config.json`` of `folder` with all of the class's defaults filled in.
+
+    Raises
+    ------
+    ValueError
+        If an entry is not what the class takes.
+    """
+    read_json(folder / "config.json")  # its own checks: a regular file of moderate size that is a JSON object
     with quiet_transformers():
-        return config_class.from_pretrained(str(folder), local_files_only=True)
+        try:
+            return config_class.from_pretrained(str(folder), local_files_only=True)
+        except Exception as error:  # whatever its validation raises: a dozen types, some not even ValueErrors
+            raise ValueError(
+                f"The config.json in '{folder}' does not describe a network ({one_line(error)}). Copy the "
+                "whole folder of the model again."
+            ) from error
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -81,6 +82,20 @@ class PairedBackbone(Backbone):
         self._check_request(modality, readouts)
         open_one = self._open_text if modality == "text" else self._open_image
         return open_one(readouts, device, precision)
+
+    def logit_scale(self) -> float:
+        """Return the factor that the network was trained to multiply cosines of text and image by.
+
+        Raises
+        ------
+        ValueError
+            If the weights hold none.
+        """
+        for path in self._files(self._folder):
+            value = _scalar(path, "logit_scale")
+            if value is not None:
+                return math.exp(value)
+        raise ValueError(f"Weights in '{self._folder}' hold no 'logit_scale'; pass a scale.")
 
     @property
     def recipe(self) -> PixelRecipe:
@@ -232,6 +247,21 @@ class ProjectedBackbone(PairedBackbone):
                 f"closes texts with {tokenizer.eos_token_id}. Correct text_config.eos_token_id in "
                 "config.json, or copy the tokenizer that the weights were trained with."
             )
+
+
+def _scalar(path: Path, name: str) -> float | None:
+    """Return one number of a file of weights; None if it is not there or the file is of another kind."""
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            return float(file.get_tensor(name).float()) if name in file.keys() else None  # noqa: SIM118
+    if path.suffix in (".bin", ".pt", ".pth"):
+        from extract.weights import read_state_dict
+
+        value = read_state_dict(path).get(name)
+        return None if value is None else float(value.float())
+    return None
 
 
 def _counts(layers: Mapping[str, Sequence[int]]) -> dict[str, int]:

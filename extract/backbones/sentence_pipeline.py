@@ -16,7 +16,7 @@ from extract.backbones.sentence_settings import (
     normalize_settings,
     pooling_modes,
 )
-from extract.weights import WeightsMissingError, read_json
+from extract.weights import WeightsMissingError, read_json, read_json_list
 
 _SETTINGS_OF = {"Dense": dense_settings, "LayerNorm": layer_norm_settings, "Normalize": normalize_settings}
 _GENERAL = "config_sentence_transformers.json"
@@ -169,7 +169,7 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
     """Return (kind, folder) of every module, checked."""
     file = folder / "modules.json"
     try:
-        listed = [(str(module["type"]), str(module["path"])) for module in read_json(file)]
+        listed = [(str(module["type"]), str(module["path"])) for module in read_json_list(file)]
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"File '{file}' is not a list of modules, each with a type and a path. Copy the whole folder of "
