@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -105,6 +106,16 @@ def note_trials(acks: Path) -> None:
     TrialFolder.put = noted
 
 
+def _listens(pid: int) -> bool:
+    """Whether a child has set its handlers; before that it has done nothing that could be stopped."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+    caught = re.search(r"SigCgt:\s*(\w+)|State:\s*Z", status)
+    return caught is None or caught[1] is None or bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
 class Stopper:
     """Calls of one command, each stopped at a random time."""
 
@@ -128,15 +139,15 @@ class Stopper:
             os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             note_trials(acks)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until the command sets its own
             ready.touch()
             os._exit(embedonce(command(self.root, self.verb, out)))
 
         ready = out.with_suffix(".ready")
         ready.unlink(missing_ok=True)
         pid = fork(work)
-        while not ready.exists():
+        while not (ready.exists() and _listens(pid)):
             time.sleep(0.001)
-        time.sleep(0.005)  # before its handlers are set, a command has done nothing that could be stopped
         if delay is not None:
             time.sleep(delay)
             os.kill(pid, getattr(signal, f"SIG{self.name}"))
@@ -168,9 +179,12 @@ def main() -> None:
     """See the top of the file."""
     root, verb, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     stops, seed = int(sys.argv[4]), int(sys.argv[5])
+    # A shell that starts this in the background has it ignore Ctrl-C, and its children with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     stopper = Stopper(root, verb, name, seed)
     while stopper.stops < stops:
         stopper.live(stops)
+        assert stopper.lives < 20 or stopper.stops > stopper.lives // 20, "signals do not stop the command"
     found = {"stops": stopper.stops, "lives": stopper.lives, "acknowledged": stopper.acknowledged}
     sys.stdout.write(f"\n{json.dumps({**found, 'seconds_of_a_call': round(stopper.seconds, 2)})}\n")
 

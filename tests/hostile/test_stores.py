@@ -110,6 +110,11 @@ def _dangling(path: Path, good: Path) -> None:
         (_text, StoreCorruptError, "it is not an HDF5 file"),
         (lambda path, good: path.write_bytes(good.read_bytes()[:-1]), StoreCorruptError, "cut short.*eof = "),
         (lambda path, good: path.write_bytes(good.read_bytes()[:2000]), StoreCorruptError, "cut short"),
+        (
+            lambda path, good: path.write_bytes(good.read_bytes() + b"x"),
+            StoreCorruptError,
+            r"ends at [\d,]+ bytes, but the file has [\d,]+\. Copy it again",
+        ),
     ],
 )
 def test_feature_store_refuses_what_is_no_store(
