@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,32 +12,34 @@ from heads.names import FUSIONS, HEADS, RESAMPLERS, unknown_name
 from pipelines.ablation.comparing import described_rows
 from pipelines.ablation.feature_sets import FeatureSets, Fold, named_specs, read_feature_sets
 from pipelines.ablation.figure import write_figure
-from pipelines.ablation.fitting import Fitted, RowMemory, fit_rows
+from pipelines.ablation.fitted_rows import Fitted, RowMemory
+from pipelines.ablation.fitting import fit_rows
 from pipelines.ablation.grid import Candidate, Grid, candidates_of, find_reference
+from pipelines.ablation.leaks import leaky_table
 from pipelines.ablation.ledger import LedgerRows, described_ledger, disagreements, ledger_rows
 from pipelines.ablation.paper_rows import PaperRun, paper_run
 from pipelines.ablation.tables import (
     CASES_HEADER,
+    DISAGREEMENTS,
     DISAGREEMENTS_HEADER,
-    HEADER,
+    LEAKS,
+    LEAKS_HEADER,
+    LEDGER,
     LEDGER_HEADER,
-    details_table,
+    TABLE,
+    leaks_table,
     ledger_tables,
-    reported_table,
-    table_rows,
     whole_table,
     write_tables,
 )
-from pipelines.console import duration, say, table, tell
+from pipelines.console import duration, tell
+from pipelines.duplicates import RULES, duplicate_settings
 from pipelines.errors import UsageError
 from pipelines.matrices import default_features
-from pipelines.metrics import SHOWN
 from pipelines.report import write_ablation_report
 from pipelines.runs import METRICS, REPORT, RunFolder, read_json, write_csv, write_json
 from pipelines.tune import check_trainable
 from tuning import majority_scores, score_name
-
-TABLE, LEDGER, DISAGREEMENTS = "ablation", "ledger", "disagreements"
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,14 @@ class AblateSettings:
         Name of the row that the others are compared with; None is the richest.
     shuffles : int
         Seeds of each kind of shuffled partner in the modality ledger; 0 leaves shuffles out.
+    leaky : bool
+        Also score the reference row with the leaks of the reports; see `leaks`.
     metric : str
         The score whose differences are tested.
     folds, seed : int
     out : Path
+    duplicates : str
+        Which rows share a fold; see ``duplicates.find_related_rows``.
     """
 
     features: tuple[str, ...] = ()
@@ -77,6 +82,8 @@ class AblateSettings:
     preset: str | None = None
     reference: str | None = None
     shuffles: int = 3
+    duplicates: str = "near"
+    leaky: bool = False
 
     def __post_init__(self) -> None:
         faults = [
@@ -95,6 +102,10 @@ class AblateSettings:
             faults.append("fusions are ways of the mlp to combine blocks: add it with --heads mlp")
         if self.preset is not None and self.swap:
             faults.append("a preset chooses its own stores by their backbones: leave out --swap")
+        if self.preset is not None and self.leaky:
+            faults.append("a preset replays the table of a report: pass --leaky without it")
+        if self.duplicates not in RULES:
+            faults.append(f"duplicates {self.duplicates!r} is not known; allowed are {', '.join(RULES)}")
         if self.folds < 2:
             faults.append(f"folds {self.folds} must be at least 2")
         if self.seed < 0 or self.shuffles < 0:
@@ -184,11 +195,11 @@ def ablate(settings: AblateSettings) -> Ablation:
 def _planned(settings: AblateSettings) -> _Plan:
     paper = None
     if settings.preset is not None:
-        paper = paper_run(settings.preset, settings.features)
+        paper = paper_run(settings.preset, settings.features, duplicates=settings.duplicates)
         sets, rows = paper.sets, list(paper.rows)
     else:
         features = settings.features or (() if settings.swap else tuple(default_features()))
-        sets = read_feature_sets(named_specs(features, settings.swap))
+        sets = read_feature_sets(named_specs(features, settings.swap), duplicates=settings.duplicates)
         grid = Grid(
             settings.heads, settings.resamplers, settings.modalities, settings.fusions, settings.use_views
         )
@@ -196,6 +207,11 @@ def _planned(settings: AblateSettings) -> _Plan:
     for note in (*sets.notes, *(paper.notes if paper else ())):
         tell(f"note: {note}")
     reference = find_reference(rows, settings.reference or (paper.reference if paper else None))
+    if settings.leaky and reference.n_views:
+        raise UsageError(
+            f"--leaky needs a reference row without views, but '{reference.name}' trains on them: add none "
+            "to --use-views."
+        )
     ledgers = [] if paper else ledger_rows(sets, reference.configuration, settings.shuffles)
     return _Plan(sets, rows, reference, ledgers, paper)
 
@@ -204,12 +220,14 @@ def _config(settings: AblateSettings, plan: _Plan) -> dict[str, Any]:
     from extract import library_versions
 
     values = asdict(settings)
-    del values["out"], values["features"], values["swap"]
+    del values["out"], values["features"], values["swap"], values["duplicates"]
     spaces = [
         {**({"set": name} if name else {}), **asdict(ref)}
         for name, matrix in plan.sets.matrices.items()
         for ref in matrix.spaces
     ]
+    if not settings.leaky:
+        del values["leaky"]  # runs without it keep the names they have always had
     values.update(
         command="ablate",
         heads=list(settings.heads),
@@ -218,6 +236,7 @@ def _config(settings: AblateSettings, plan: _Plan) -> dict[str, Any]:
         spaces=spaces,
         class_names=list(plan.sets.samples.class_names),
         versions=library_versions(),
+        **duplicate_settings([matrix.related for matrix in plan.sets.matrices.values()]),
     )
     return values
 
@@ -262,8 +281,19 @@ def _metrics(
         "ledger": [
             described_ledger(ledger, fitted, sets, folds, seed=seed, **score) for ledger in plan.ledgers
         ],
+        "leaks": _leaks(settings, plan, folds, fitted),
         "majority": majority_scores(sets.labels, len(sets.samples.class_names)),
     }
+
+
+def _leaks(
+    settings: AblateSettings, plan: _Plan, folds: Sequence[Fold], fitted: Mapping[str, Fitted]
+) -> list[dict[str, Any]]:
+    if not settings.leaky:
+        return []
+    tell("the leaks of the reports, on the reference row")
+    oof = fitted[plan.reference.key].oof
+    return leaky_table(plan.reference, oof, plan.sets, folds, seed=settings.seed)
 
 
 def _write_files(folder: Path, metrics: Mapping[str, Any], plan: _Plan, fitted: Mapping[str, Fitted]) -> None:
@@ -280,58 +310,11 @@ def _write_files(folder: Path, metrics: Mapping[str, Any], plan: _Plan, fitted: 
         for row in rows
     ]
     write_figure(folder, TABLE, points, label=name.replace("_", " ").replace("f1", "F1"))
+    if metrics["leaks"]:
+        write_tables(folder, LEAKS, LEAKS_HEADER, leaks_table(metrics["leaks"], name))
     if metrics["ledger"]:
         ledger, cases = ledger_tables(metrics["ledger"])
         write_tables(folder, LEDGER, LEDGER_HEADER, ledger)
         write_tables(folder, f"{LEDGER}_cases", CASES_HEADER, cases)
         lines = [line for found in plan.ledgers for line in disagreements(found, fitted, plan.sets)]
         write_csv(folder / f"{DISAGREEMENTS}.csv", DISAGREEMENTS_HEADER, lines)
-
-
-def print_ablation(ablation: Ablation, *, as_json: bool) -> None:
-    """Print the tables and what to do next."""
-    metrics, rows = ablation.metrics, ablation.rows
-    if as_json:
-        say(json.dumps({"run": str(ablation.path), **metrics}, indent=2, ensure_ascii=False))
-        return
-    if ablation.nothing_to_do:
-        tell(f"Nothing to do: '{ablation.path}' was made with these settings and stores.")
-    say(table(table_rows(rows), HEADER))
-    say()
-    header, details = details_table(rows)
-    say(
-        table(
-            [[row["features"], row["head"], *line] for row, line in zip(rows, details, strict=True)],
-            ["features", "head", *header],
-        )
-    )
-    if metrics["skipped"] or any(row["reported"] for row in rows):
-        header, cells = reported_table(rows, metrics["skipped"])
-        say()
-        say(table(cells, header))
-        say("reported figures are of the report's own single split; ours are cross-validated")
-    _print_ledger(metrics)
-    say(f"differences in {metrics['metric']} are to '{metrics['reference']}'; {_noise(rows)}")
-    majority = ", ".join(f"{name} {metrics['majority'][name]:.3f}" for name in SHOWN)
-    say(f"always the most frequent class: {majority}")
-    if not ablation.nothing_to_do:
-        tell(f"done in {duration(metrics['seconds'])}")
-    tell(f"Next: open {ablation.path / REPORT}; {TABLE}.csv, .md, .tex and .svg beside it are for a paper")
-    say(str(ablation.path))
-
-
-def _print_ledger(metrics: Mapping[str, Any]) -> None:
-    if not metrics["ledger"]:
-        return
-    rows, cases = ledger_tables(metrics["ledger"])
-    for header, cells in ((LEDGER_HEADER, rows), (CASES_HEADER, cases)):
-        shown = 0 if any(line[0] for line in cells) else 1  # one unnamed set needs no column
-        say()
-        say(table([line[shown:] for line in cells], header[shown:]))
-    say()
-
-
-def _noise(rows: Sequence[Mapping[str, Any]]) -> str:
-    compared = [row["against_reference"] for row in rows if row["against_reference"] is not None]
-    inside = sum(values["verdict"] == "inside the noise" for values in compared)
-    return f"{inside} of {len(compared)} are inside the noise (p with Holm's correction above 0.05)"

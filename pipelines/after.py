@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from pipelines.applied_steps import AppliedSteps, nested_results
 from tuning import cv_summary, score
 
 if TYPE_CHECKING:
@@ -22,10 +23,13 @@ AFTER = {
     "vector": "vector scaling",
     "decision_weights": "decision weights",
     "greedy": "ensemble of the search",
+    "applied": "what predict applies",
 }
 
 
-def after_training(found: SearchResult, y: np.ndarray, *, random_state: int) -> dict[str, dict[str, Any]]:
+def after_training(
+    found: SearchResult, y: np.ndarray, *, random_state: int, groups: np.ndarray | None = None
+) -> dict[str, dict[str, Any]]:
     """Score every step after training, nested over the folds of the search.
 
     Parameters
@@ -35,23 +39,23 @@ def after_training(found: SearchResult, y: np.ndarray, *, random_state: int) -> 
         Class codes of the rows that were cross-validated.
     random_state : int
         Of the ensemble's bags and of the bootstrap.
+    groups : ndarray of shape (n_samples,), integer, or None
+        Related rows have equal numbers; intervals are over draws of groups.
 
     Returns
     -------
     dict
-        A key for each of `AFTER`: the scores of `tuning.cv_summary`, and ``log_loss`` (nats) and ``ece`` of
-        all rows pooled, None where a step gives no probabilities. What is scored on a fold was fitted on the
-        others. All but ``greedy`` start from the winner, which was chosen on all rows; ``greedy`` chooses
-        anew without the fold it is scored on.
+        A key for each of `AFTER` but ``applied`` (see `applied_entry`): the scores of `tuning.cv_summary`,
+        and ``log_loss`` (nats) and ``ece`` of all rows pooled, None where a step gives no probabilities. What
+        is scored on a fold was fitted on the others. All but ``greedy`` start from the winner, which was
+        chosen on all rows; ``greedy`` chooses anew without the fold it is scored on.
     """
     from heads import fit_decision_weights as fit_weights
-    from heads import fit_greedy, fit_temperature, fit_vector_scaling, nested_apply, step_scores
+    from heads import fit_greedy, fit_temperature, fit_vector_scaling, nested_apply
 
     winner = found.trials[found.best].oof
     metric = partial(score, name=found.metric)
-    fold_of_row = np.empty(len(y), dtype=np.int64)
-    for fold, (_, valid) in enumerate(found.folds):
-        fold_of_row[valid] = fold
+    fold_of_row = _folds_of_rows(found, len(y))
     fits: dict[str, tuple[Any, np.ndarray]] = {
         "temperature": (fit_temperature, winner),
         "vector": (fit_vector_scaling, winner),
@@ -66,13 +70,63 @@ def after_training(found: SearchResult, y: np.ndarray, *, random_state: int) -> 
         results = {"none": winner} | {
             name: nested_apply(fit, oof, y, fold_of_row) for name, (fit, oof) in fits.items()
         }
-    entries = {}
-    for name, result in results.items():
-        votes = np.eye(found.n_classes)[result] if result.ndim == 1 else result
-        summary = cv_summary(votes, y, found.folds, n_classes=found.n_classes, random_state=random_state)
-        quality = step_scores(result, y, found.n_classes)
-        entries[name] = {**summary, **{key: _rounded(quality.get(key)) for key in ("log_loss", "ece")}}
-    return entries
+    return {name: _scored(result, found, y, random_state, groups) for name, result in results.items()}
+
+
+def applied_entry(
+    asked: AppliedSteps,
+    found: SearchResult,
+    y: np.ndarray,
+    class_names: Sequence[str],
+    model_codes: np.ndarray,
+    *,
+    random_state: int,
+    groups: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Return the entry ``applied`` of ``metrics["after"]``: what was asked for, nested over the folds.
+
+    Parameters
+    ----------
+    asked, found, y, class_names, model_codes
+        As for `applied_steps.fit_applied`.
+    random_state : int
+        Of the bootstrap.
+    groups : ndarray of shape (n_samples,), integer, or None
+        As for `after_training`.
+
+    Returns
+    -------
+    dict
+        As the other entries of `after_training`.
+    """
+    folds = _folds_of_rows(found, len(y))
+    result = nested_results(asked, found, y, class_names, model_codes, folds)
+    return _scored(result, found, y, random_state, groups)
+
+
+def _scored(
+    result: np.ndarray,
+    found: SearchResult,
+    y: np.ndarray,
+    random_state: int,
+    groups: np.ndarray | None,
+) -> dict[str, Any]:
+    from heads import step_scores
+
+    votes = np.eye(found.n_classes)[result] if result.ndim == 1 else result
+    summary = cv_summary(
+        votes, y, found.folds, n_classes=found.n_classes, groups=groups, random_state=random_state
+    )
+    quality = step_scores(result, y, found.n_classes)
+    return {**summary, **{key: _rounded(quality.get(key)) for key in ("log_loss", "ece")}}
+
+
+def _folds_of_rows(found: SearchResult, n: int) -> np.ndarray:
+    """Return in which fold each row was held out."""
+    fold_of_row = np.empty(n, dtype=np.int64)
+    for fold, (_, valid) in enumerate(found.folds):
+        fold_of_row[valid] = fold
+    return fold_of_row
 
 
 def _rounded(value: float | None) -> float | None:
@@ -84,6 +138,8 @@ def after_rows(metrics: Mapping[str, Any], scores: Sequence[str]) -> list[list[s
     """Return table rows: what was done, the given scores, log loss and calibration error."""
     rows = []
     for name, label in AFTER.items():
+        if name not in metrics["after"]:
+            continue
         entry = metrics["after"][name]
         means = [f"{entry[shown]['mean']:.3f}" for shown in scores]
         quality = ["-" if entry[key] is None else f"{entry[key]:.3f}" for key in ("log_loss", "ece")]

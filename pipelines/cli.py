@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from pipelines.options import build_parser, build_single_parser
@@ -22,30 +22,30 @@ _RESUME = "Stopped. Nothing is lost; the same command goes on from here."
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``embedonce VERB``."""
-    return _run(build_parser(), arguments)
+    return _run(build_parser, arguments)
 
 
 def extract_features(arguments: Sequence[str] | None = None) -> int:
     """Run ``extract-features``."""
-    return _run(build_single_parser("extract-features", "extract"), arguments)
+    return _run(lambda: build_single_parser("extract-features", "extract"), arguments)
 
 
 def tune(arguments: Sequence[str] | None = None) -> int:
     """Run ``tune``."""
-    return _run(build_single_parser("tune", "tune"), arguments)
+    return _run(lambda: build_single_parser("tune", "tune"), arguments)
 
 
-def _run(parser: Parser, arguments: Sequence[str] | None) -> int:
+def _run(build: Callable[[], Parser], arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser.parse_args(words)
     # Before torch or LightGBM load: OpenMP threads that spin while they wait make fits beside another busy
     # process up to 15 times slower, and are no faster on a quiet machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Pillow warns about odd EXIF data and big pictures; here every picture gets a status instead.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _terminate)
+        options = build().parse_args(words)
         find_verb(options.verb).run(options, words)
         sys.stdout.flush()
     except KeyboardInterrupt as stop:

@@ -126,7 +126,8 @@ def _embed(backbone: str) -> bool:
     """Extract with one backbone; whether there was something to do."""
     from pipelines.extract import ExtractSettings, extract_features
 
-    report = extract_features(ExtractSettings((backbone,)))[0]
+    command = ("extract", "--backbone", backbone)
+    report = extract_features(ExtractSettings((backbone,), command=command))[0]
     if not report.nothing_to_do:
         tell(f"{backbone}: {report.n_rows:,} rows in {duration(report.seconds)}")
     return not report.nothing_to_do

@@ -58,6 +58,7 @@ class ExtractSettings:
     limit: int | None = None
     max_bad: float = 0.1
     replace: bool = False
+    command: tuple[str, ...] = ()
 
 
 class PassPrinter:
@@ -136,6 +137,7 @@ def _open(settings: ExtractSettings) -> tuple[Any, list[tuple[Any, PassOptions]]
         max_bad=settings.max_bad,
         replace=settings.replace,
         source=SourceOptions(clean=settings.clean, encodings=settings.encodings),
+        command=settings.command,
     )
     passes = [
         (each, replace(options, precision=resolve_precision(settings.precision, device, each.card)))

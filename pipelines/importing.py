@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -39,6 +40,8 @@ from pipelines.console import duration, say, tell
 from pipelines.errors import UsageError
 
 _SPLIT_CODES = {"": Split.NONE, "train": Split.TRAIN, "val": Split.VAL, "test": Split.TEST}
+#: What numpy raises besides for a header of .npy that it cannot parse.
+_HEADER_ERRORS = (SyntaxError, TokenError, RecursionError)
 _ARRAY_SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
 
 
@@ -155,8 +158,11 @@ def _load_array(path: Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"Array '{path}' does not exist or is not a file.")
     try:
-        matrix = np.asarray(_read_array(path), dtype=np.float64)
-    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
+        array = np.asarray(_read_array(path))
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"its entries are of type {array.dtype}")
+        matrix = array.astype(np.float64)
+    except (ValueError, OSError, EOFError, KeyError, BadZipFile, *_HEADER_ERRORS) as error:
         raise DataError(f"Array '{path}' cannot be read as a matrix of numbers: {error}") from error
     if matrix.ndim != 2 or not matrix.shape[1]:
         raise DataError(f"Array '{path}' has the shape {matrix.shape}; it must be (rows, width).")

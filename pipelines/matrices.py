@@ -11,9 +11,16 @@ from typing import Any
 import numpy as np
 
 from cache import FeatureStore, SpaceError, Split, align
+from pipelines.duplicates import RelatedRows, find_related_rows, related_notes
 from pipelines.errors import RunError, UsageError
+from pipelines.term_counts import (
+    TERMS_BACKBONE,
+    TermCounts,
+    build_term_counts,
+    is_term_space,
+    terms_fingerprint,
+)
 from pipelines.view_stacks import common_views, n_views_of, read_views, view_notes, views_to_read
-from tuning import connected_groups
 
 FEATURES_FOLDER = Path("features")
 
@@ -64,7 +71,8 @@ class Matrix:
     class_names : tuple of str
     splits : ndarray of shape (n_samples,), uint8
     groups : ndarray of shape (n_samples,), int32
-        Rows that share a group number, a text or a picture have the same number.
+        Rows that share a group number, a text or a picture, and near duplicates of those, have the same
+        number.
     texts : tuple of str or None
     images : tuple of str or None
         Image paths, relative to the data set.
@@ -76,6 +84,10 @@ class Matrix:
         Views of each row that could be read; `views` may hold fewer, because fewer were asked for.
     notes : tuple of str
         Rows that only some stores hold, and the like.
+    terms : mapping of str to tuple of str
+        Block of term counts -> the term of each of its columns.
+    related : RelatedRows or None
+        Why rows share a group.
     """
 
     X: np.ndarray
@@ -91,6 +103,8 @@ class Matrix:
     views: np.ndarray | None = None
     stored_views: int = 0
     notes: tuple[str, ...] = field(default=())
+    terms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    related: RelatedRows | None = None
 
     @property
     def training(self) -> np.ndarray:
@@ -195,15 +209,18 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
     return Path(file), space or None
 
 
-def read_matrix(specs: Sequence[str], *, use_views: int | None = None) -> Matrix:
+def read_matrix(specs: Sequence[str], *, use_views: int | None = None, duplicates: str = "near") -> Matrix:
     """Open, verify, align and join stores.
 
     Parameters
     ----------
     specs : sequence of str
-        ``FILE[:SPACE]``; without SPACE the store's only space of each modality.
+        ``FILE[:SPACE]``; without SPACE the store's only space of each modality. ``text.terms`` and
+        ``text.chars`` are counts of terms in the store's texts, see ``term_counts``.
     use_views : int or None
         How many of the stored views to read, the first ones; None reads all.
+    duplicates : {"near", "exact", "none"}
+        Which rows share a group beside those of declared groups; see ``duplicates.find_related_rows``.
 
     Raises
     ------
@@ -211,6 +228,8 @@ def read_matrix(specs: Sequence[str], *, use_views: int | None = None) -> Matrix
         If a store cannot be trusted or the stores disagree.
     UsageError
         If a space is named twice, or is ambiguous, or there are fewer views than `use_views`.
+    RunError
+        If terms are to be counted and there are no texts, or too many terms.
     """
     with ExitStack() as stack:
         opened: dict[str, FeatureStore] = {}
@@ -222,12 +241,12 @@ def read_matrix(specs: Sequence[str], *, use_views: int | None = None) -> Matrix
                 opened[key] = stack.enter_context(FeatureStore.open(path))
             wanted += [(key, name) for name in _spaces(opened[key], space, key)]
         _refuse_repeats(wanted)
-        return _join(opened, wanted, use_views)
+        return _join(opened, wanted, use_views, duplicates)
 
 
 def _spaces(store: FeatureStore, asked: str | None, path: str) -> list[str]:
     if asked is not None:
-        return [store.select(asked).name]
+        return [asked if is_term_space(asked) else store.select(asked).name]
     modalities = list(dict.fromkeys(name.split(".")[0] for name in store.spaces))
     try:
         return [store.select(modality).name for modality in modalities]
@@ -242,30 +261,49 @@ def _refuse_repeats(wanted: Sequence[tuple[str, str]]) -> None:
 
 
 def _join(
-    opened: dict[str, FeatureStore], wanted: Sequence[tuple[str, str]], use_views: int | None
+    opened: dict[str, FeatureStore],
+    wanted: Sequence[tuple[str, str]],
+    use_views: int | None,
+    duplicates: str,
 ) -> Matrix:
     paths = list(opened)
     aligned = align([opened[path] for path in paths])
     names = [space for _, space in wanted]
-    stored = {f"{path}:{space}": n_views_of(opened[path].select(space)) for path, space in wanted}
+    stored = {
+        f"{path}:{space}": 0 if is_term_space(space) else n_views_of(opened[path].select(space))
+        for path, space in wanted
+    }
     n_views = views_to_read(stored, use_views)
     columns, blocks, spaces, stacks = [], {}, [], []
+    counted: dict[str, TermCounts] = {}
     for path, space in wanted:
-        store = opened[path]
-        x, valid = aligned.take(paths.index(path), space)
-        x = np.array(x, dtype=np.float32)
-        x[~valid] = np.nan
-        stacks.append(read_views(store.select(space), aligned.rows[paths.index(path)], x, n_views))
+        store, rows = opened[path], aligned.rows[paths.index(path)]
         block = space if names.count(space) == 1 else f"{space}@{Path(path).stem}"
+        if is_term_space(space):
+            counted[block] = build_term_counts(texts_of(store, rows), space, path)
+            x = counted[block].counts
+            stacks.append(np.broadcast_to(x, (n_views, *x.shape)))
+            spaces.append(_terms_reference(store, path, space, block, counted[block].terms))
+        else:
+            values, valid = aligned.take(paths.index(path), space)
+            x = np.array(values, dtype=np.float32)
+            x[~valid] = np.nan
+            stacks.append(read_views(store.select(space), rows, x, n_views))
+            spaces.append(_reference(store, path, space, block, x.shape[1]))
         columns.append(x)
         blocks[block] = x.shape[1]
-        spaces.append(_reference(store, path, space, block, x.shape[1]))
     texts, images, image_hashes = _raw_columns(aligned)
-    keys: list[Sequence[Any]] = [[int(g) if g >= 0 else None for g in aligned.groups]]
-    if texts is not None:
-        keys.append([text or None for text in texts])  # an empty text is no sign of a duplicate
-    if image_hashes is not None:
-        keys.append(image_hashes)
+    homes = [Path(path).resolve().parent for path in paths]
+    related = find_related_rows(
+        duplicates,
+        np.asarray(aligned.groups),
+        texts=texts,
+        image_hashes=image_hashes,
+        images=images,
+        blocks=dict(zip(blocks, columns, strict=True)),
+        folders=[*(folder for home in homes for folder in (home.parent, home)), Path()],
+        labels=np.asarray(aligned.labels),
+    )
     return Matrix(
         X=np.concatenate(columns, axis=1),
         blocks=blocks,
@@ -273,7 +311,7 @@ def _join(
         labels=np.asarray(aligned.labels),
         class_names=tuple(aligned.class_names),
         splits=np.asarray(aligned.splits),
-        groups=connected_groups(*keys, n=len(aligned.ids)),
+        groups=related.groups,
         texts=texts,
         images=images,
         spaces=tuple(spaces),
@@ -286,8 +324,22 @@ def _join(
                 if count
             ),
             *view_notes(stored, n_views),
+            *(found.note for found in counted.values() if found.note),
+            *related_notes(related, np.asarray(aligned.labels)),
         ),
+        related=related,
+        terms={block: found.terms for block, found in counted.items()},
     )
+
+
+def texts_of(store: FeatureStore, rows: Sequence[int] | np.ndarray) -> list[str] | None:
+    """Return the cleaned texts of some rows of a store; None if it has none."""
+    return None if store.texts is None else [store.texts[row] for row in rows]
+
+
+def clean_recipe(store: FeatureStore) -> str:
+    """Return the name of the recipe that a store's texts were cleaned by; "" for an imported store."""
+    return str(dict(store.meta).get("clean", {}).get("recipe", ""))
 
 
 def _reference(store: FeatureStore, path: str, space: str, block: str, width: int) -> SpaceRef:
@@ -300,8 +352,25 @@ def _reference(store: FeatureStore, path: str, space: str, block: str, width: in
         backbone=meta["identity"].get("backbone", ""),
         space_fingerprint=store.select(space).fingerprint,
         store_fingerprint=store.fingerprint,
-        clean=meta.get("clean", {}).get("recipe", ""),
+        clean=clean_recipe(store),
         precision=meta.get("precision", ""),
+    )
+
+
+def _terms_reference(
+    store: FeatureStore, path: str, space: str, block: str, terms: Sequence[str]
+) -> SpaceRef:
+    clean = clean_recipe(store)
+    return SpaceRef(
+        path=path,
+        space=space,
+        block=block,
+        width=len(terms),
+        backbone=TERMS_BACKBONE,
+        space_fingerprint=terms_fingerprint(space, clean, terms),
+        store_fingerprint=store.fingerprint,
+        clean=clean,
+        precision="",
     )
 
 

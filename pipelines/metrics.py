@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from pipelines.after import after_training
 from tuning import (
     SCORES,
+    EarlyDrops,
     bbc_cv,
     bbc_difference,
     cv_summary,
@@ -32,7 +33,9 @@ def metrics_of_run(
     y: np.ndarray,
     class_names: Sequence[str],
     *,
+    groups: np.ndarray | None = None,
     test: dict[str, Any] | None,
+    finalists: Sequence[Mapping[str, Any]] = (),
     random_state: int,
 ) -> dict[str, Any]:
     """Return the contents of ``metrics.json`` but for the seconds.
@@ -43,30 +46,36 @@ def metrics_of_run(
     y : ndarray of shape (n_samples,), integer
         Class codes of the rows that were cross-validated.
     class_names : sequence of str
+    groups : ndarray of shape (n_samples,), integer, or None
+        Related rows have equal numbers; intervals are over draws of groups.
     test : dict or None
         Scores on the test split.
+    finalists : sequence of dict
+        From `finalists.repeated_finalists`.
     random_state : int
         Of the bootstrap.
     """
     n_classes = len(class_names)
     best = found.trials[found.best]
-    arguments: dict[str, Any] = {"n_classes": n_classes, "random_state": random_state}
+    arguments: dict[str, Any] = {"n_classes": n_classes, "groups": groups, "random_state": random_state}
+    dropped = EarlyDrops.of(found.trials, found.dropped)
     default = None if found.default is None else found.trials[found.default]
     return {
         "classes": list(class_names),
         "n": len(y),
         "metric": found.metric,
         "cv": cv_summary(best.oof, y, found.folds, **arguments),
-        "corrected": bbc_cv(found.predictions, y, metric=found.metric, **arguments),
+        "corrected": bbc_cv(found.predictions, y, metric=found.metric, dropped=dropped, **arguments),
         "default": None if default is None else cv_summary(default.oof, y, found.folds, **arguments),
         "majority": majority_scores(y, n_classes),
         "per_class": class_scores(best.oof.argmax(axis=1), y, class_names),
         "test": test,
         "winner": {**best.configuration.as_dict(), "number": best.number},
-        "runner_up": _runner_up(found, y, n_classes, random_state),
-        "against_default": _against_default(found, y, n_classes, random_state),
-        "overtuning": _overtuning(found, y, n_classes, random_state),
-        "after": after_training(found, y, random_state=random_state),
+        "runner_up": _runner_up(found, y, arguments),
+        "against_default": _against_default(found, y, arguments),
+        "overtuning": _overtuning(found, y, dropped, arguments),
+        "finalists": [dict(entry) for entry in finalists],
+        "after": after_training(found, y, random_state=random_state, groups=groups),
         "n_trials": len(found.trials),
         "n_dropped": len(found.dropped),
         "n_failed": len(found.failures),
@@ -84,9 +93,7 @@ def class_scores(
     }
 
 
-def _runner_up(
-    found: SearchResult, y: np.ndarray, n_classes: int, random_state: int
-) -> dict[str, Any] | None:
+def _runner_up(found: SearchResult, y: np.ndarray, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     """Compare the winner with the best other configuration, row by row."""
     others = [i for i in range(len(found.trials)) if i != found.best]
     if not others:
@@ -96,49 +103,36 @@ def _runner_up(
         **second.configuration.as_dict(),
         "number": second.number,
         "score": second.score,
-        **_winner_minus(second, found, y, n_classes, random_state),
+        **_winner_minus(second, found, y, arguments),
     }
 
 
 def _winner_minus(
-    other: Trial, found: SearchResult, y: np.ndarray, n_classes: int, random_state: int
+    other: Trial, found: SearchResult, y: np.ndarray, arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Compare the winner with another trial, row by row, by the score and by how often they are right."""
     best = found.trials[found.best]
-    compared = paired_difference(
-        best.oof,
-        other.oof,
-        y,
-        n_classes=n_classes,
-        metric=found.metric,
-        folds=found.folds,
-        random_state=random_state,
-    )
+    compared = paired_difference(best.oof, other.oof, y, metric=found.metric, folds=found.folds, **arguments)
     return {**compared, "mcnemar": mcnemar(best.predictions, other.predictions, y)}
 
 
 def _against_default(
-    found: SearchResult, y: np.ndarray, n_classes: int, random_state: int
+    found: SearchResult, y: np.ndarray, arguments: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Compare the winner with the default configuration; None when there is none, or it won."""
     if found.default is None or found.default == found.best:
         return None
-    return _winner_minus(found.trials[found.default], found, y, n_classes, random_state)
+    return _winner_minus(found.trials[found.default], found, y, arguments)
 
 
 def _overtuning(
-    found: SearchResult, y: np.ndarray, n_classes: int, random_state: int
+    found: SearchResult, y: np.ndarray, dropped: EarlyDrops | None, arguments: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Say what the search gained over the default, free of the luck of choosing; None without a search."""
     if found.default is None or len(found.trials) < 2:
         return None
     gain = bbc_difference(
-        found.predictions,
-        y,
-        found.default,
-        n_classes=n_classes,
-        metric=found.metric,
-        random_state=random_state,
+        found.predictions, y, found.default, metric=found.metric, dropped=dropped, **arguments
     )
     low, high = gain["ci95"]
     return {"gain": gain["difference"], "ci95": gain["ci95"], "inside_noise": low <= 0 <= high}
@@ -155,7 +149,9 @@ def test_scores(pipeline: Any, matrix: Matrix) -> dict[str, Any] | None:
     probabilities[:, pipeline.classes_] = pipeline.predict_proba(matrix.X[rows])
     y = matrix.labels[rows]
     whole = [(np.empty(0, dtype=np.int64), np.arange(len(rows)))]
-    scores: dict[str, Any] = dict(cv_summary(probabilities, y, whole, n_classes=len(names), random_state=0))
+    scores: dict[str, Any] = dict(
+        cv_summary(probabilities, y, whole, n_classes=len(names), groups=matrix.groups[rows], random_state=0)
+    )
     return {
         "n": len(rows),
         "sharing_text_image_or_group_with_training": int(shared.sum()),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from extract import DataSet, Sample, read_data_set
+from pipelines.applied_steps import answer
 from pipelines.console import duration, say, table, tell
 from pipelines.errors import UsageError
 from pipelines.prediction_rows import (
@@ -20,6 +21,7 @@ from pipelines.prediction_rows import (
     find_spaces,
     own_unlabelled_rows,
     stored_rows,
+    with_terms,
 )
 from pipelines.runs import CONFIG, MODEL, check_config, read_json, write_predictions
 
@@ -64,8 +66,9 @@ class Predictions:
     ----------
     ids : tuple of str
     tags : tuple of str
-        The most probable class.
+        The most probable class, unless the run was made with a decision.
     probabilities : ndarray of shape (n, n_classes), float64
+        After the run's calibration, if it has one.
     class_names : tuple of str
     notes : tuple of str
         Blocks that were missing and imputed, and the like.
@@ -93,28 +96,27 @@ def predict(settings: PredictSettings) -> Predictions:
     config = read_json(settings.run / CONFIG)
     check_config(config, settings.run / CONFIG)
     model = load_model(settings.run / MODEL)
+    spaces = with_terms(config["spaces"], model.extra)
     how = EmbeddingOptions(settings.device, settings.weights, settings.encodings)
     if settings.features:
-        rows = stored_rows(
-            find_spaces(settings.features, config["spaces"]), config["spaces"], unlabelled_only=False
-        )
+        rows = stored_rows(find_spaces(settings.features, spaces), spaces, unlabelled_only=False)
     elif settings.data is not None:
         data_set = read_data_set(settings.data, columns=settings.columns, encodings=settings.encodings)
         for name, note in data_set.notes.items():
             tell(f"{name}: {note}")
-        rows = embedded_rows(data_set, config["spaces"], how)
+        rows = embedded_rows(data_set, spaces, how)
     elif settings.text is not None or settings.image is not None:
-        rows = embedded_rows(_one_sample(settings), config["spaces"], how)
+        rows = embedded_rows(_one_sample(settings), spaces, how)
     else:
-        rows = own_unlabelled_rows(settings.run, config["spaces"])
+        rows = own_unlabelled_rows(settings.run, spaces)
     return _answer(model, rows)
 
 
 def _answer(model: LoadedModel, rows: PredictionRows) -> Predictions:
     if not len(rows.ids):
         return Predictions((), (), np.zeros((0, len(model.classes))), model.classes, rows.notes)
-    probabilities = model.predict_proba(rows.X)
-    tags = tuple(model.classes[code] for code in probabilities.argmax(axis=1))
+    probabilities, positions = answer(model, rows.X)
+    tags = tuple(model.classes[position] for position in positions)
     return Predictions(rows.ids, tags, probabilities, model.classes, rows.notes)
 
 

@@ -20,6 +20,9 @@ import numpy as np
 
 from cache import canonical_json, sha256_hex, sync_folder, write_file
 from pipelines.errors import RunError
+from pipelines.run_reading import check_config as check_config
+from pipelines.run_reading import read_csv as read_csv
+from pipelines.run_reading import read_json as read_json
 from tuning import Configuration, Trial
 
 CONFIG = "config.json"
@@ -231,75 +234,6 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]
     writer.writerow(header)
     writer.writerows(rows)
     write_file(path, buffer.getvalue().encode("utf-8"))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of a run folder.
-
-    Raises
-    ------
-    RunError
-        If the file is missing or is not a JSON object.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(
-            f"'{path}' is missing: '{path.parent}' is not a finished run folder. Pass --run the folder that "
-            "tune or train printed."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"'{path}' cannot be read as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise RunError(f"'{path}' does not hold a JSON object.")
-    return values
-
-
-_SPACE_KEYS = {
-    "path",
-    "space",
-    "block",
-    "width",
-    "backbone",
-    "space_fingerprint",
-    "store_fingerprint",
-    "clean",
-    "precision",
-}
-
-
-def check_config(config: Mapping[str, Any], path: Path) -> None:
-    """Refuse a ``config.json`` without the settings and spaces that a run records.
-
-    Raises
-    ------
-    RunError
-        Naming what is missing.
-    """
-    spaces = config.get("spaces")
-    if not isinstance(spaces, list) or not spaces or not all(isinstance(space, dict) for space in spaces):
-        raise RunError(f"'{path}' names no spaces; it is not the config.json of a tune, train or ablate run.")
-    missing = sorted({key for space in spaces for key in _SPACE_KEYS - set(space)})
-    missing += [key for key in ("command", "heads", "seed", "folds", "metric") if key not in config]
-    if missing:
-        raise RunError(f"'{path}' is damaged: it lacks {', '.join(map(repr, missing))}. Make the run again.")
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file of a run folder as one dict per row.
-
-    Raises
-    ------
-    RunError
-        If the file is missing.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError as error:
-        raise RunError(f"'{path}' is missing from the run folder.") from error
-    except (OSError, ValueError, csv.Error) as error:
-        raise RunError(f"'{path}' cannot be read: {error}") from error
 
 
 def write_trials(path: Path, trials: Sequence[Trial], failures: Sequence[tuple[Configuration, str]]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.after import after_rows
 from pipelines.console import duration, say, table, tell
+from pipelines.finalists import finalist_rows
 from pipelines.metrics import SHOWN
 from pipelines.runs import REPORT
 
@@ -86,12 +87,23 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
     if "after" in metrics:  # runs made by earlier versions have none
         say()
         say(table(after_rows(metrics, SHOWN), ["after training", *SHOWN, "log loss", "ECE"]))
+    if metrics.get("finalists"):
+        n_repeats = len(metrics["finalists"][0]["scores"])
+        say()
+        say(
+            table(
+                finalist_rows(metrics["finalists"]),
+                ["trial", "head", "resampler", f"on {n_repeats} other splits", "minus winner", "95 %", "p"],
+            )
+        )
     if metrics["test"]:
         shown = ", ".join(f"{name} {metrics['test'][name]['mean']:.3f}" for name in SHOWN)
         say(f"test split ({metrics['test']['n']:,} rows, scored once): {shown}")
     say(verdict(metrics))
     if metrics.get("overtuning"):  # runs made by earlier versions have none
         say(gain_line(metrics["overtuning"]))
+    if metrics.get("against_default"):
+        say(default_line(metrics["against_default"]))
     if metrics.get("stopped_by_timeout"):
         tell(
             f"--timeout stopped the search after {metrics['n_trials']} trials; a run without it starts anew."
@@ -150,4 +162,14 @@ def gain_line(overtuning: Mapping[str, Any]) -> str:
     return (
         f"tuning {word} {abs(gain):.3f} over the default (corrected for the choice), which is {noise} the "
         f"noise (95 % interval {low:+.3f} to {high:+.3f})"
+    )
+
+
+def default_line(compared: Mapping[str, Any]) -> str:
+    """Say in one line how winner and default compare on the rows that the winner was chosen on."""
+    low, high = compared["ci95"]
+    return (
+        f"winner minus default on the rows it was chosen on: {compared['difference']:+.3f} (95 % interval "
+        f"{low:+.3f} to {high:+.3f}, p = {compared['p_value']:.2f}; right equally often: McNemar's p = "
+        f"{compared['mcnemar']:.2f})"
     )

@@ -13,10 +13,12 @@ import numpy as np
 
 from pipelines.ablation.feature_sets import FeatureSets, read_feature_sets
 from pipelines.ablation.figure import write_figure
-from pipelines.ablation.fitting import Fitted, RowMemory, fit_rows
+from pipelines.ablation.fitted_rows import Fitted, RowMemory
+from pipelines.ablation.fitting import fit_rows
 from pipelines.ablation.grid import Candidate
 from pipelines.ablation.tables import write_tables
 from pipelines.console import duration, say, table, tell
+from pipelines.duplicates import RULES, duplicate_settings
 from pipelines.errors import RunError, UsageError
 from pipelines.matrices import check_stores_unchanged, default_features
 from pipelines.metrics import SHOWN
@@ -50,6 +52,8 @@ class StabilitySettings:
     folds, seed : int
         `seed` is the first of the seeds, and of the splits.
     out : Path
+    duplicates : str
+        Which rows share a fold; see ``duplicates.find_related_rows``.
     """
 
     features: tuple[str, ...] = ()
@@ -64,11 +68,14 @@ class StabilitySettings:
     folds: int = 5
     seed: int = 0
     out: Path = Path("runs")
+    duplicates: str = "near"
 
     def __post_init__(self) -> None:
         faults = []
         if self.preset is not None and self.run is not None:
             faults.append("a preset and a run both name a configuration: leave one out")
+        if self.duplicates not in RULES:
+            faults.append(f"duplicates {self.duplicates!r} is not known; allowed are {', '.join(RULES)}")
         if self.seeds < 1 or self.splits < 1:
             faults.append(f"seeds {self.seeds} and splits {self.splits} must be at least 1")
         if self.seeds * self.splits < 2:
@@ -116,7 +123,7 @@ def stability(settings: StabilitySettings) -> Stability:
     """
     began = time.perf_counter()
     asked, specs = _asked(settings)
-    sets = read_feature_sets({"": specs})
+    sets = read_feature_sets({"": specs}, duplicates=settings.duplicates)
     asked, notes = settle_preset(asked, sets.samples)
     configuration = single_configuration(asked)
     for note in (*sets.notes, *notes):
@@ -141,7 +148,7 @@ def _asked(settings: StabilitySettings) -> tuple[TuneSettings, tuple[str, ...]]:
     arguments: dict[str, Any] = {"trials": 1, "metric": settings.metric, "folds": settings.folds}
     arguments["seed"] = settings.seed
     if settings.run is not None:
-        winner, specs = _winner(settings.run, check_stores=not settings.features)
+        winner, specs = winner_of_run(settings.run, check_stores=not settings.features)
         asked = TuneSettings(
             heads=(winner.head,), resampler=winner.resampler, parameters=winner.parameters, **arguments
         )
@@ -157,7 +164,7 @@ def _asked(settings: StabilitySettings) -> tuple[TuneSettings, tuple[str, ...]]:
     return asked, settings.features or tuple(default_features())
 
 
-def _winner(run: Path, *, check_stores: bool) -> tuple[Configuration, tuple[str, ...]]:
+def winner_of_run(run: Path, *, check_stores: bool) -> tuple[Configuration, tuple[str, ...]]:
     """Return the winner of a run and the stores it was found on."""
     config, metrics = read_json(run / CONFIG), read_json(run / METRICS)
     check_config(config, run / CONFIG)
@@ -174,7 +181,7 @@ def _config(settings: StabilitySettings, configuration: Configuration, sets: Fea
     from extract import library_versions
 
     values = asdict(settings)
-    for name in ("out", "features", "run", "head"):
+    for name in ("out", "features", "run", "head", "duplicates"):
         del values[name]
     values.update(
         command="stability",
@@ -184,6 +191,7 @@ def _config(settings: StabilitySettings, configuration: Configuration, sets: Fea
         spaces=[asdict(ref) for ref in sets.samples.spaces],
         class_names=list(sets.samples.class_names),
         versions=library_versions(),
+        **duplicate_settings([sets.samples.related]),
     )
     return values
 

@@ -51,6 +51,6 @@ def write_training_trace(folder: Path, pipeline: Any, X: np.ndarray, ids: Sequen
     ]
     write_json(folder / TRAINING, {"blocks": blocks, "fusion": head.fusion, "networks": networks})
     if head.fusion in _WEIGHING and len(blocks) > 1:
-        weights = head.sample_fusion_weights(pipeline.named_steps["impute"].transform(X))
+        weights = head.sample_fusion_weights(pipeline[:-1].transform(X))
         rows = [[guid, *(f"{w:.6g}" for w in row)] for guid, row in zip(ids, weights, strict=True)]
         write_csv(folder / FUSION_WEIGHTS, ["id", *blocks], rows)

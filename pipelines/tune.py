@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache import Split
-from heads import HEADS, RESAMPLERS
+from heads import HEADS, OTHER_HEADS, RESAMPLERS
+from pipelines.after import applied_entry
+from pipelines.applied_steps import EXTRA, AppliedSteps, asked_steps, check_preferred, fit_applied
 from pipelines.class_parameters import with_class_codes
 from pipelines.console import tell
+from pipelines.duplicates import RULES, duplicate_settings
 from pipelines.errors import RunError, UsageError
+from pipelines.finalists import repeated_finalists, repeats_of
 from pipelines.matrices import Matrix, default_features, read_matrix
 from pipelines.metrics import metrics_of_run, test_scores
 from pipelines.presets import settle_preset
@@ -39,6 +43,8 @@ from pipelines.training_trace import write_training_trace
 from tuning import Configuration, make_folds, score_name
 
 if TYPE_CHECKING:
+    from heads import AfterSteps
+    from pipelines.zero_shot import ClassPrompts
     from tuning import SearchResult
 
 
@@ -50,7 +56,11 @@ class TuneSettings:
     head's defaults; `preset` names what they come from (``presets.apply_preset``). `use_views` is how many of
     the stored augmented views are trained on, None for all. `space` is what a space file declares
     (``search_spaces.read_space``); with `grid` every combination of it is tried, and nothing else.
+    `duplicates` says which rows share a fold (``duplicates.find_related_rows``).
+    `calibrate` and `decide` are what ``predict`` applies (``applied_steps.asked_steps``). `weights` are
+    folders of backbones by name, for a zero-shot head, which embeds its ``prompts`` (one of its parameters).
     `select` is ``"best"``, or ``"simplest"`` for the simplest trial within one standard error of the best.
+    `repeats` is on how many other splits the best five are scored again, None for `finalists.repeats_of`.
     """
 
     features: tuple[str, ...] = ()
@@ -70,19 +80,26 @@ class TuneSettings:
     space: Mapping[str, Any] | None = None
     grid: bool = False
     select: str = "best"
+    repeats: int | None = None
+    duplicates: str = "near"
+    calibrate: str = "none"
+    decide: str = "argmax"
+    weights: Mapping[str, Path] | None = None
 
     def __post_init__(self) -> None:
         faults = []
-        unknown = [head for head in self.heads if head not in HEADS]
+        unknown = [head for head in self.heads if head not in (*HEADS, *OTHER_HEADS)]
         if unknown or not self.heads:
             faults.append(
                 f"heads {', '.join(map(repr, unknown)) or '(none)'} are not known; allowed are "
-                f"{', '.join(HEADS)}"
+                f"{', '.join((*HEADS, *OTHER_HEADS))}"
             )
         if self.trials < 1:
             faults.append(f"trials {self.trials} must be at least 1")
         if self.folds < 2:
             faults.append(f"folds {self.folds} must be at least 2")
+        if self.repeats is not None and self.repeats < 0:
+            faults.append(f"repeats {self.repeats} must not be negative")
         if self.seed < 0:
             faults.append(f"seed {self.seed} must not be negative")
         if self.use_views is not None and self.use_views < 0:
@@ -91,6 +108,8 @@ class TuneSettings:
             faults.append(f"timeout {self.timeout} must be a positive number of seconds")
         if self.resampler not in RESAMPLERS:
             faults.append(f"resampler {self.resampler!r} is not known; allowed are {', '.join(RESAMPLERS)}")
+        if self.duplicates not in RULES:
+            faults.append(f"duplicates {self.duplicates!r} is not known; allowed are {', '.join(RULES)}")
         if self.storage is not None and self.study is None:
             faults.append("a storage needs a name for the study: add --study NAME")
         if self.study is not None and (Path(self.study).name != self.study or self.study in ("", ".", "..")):
@@ -99,8 +118,17 @@ class TuneSettings:
             score_name(self.metric)
         except ValueError as error:
             faults.append(str(error))
+        try:
+            asked_steps(self.calibrate, self.decide)
+        except UsageError as error:
+            faults.append(str(error))
         if faults:
             raise UsageError("; ".join(faults))
+
+    @property
+    def applied(self) -> AppliedSteps:
+        """What ``predict`` does to the model's probabilities."""
+        return asked_steps(self.calibrate, self.decide)
 
 
 @dataclass(frozen=True)
@@ -123,6 +151,12 @@ class RunResult:
 
 def tune(settings: TuneSettings) -> RunResult:
     """Search for the best head with cross-validation and write the run folder."""
+    unsearched = [head for head in settings.heads if head in OTHER_HEADS]
+    if unsearched:
+        raise UsageError(
+            f"Head(s) {', '.join(map(repr, unsearched))} have nothing to search. Use embedonce train --head "
+            f"{unsearched[0]}, or tune {', '.join(HEADS)}."
+        )
     return _run("tune", settings)
 
 
@@ -134,7 +168,7 @@ def train(settings: TuneSettings) -> RunResult:
 def _run(command: str, settings: TuneSettings) -> RunResult:
     began = time.perf_counter()
     specs = settings.features or tuple(default_features())
-    matrix = read_matrix(specs, use_views=settings.use_views)
+    matrix = read_matrix(specs, use_views=settings.use_views, duplicates=settings.duplicates)
     settings, notes = settle_preset(settings, matrix)
     for note in (*matrix.notes, *split_notes(matrix), *notes):
         tell(f"note: {note}")
@@ -142,6 +176,11 @@ def _run(command: str, settings: TuneSettings) -> RunResult:
     if run.is_done:
         return RunResult(run.path, read_json(run.path / METRICS), nothing_to_do=True)
     check_trainable(matrix, settings.folds)
+    present = np.unique(matrix.labels[matrix.training])
+    check_preferred(settings.applied, [matrix.class_names[code] for code in present])
+    prompts = None
+    if settings.heads == ("zero-shot",):
+        prompts, settings = _with_prompts(settings, matrix)
     if command == "train":
         with_class_codes(
             single_configuration(settings), matrix.class_names
@@ -150,9 +189,11 @@ def _run(command: str, settings: TuneSettings) -> RunResult:
         planned_search(settings, matrix)  # and so is a wrong space
     with run.working():
         asked = time.perf_counter()
-        found = _search(command, settings, matrix, run)
-        timed_out = settings.timeout is not None and time.perf_counter() - asked >= settings.timeout
-        _write_run(run, found, matrix, settings, began, timed_out=timed_out)
+        found = _search(command, settings, matrix, run, prompts)
+        deadline = None if settings.timeout is None else asked + settings.timeout
+        timed_out = deadline is not None and time.perf_counter() >= deadline
+        finalists = _finalists(command, settings, found, matrix, deadline)
+        _write_run(run, found, matrix, settings, began, prompts, timed_out=timed_out, finalists=finalists)
         path = run.publish()
     return RunResult(path, read_json(path / METRICS), nothing_to_do=False)
 
@@ -180,7 +221,7 @@ def run_config(command: str, settings: TuneSettings, matrix: Matrix) -> dict[str
     from extract import library_versions
 
     values = asdict(settings)
-    del values["out"]
+    del values["out"], values["duplicates"]
     values.update(
         command=command,
         features=[f"{ref.path}:{ref.space}" for ref in matrix.spaces],
@@ -189,6 +230,7 @@ def run_config(command: str, settings: TuneSettings, matrix: Matrix) -> dict[str
         spaces=[asdict(ref) for ref in matrix.spaces],
         class_names=list(matrix.class_names),
         versions=library_versions(),
+        **duplicate_settings([matrix.related]),
     )
     # The spelling of the specs does not change the result; their spaces are recorded beside.
     del values["features"]
@@ -198,8 +240,12 @@ def run_config(command: str, settings: TuneSettings, matrix: Matrix) -> dict[str
     for name in ("preset", "space", "grid"):
         if not values[name]:
             del values[name]
-    if settings.select == "best":
-        del values["select"]
+    if settings.repeats is None:
+        del values["repeats"]
+    for name, usual in (("select", "best"), ("calibrate", "none"), ("decide", "argmax")):
+        if values[name] == usual:
+            del values[name]
+    del values["weights"]  # where files lie changes no result: their hash is compared with the store's
     if matrix.stored_views:
         values["use_views"] = 0 if matrix.views is None else len(matrix.views)
     return values
@@ -237,7 +283,23 @@ def matrix_folds(matrix: Matrix, n_folds: int, seed: int) -> list[tuple[np.ndarr
     return make_folds(matrix.labels[rows], n_folds=n_folds, groups=matrix.groups[rows], random_state=seed)
 
 
-def _search(command: str, settings: TuneSettings, matrix: Matrix, run: RunFolder) -> SearchResult:
+def _with_prompts(settings: TuneSettings, matrix: Matrix) -> tuple[ClassPrompts, TuneSettings]:
+    """Embed the prompts of a zero-shot head, and note the scale that belongs to them."""
+    from pipelines.prediction_rows import EmbeddingOptions
+    from pipelines.zero_shot import DEFAULT_PROMPTS, class_prompts
+
+    given = dict(settings.parameters or {})
+    templates = tuple(given.get("prompts") or DEFAULT_PROMPTS)
+    how = EmbeddingOptions(weights=settings.weights or {})
+    prompts = class_prompts(matrix, templates, how, scale=given.get("scale"))
+    return prompts, replace(
+        settings, parameters={**given, "prompts": list(templates), "scale": prompts.scale}
+    )
+
+
+def _search(
+    command: str, settings: TuneSettings, matrix: Matrix, run: RunFolder, prompts: ClassPrompts | None
+) -> SearchResult:
     from tuning import SearchResult, evaluate, open_study, search, simplest_within_one_se
 
     rows = matrix.training
@@ -252,7 +314,13 @@ def _search(command: str, settings: TuneSettings, matrix: Matrix, run: RunFolder
     if command == "train":
         configuration = single_configuration(settings)
         coded = with_class_codes(configuration, matrix.class_names)
-        trial = evaluate(coded, matrix.X[rows], matrix.labels[rows], folds, **task)  # type: ignore[arg-type]
+        if prompts is not None:
+            from pipelines.zero_shot import zero_shot_trial
+
+            options = {"metric": settings.metric, "seed": settings.seed}
+            trial = zero_shot_trial(coded, matrix, prompts, folds, **options)  # type: ignore[arg-type]
+        else:
+            trial = evaluate(coded, matrix.X[rows], matrix.labels[rows], folds, **task)  # type: ignore[arg-type]
         trial = replace(trial, configuration=configuration)
         return SearchResult([trial], [], 0, 0, folds, score_name(settings.metric), len(matrix.class_names))
     study = (
@@ -282,19 +350,40 @@ def _search(command: str, settings: TuneSettings, matrix: Matrix, run: RunFolder
             folds,
             found.n_classes,
             settings.metric,
+            groups=matrix.groups[rows],
             random_state=settings.seed,
         )
         found = replace(found, best=chosen)
     return found
 
 
+def _finalists(
+    command: str,
+    settings: TuneSettings,
+    found: SearchResult,
+    matrix: Matrix,
+    deadline: float | None,
+) -> list[dict[str, Any]]:
+    """Score the best few again on other splits, where a search was made and it is asked for or cheap."""
+    if command == "train":
+        return []
+    n_repeats = repeats_of(
+        settings.repeats,
+        n_trials=len(found.trials) + len(found.dropped),
+        shape=(len(matrix.training), matrix.X.shape[1]),
+    )
+    return repeated_finalists(
+        found, matrix, n_repeats=n_repeats, random_state=settings.seed, deadline=deadline
+    )
+
+
 def single_configuration(settings: TuneSettings) -> Configuration:
     """Return the one configuration of ``train``: the head's defaults, changed by resampler and parameters."""
-    from tuning import default_configuration
+    from heads import default_parameters
 
     if len(settings.heads) != 1:
         raise UsageError(f"train takes one head, got {', '.join(settings.heads)}")
-    start = default_configuration(settings.heads[0])
+    start = Configuration(settings.heads[0], "none", default_parameters(settings.heads[0]))
     unknown = [name for name in settings.parameters or {} if name not in start.parameters]
     if unknown:
         raise UsageError(
@@ -310,15 +399,17 @@ def _write_run(
     matrix: Matrix,
     settings: TuneSettings,
     began: float,
+    prompts: ClassPrompts | None,
     *,
     timed_out: bool,
+    finalists: list[dict[str, Any]],
 ) -> None:
     from heads import save_model
 
     rows, names = matrix.training, matrix.class_names
     best = found.trials[found.best]
     folder = run.result
-    pipeline = fit_final(best.configuration, matrix, settings.seed)
+    pipeline = fit_final(best.configuration, matrix, settings.seed, prompts)
     fold_of = np.empty(len(rows), dtype=np.int64)
     for number, (_, valid) in enumerate(found.folds):
         fold_of[valid] = number
@@ -331,17 +422,37 @@ def _write_run(
         best.oof,
         names,
     )
-    save_model(
-        pipeline,
-        folder / MODEL,
-        classes=[names[c] for c in pipeline.classes_],
-        extra={"spaces": run.config["spaces"]},
-    )
+    applied = settings.applied
+    steps = fit_applied(applied, found, matrix.labels[rows], names, pipeline.classes_)
+    extra: dict[str, Any] = {"spaces": run.config["spaces"]}
+    if matrix.terms:
+        extra["terms"] = {block: list(terms) for block, terms in matrix.terms.items()}
+    if not applied.is_nothing:
+        extra[EXTRA] = steps.as_dict()
+    save_model(pipeline, folder / MODEL, classes=[names[c] for c in pipeline.classes_], extra=extra)
     write_training_trace(folder / MODEL, pipeline, matrix.X[rows], [matrix.ids[i] for i in rows])
-    tags = predict_tags(pipeline, matrix.X[matrix.unlabelled], names)
+    tags = predict_tags(pipeline, matrix.X[matrix.unlabelled], names, steps)
     write_predictions(folder / PREDICTIONS, [matrix.ids[i] for i in matrix.unlabelled], tags)
     test = test_scores(pipeline, matrix)
-    metrics = metrics_of_run(found, matrix.labels[rows], names, test=test, random_state=settings.seed)
+    metrics = metrics_of_run(
+        found,
+        matrix.labels[rows],
+        names,
+        groups=matrix.groups[rows],
+        test=test,
+        finalists=finalists,
+        random_state=settings.seed,
+    )
+    if not applied.is_nothing:
+        metrics["after"]["applied"] = applied_entry(
+            applied,
+            found,
+            matrix.labels[rows],
+            names,
+            pipeline.classes_,
+            random_state=settings.seed,
+            groups=matrix.groups[rows],
+        )
     metrics["stopped_by_timeout"] = timed_out
     metrics["n_parameters"] = int(pipeline.named_steps["head"].n_parameters)
     metrics["seconds"] = round(time.perf_counter() - began, 3)
@@ -350,11 +461,17 @@ def _write_run(
     write_report(folder, folder / REPORT, title=run.path.name)
 
 
-def fit_final(configuration: Configuration, matrix: Matrix, seed: int) -> Any:
+def fit_final(
+    configuration: Configuration, matrix: Matrix, seed: int, prompts: ClassPrompts | None = None
+) -> Any:
     """Fit a configuration on all labelled rows outside the test split, and on their views."""
     from heads import fit_with_views, make_pipeline
 
     configuration = with_class_codes(configuration, matrix.class_names)
+    if prompts is not None:
+        from pipelines.zero_shot import zero_shot_pipeline
+
+        return zero_shot_pipeline(configuration, matrix, prompts, matrix.training, seed)
     pipeline = make_pipeline(
         configuration.head,
         blocks=matrix.blocks,
@@ -365,9 +482,9 @@ def fit_final(configuration: Configuration, matrix: Matrix, seed: int) -> Any:
     return fit_with_views(pipeline, matrix.X, matrix.labels, matrix.views, rows=matrix.training)
 
 
-def predict_tags(pipeline: Any, X: np.ndarray, class_names: Sequence[str]) -> list[str]:
-    """Return the most probable class name of every row."""
+def predict_tags(pipeline: Any, X: np.ndarray, class_names: Sequence[str], steps: AfterSteps) -> list[str]:
+    """Return the class name of every row, after calibration and decision."""
     if not len(X):
         return []
-    codes = pipeline.classes_[pipeline.predict_proba(X).argmax(axis=1)]
+    codes = pipeline.classes_[steps.codes(steps.probabilities(pipeline.predict_proba(X)))]
     return [class_names[code] for code in codes]

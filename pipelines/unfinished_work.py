@@ -16,6 +16,7 @@ from pipelines.runs import CONFIG
 
 _LOCK = "LOCK"
 _SUFFIX = ".work"
+_MAX_SIGNATURE_BYTES = 16 << 10  # of a lock file
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class UnfinishedWork:
     holder : str
         Who works on it right now (process and host where they are known); empty: nobody.
     command : str
-        What goes on from there. ``PATH`` and ``DIR`` stand for what the folder does not record.
+        What goes on from there: the words of the pass that stopped, or what its plan says of them, where
+        ``PATH`` and ``DIR`` stand for what that does not record.
     fault : str
         Why it cannot be gone on with; empty: it can.
     """
@@ -63,10 +65,28 @@ def _unfinished_pass(folder: Path, out: Path, data: Path | None) -> UnfinishedWo
         progress = unfinished(folder)
         if progress is None:  # killed before its plan was written: nothing to go on with
             return UnfinishedWork(str(folder), 0, None, holder, "")
-        plan = json.loads((folder / "plan.json").read_bytes())["plan"]
-        return UnfinishedWork(str(folder), *progress, holder, _extract_command(plan, out, data))
+        command = _noted_command(folder)
+        if not command:
+            plan = json.loads((folder / "plan.json").read_bytes())["plan"]
+            command = _extract_command(plan, out, data)
+        return UnfinishedWork(str(folder), *progress, holder, command)
     except (StoreError, OSError) as error:
         return UnfinishedWork(str(folder), None, None, holder, "", str(error))
+
+
+def _noted_command(work: Path) -> str:
+    """Return the command that the last writer noted, to be run from where it ran.
+
+    Empty if it noted none, or the work folder was moved since: the command would then begin anew elsewhere.
+    """
+    signed = _signature(work / _LOCK)
+    words, start = signed.get("command"), signed.get("folder")
+    if signed.get("work") != str(work.absolute()) or not isinstance(start, str):
+        return ""
+    if not isinstance(words, list) or words[:1] != ["extract"] or not all(isinstance(w, str) for w in words):
+        return ""
+    command = join(["embedonce", *words])
+    return command if Path(start) == Path.cwd() else f"{join(['cd', start])} && {command}"
 
 
 def _extract_command(plan: Mapping[str, Any], out: Path, data: Path | None) -> str:
@@ -117,23 +137,38 @@ def lock_holder(path: Path) -> str:
     The shared lock that is tried is let go of at once. A pass that starts in that instant is told that the
     store is busy, and starts when asked again.
     """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return ""  # no lock file: nobody has started
+    handle = _open_lock(path)
+    if handle is None:
+        return ""  # nobody has started
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _signature(handle)
+        signed = _signature(path)
+        pid, host = signed.get("pid"), signed.get("host")
+        # Passes sign, runs do not.
+        return f"process {pid} on host {host!r}" if isinstance(pid, int) else "another process"
     finally:
         os.close(handle)
     return ""
 
 
-def _signature(handle: int) -> str:
-    """Return what the holder wrote into its lock file; passes sign, runs do not."""
+def _signature(path: Path) -> dict[str, Any]:
+    """Return what the last holder wrote into its lock file; empty if nothing, or a kill cut it short."""
+    handle = _open_lock(path)
+    if handle is None:
+        return {}
     try:
-        signed = json.loads(os.pread(handle, 4096, 0))
-        return f"process {int(signed['pid'])} on host {str(signed['host'])!r}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        signed = json.loads(os.pread(handle, _MAX_SIGNATURE_BYTES, 0))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    finally:
+        os.close(handle)
+    return signed if isinstance(signed, dict) else {}
+
+
+def _open_lock(path: Path) -> int | None:
+    """Open a lock file without following a link or waiting for a pipe; None if there is none."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.ablation.feature_sets import FeatureSets, Fold
-from pipelines.ablation.fitting import Fitted
+from pipelines.ablation.fitted_rows import Fitted
 from pipelines.ablation.grid import Candidate
 from pipelines.metrics import class_scores
 from tuning import cv_summary, holm, mcnemar, paired_difference

@@ -94,13 +94,15 @@ def _name_of(files: Sequence[str]) -> str:
     return "+".join(dict.fromkeys(split_spec(file)[0].stem for file in files))
 
 
-def read_feature_sets(sets: Mapping[str, Sequence[str]]) -> FeatureSets:
+def read_feature_sets(sets: Mapping[str, Sequence[str]], *, duplicates: str = "near") -> FeatureSets:
     """Read every set and cut them to the samples that all of them hold.
 
     Parameters
     ----------
     sets : mapping of str to sequence of str
         From `named_specs`.
+    duplicates : str
+        Which rows share a fold; see ``duplicates.find_related_rows``.
 
     Returns
     -------
@@ -115,7 +117,7 @@ def read_feature_sets(sets: Mapping[str, Sequence[str]]) -> FeatureSets:
     UsageError
         If a space is named twice in a set, or is ambiguous.
     """
-    matrices = {name: read_matrix(specs) for name, specs in sets.items()}
+    matrices = {name: read_matrix(specs, duplicates=duplicates) for name, specs in sets.items()}
     notes = [
         f"{name}: {note}" if name else note for name, matrix in matrices.items() for note in matrix.notes
     ]

@@ -2,62 +2,62 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cache import write_file
 from heads import fit_with_views, make_pipeline
 from pipelines.ablation.feature_sets import FeatureSets, Fold, modality_of
+from pipelines.ablation.fitted_rows import Fitted, RowMemory
 from pipelines.ablation.grid import Candidate
 from pipelines.class_parameters import with_class_codes
 from pipelines.matrices import Matrix
-from tuning import fold_seed
+from tuning import Configuration, fold_seed
 
 # More threads than this hold more copies of the training rows than they are worth.
 _MOST_THREADS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
-    """A row that has been cross-validated.
+class FoldFit:
+    """One fit and what it says of held-out rows.
 
     Attributes
     ----------
-    oof : ndarray of shape (n_training, n_classes), float32
-        Out-of-fold probabilities.
+    probabilities : ndarray of shape (n_held_out, n_classes), float32
     n_parameters : int
-        Numbers that were trained, on average over the folds.
     seconds : float
-        Time of all fits and predictions, as if one after the other.
     """
 
-    oof: np.ndarray
-    n_parameters: int
-    seconds: float
-
-    @property
-    def predictions(self) -> np.ndarray:
-        """Most probable class code of every row; the lowest wins a tie."""
-        codes: np.ndarray = self.oof.argmax(axis=1)
-        return codes
-
-
-@dataclass(frozen=True, eq=False)
-class _FoldFit:
     probabilities: np.ndarray
     n_parameters: int
     seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class FitData:
+    """Rows to fit and predict on.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_features), float32
+    y : ndarray of shape (n_rows,), integer
+    blocks : mapping of str to int
+    class_names : tuple of str
+    views : ndarray of shape (n_views, n_rows, n_features), float32, or None
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    blocks: Mapping[str, int]
+    class_names: tuple[str, ...]
+    views: np.ndarray | None = None
 
 
 def fit_rows(
@@ -103,25 +103,19 @@ def fit_rows(
         else:
             found[row.key] = known
             on_row(row, known)
-    if any(row.configuration.head == "mlp" for row in missing):
-        import torch  # noqa: F401 - loaded before its threads are counted below
-    with _one_thread_per_fit(), ThreadPoolExecutor(n_threads(), initializer=_one_torch_thread) as pool:
+    with fit_pool({row.configuration.head for row in missing}) as pool:
         futures = {
             pool.submit(_fit_fold, row, sets, folds, fold, seed): (row, fold)
             for row in missing
             for fold in range(len(folds))
         }
-        parts: dict[str, dict[int, _FoldFit]] = {row.key: {} for row in missing}
-        try:
-            for row, fold, part in _finished(futures):
-                parts[row.key][fold] = part
-                if len(parts[row.key]) == len(folds):
-                    found[row.key] = _joined(parts.pop(row.key), folds)
-                    memory.put(row.key, found[row.key])
-                    on_row(row, found[row.key])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        parts: dict[str, dict[int, FoldFit]] = {row.key: {} for row in missing}
+        for row, fold, part in _finished(futures):
+            parts[row.key][fold] = part
+            if len(parts[row.key]) == len(folds):
+                found[row.key] = _joined(parts.pop(row.key), folds)
+                memory.put(row.key, found[row.key])
+                on_row(row, found[row.key])
     return found
 
 
@@ -131,11 +125,24 @@ def n_threads() -> int:
 
 
 def _finished(
-    futures: dict[Future[_FoldFit], tuple[Candidate, int]],
-) -> Iterator[tuple[Candidate, int, _FoldFit]]:
+    futures: dict[Future[FoldFit], tuple[Candidate, int]],
+) -> Iterator[tuple[Candidate, int, FoldFit]]:
     for future in as_completed(futures):
         row, fold = futures[future]
         yield row, fold, future.result()
+
+
+@contextmanager
+def fit_pool(heads: Collection[str]) -> Iterator[ThreadPoolExecutor]:
+    """Hold a pool of one-thread fits of some heads; after an error what is still waiting is cancelled."""
+    if "mlp" in heads:
+        import torch  # noqa: F401 - loaded before its threads are counted below
+    with _one_thread_per_fit(), ThreadPoolExecutor(n_threads(), initializer=_one_torch_thread) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 @contextmanager
@@ -160,7 +167,7 @@ def _one_torch_thread() -> None:
         torch.set_num_threads(1)
 
 
-def _fit_fold(row: Candidate, sets: FeatureSets, folds: Sequence[Fold], fold: int, seed: int) -> _FoldFit:
+def _fit_fold(row: Candidate, sets: FeatureSets, folds: Sequence[Fold], fold: int, seed: int) -> FoldFit:
     began = time.perf_counter()
     matrix = sets.matrices[row.feature_set]
     train, valid = (matrix.training[part] for part in folds[fold])
@@ -172,22 +179,55 @@ def _fit_fold(row: Candidate, sets: FeatureSets, folds: Sequence[Fold], fold: in
         generator = np.random.default_rng([seed, row.shuffle.seed, fold])
         for part in (train, valid):
             _exchange_partners(X, row, matrix, part, generator)
-    configuration = with_class_codes(row.configuration, matrix.class_names)
+    blocks = {block: matrix.blocks[block] for block in row.blocks}
+    data = FitData(X, matrix.labels, blocks, matrix.class_names, views)
+    fitted = fit_and_predict(row.configuration, data, train, valid, seed=fold_seed(seed, fold))
+    return replace(fitted, seconds=time.perf_counter() - began)
+
+
+def fit_and_predict(
+    configuration: Configuration,
+    data: FitData,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    *,
+    seed: int,
+    viewed: np.ndarray | None = None,
+) -> FoldFit:
+    """Fit a configuration on some rows, and on views of them, and predict others.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Classes are named by name.
+    data : FitData
+    train, held_out : ndarray of integer
+        Row numbers.
+    seed : int
+    viewed : ndarray of integer, or None
+        Which of the training rows bring their views; None is all.
+
+    Returns
+    -------
+    FoldFit
+    """
+    began = time.perf_counter()
+    configuration = with_class_codes(configuration, data.class_names)
     parameters = dict(configuration.parameters)
     if configuration.head == "lightgbm":
         parameters["n_jobs"] = 1
     pipeline = make_pipeline(
         configuration.head,
-        blocks={block: matrix.blocks[block] for block in row.blocks},
+        blocks=data.blocks,
         resampler=configuration.resampler,
         parameters=parameters,
-        random_state=fold_seed(seed, fold),
+        random_state=seed,
     )
-    fit_with_views(pipeline, X, matrix.labels, views, rows=train)
-    probabilities = np.zeros((len(valid), len(matrix.class_names)), dtype=np.float32)
-    probabilities[:, pipeline.classes_] = pipeline.predict_proba(X[valid])
+    fit_with_views(pipeline, data.X, data.y, data.views, rows=train, viewed=viewed)
+    probabilities = np.zeros((len(held_out), len(data.class_names)), dtype=np.float32)
+    probabilities[:, pipeline.classes_] = pipeline.predict_proba(data.X[held_out])
     n_parameters = int(pipeline.named_steps["head"].n_parameters)
-    return _FoldFit(probabilities, n_parameters, time.perf_counter() - began)
+    return FoldFit(probabilities, n_parameters, time.perf_counter() - began)
 
 
 def _exchange_partners(
@@ -207,46 +247,10 @@ def _exchange_partners(
         start = stop
 
 
-def _joined(parts: dict[int, _FoldFit], folds: Sequence[Fold]) -> Fitted:
+def _joined(parts: dict[int, FoldFit], folds: Sequence[Fold]) -> Fitted:
     n_classes = parts[0].probabilities.shape[1]
     oof = np.zeros((sum(len(valid) for _, valid in folds), n_classes), dtype=np.float32)
     for fold, (_, valid) in enumerate(folds):
         oof[valid] = parts[fold].probabilities
     numbers = [part.n_parameters for part in parts.values()]
     return Fitted(oof, round(float(np.mean(numbers))), sum(part.seconds for part in parts.values()))
-
-
-class RowMemory:
-    """Finished rows on disk, one file each, so that an interrupted table goes on.
-
-    Parameters
-    ----------
-    folder : Path
-        Exists.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def get(self, key: str) -> Fitted | None:
-        """Return a stored row, or None. A file that was cut short or changed does not count."""
-        path = self._folder / f"{key}.row"
-        if not path.is_file():
-            return None
-        digest, _, body = path.read_bytes().partition(b"\n")
-        if hashlib.sha256(body).hexdigest().encode() != digest:
-            path.unlink()
-            return None
-        line, _, array = body.partition(b"\n")
-        facts = json.loads(line)
-        oof = np.load(io.BytesIO(array), allow_pickle=False)
-        return Fitted(oof, facts["n_parameters"], facts["seconds"])
-
-    def put(self, key: str, fitted: Fitted) -> None:
-        """Store a row durably."""
-        facts = {"n_parameters": fitted.n_parameters, "seconds": fitted.seconds}
-        buffer = io.BytesIO()
-        np.save(buffer, fitted.oof, allow_pickle=False)
-        body = json.dumps(facts).encode("utf-8") + b"\n" + buffer.getvalue()
-        digest = hashlib.sha256(body).hexdigest().encode()
-        write_file(self._folder / f"{key}.row", digest + b"\n" + body)

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.ablation.comparing import compare, with_holm
 from pipelines.ablation.feature_sets import FeatureSets, Fold, modality_of
-from pipelines.ablation.fitting import Fitted
+from pipelines.ablation.fitted_rows import Fitted
 from pipelines.ablation.grid import Candidate, Shuffle, without_fusion
 from tuning import Configuration, confusion, mean_paired_difference, score, score_name
 

@@ -13,7 +13,7 @@ from cache import FeatureStore
 from heads import find_preset, majority_vote
 from heads.names import unknown_name
 from pipelines.ablation.feature_sets import FeatureSets, modality_of, read_feature_sets
-from pipelines.ablation.fitting import Fitted
+from pipelines.ablation.fitted_rows import Fitted
 from pipelines.ablation.grid import Candidate
 from pipelines.ablation.reported_tables import (
     REPORTED_TABLES,
@@ -25,6 +25,7 @@ from pipelines.class_parameters import BY_CLASS
 from pipelines.console import say, table
 from pipelines.errors import RunError, UsageError
 from pipelines.matrices import FEATURES_FOLDER, Matrix, split_spec
+from pipelines.term_counts import TERMS_BACKBONE, is_term_space
 from tuning import Configuration
 
 #: Given instead of a name, it asks for the list.
@@ -91,7 +92,7 @@ def find_table(name: str) -> ReportedTable:
     return REPORTED_TABLES[name]
 
 
-def paper_run(name: str, features: Sequence[str]) -> PaperRun:
+def paper_run(name: str, features: Sequence[str], *, duplicates: str = "near") -> PaperRun:
     """Find the stores of a report's table and read them.
 
     Parameters
@@ -102,6 +103,8 @@ def paper_run(name: str, features: Sequence[str]) -> PaperRun:
         ``FILE[:SPACE]``; none means every store in ``features/``. Stores are found by their backbone. Among
         stores that were named, the only space of a modality serves as well, with a note: an imported store
         may not know its backbone.
+    duplicates : str
+        Which rows share a fold; see ``duplicates.find_related_rows``.
 
     Raises
     ------
@@ -126,7 +129,7 @@ def paper_run(name: str, features: Sequence[str]) -> PaperRun:
     if not specs:
         reasons = list(dict.fromkeys(skipped[row.name] for row in found.rows if row.preset))
         raise RunError(f"No row of '{name}' can be computed: {'; '.join(reasons)}.")
-    sets = read_feature_sets(_merged(found, specs))
+    sets = read_feature_sets(_merged(found, specs), duplicates=duplicates)
     rows = [_candidate(row, specs[row.name], sets) for row in found.rows if row.name in specs]
     rows += _votes(found, rows)
     skipped |= {
@@ -158,16 +161,24 @@ def _offers(features: Sequence[str]) -> list[_Offer]:
     """Return every space of the stores; several of one modality only when one was named or is 'pooled'."""
     specs = list(features) or [str(path) for path in sorted(FEATURES_FOLDER.glob("*.h5"))]
     offers = []
+    own_terms = any(is_term_space(split_spec(spec)[1] or "") for spec in specs)
     for spec in specs:
         path, asked = split_spec(spec)
         with FeatureStore.open(path, verify=False) as store:
             backbone = str(dict(store.meta)["identity"].get("backbone", ""))
+            if asked and is_term_space(asked):
+                offers.append(_Offer(str(path), asked, TERMS_BACKBONE))
+                continue
             spaces = [store.select(asked).name] if asked else list(store.spaces)
             offers += [
                 _Offer(str(path), space, backbone)
                 for space in spaces
                 if asked or space.endswith(".pooled") or _alone(space, spaces)
             ]
+            has_texts = store.texts is not None
+        if has_texts and not own_terms and not any(offer.backbone == TERMS_BACKBONE for offer in offers):
+            # The texts of one store are those of all, so the first that has them serves.
+            offers.append(_Offer(str(path), "text.terms", TERMS_BACKBONE))
     return offers
 
 
@@ -181,8 +192,13 @@ def _chosen(
     """Return modality -> space for a row, and what it lacks."""
     chosen, missing = {}, []
     for modality in row.modalities:
-        of_modality = [offer for offer in offers if modality_of(offer.space) == modality]
         wanted = row.backbones[modality]
+        of_modality = [
+            offer
+            for offer in offers
+            if modality_of(offer.space) == modality
+            and (offer.backbone == TERMS_BACKBONE) == (wanted == TERMS_BACKBONE)  # neither stands in
+        ]
         fitting = [offer for offer in of_modality if offer.backbone.startswith(wanted)]
         if not fitting and may_stand_in and len(of_modality) == 1:
             fitting = of_modality
@@ -194,12 +210,17 @@ def _chosen(
         if fitting:
             chosen[modality] = fitting[0]
         else:
-            backbone = USUAL_BACKBONE.get(wanted, wanted)
-            missing.append(
-                f"no store has {modality} vectors of '{wanted}' (make it with: embedonce extract --backbone "
-                f"{backbone})"
-            )
+            missing.append(_missing(modality, wanted))
     return chosen, missing
+
+
+def _missing(modality: str, wanted: str) -> str:
+    if wanted == TERMS_BACKBONE:
+        return "no store has texts (any store of a text backbone has them)"
+    return (
+        f"no store has {modality} vectors of '{wanted}' (make it with: embedonce extract --backbone "
+        f"{USUAL_BACKBONE.get(wanted, wanted)})"
+    )
 
 
 def _stand_ins(row: ReportedRow, chosen: Mapping[str, _Offer]) -> list[str]:
@@ -288,7 +309,10 @@ def print_tables(*, as_json: bool) -> None:
             str(len(found.rows)),
             ", ".join(
                 dict.fromkeys(
-                    USUAL_BACKBONE.get(name, name) for row in found.rows for name in row.backbones.values()
+                    USUAL_BACKBONE.get(name, name)
+                    for row in found.rows
+                    for name in row.backbones.values()
+                    if name != TERMS_BACKBONE
                 )
             ),
             found.title,

@@ -12,9 +12,13 @@ from pipelines.runs import write_csv
 
 Row = Mapping[str, Any]
 
+#: Stems of the files of an ablation.
+TABLE, LEDGER, LEAKS, DISAGREEMENTS = "ablation", "ledger", "leaks", "disagreements"
+
 HEADER = ["features", "head", *SHOWN, "macro_f1 95 %", "difference", "p", "p (Holm)", "verdict"]
 LEDGER_HEADER = ["set", "features", "score", "deviation", "both is better by", "95 %", "p (Holm)", "verdict"]
 CASES_HEADER = ["set", "alone", "samples", "both is right", "both says as text", "both says as image"]
+LEAKS_HEADER = ["practice", *SHOWN, "seems better by", "scored rows", "why"]
 DISAGREEMENTS_HEADER = ["set", "id", "label", "text", "image", "both", "case"]
 
 
@@ -187,6 +191,21 @@ def _ledger_cells(name: str, row: Row) -> list[str]:
         f"{against['p_holm']:.3f}",
         against["verdict"],
     ]
+
+
+def leaks_table(leaks: Sequence[Row], metric: str) -> list[list[str]]:
+    """Return the cells under `LEAKS_HEADER`; how much better a leak seems is in `metric`."""
+    by_practice = {row["practice"]: row for row in leaks}
+    cells = []
+    for row in leaks:
+        if row["cv"] is None:
+            cells.append([row["practice"], *["-"] * len(SHOWN), "-", "-", row["why"]])
+            continue
+        scores = [f"{row['cv'][name]['mean']:.3f}" for name in SHOWN]
+        honest = by_practice[row["honest"]]["cv"][metric]["mean"]
+        more = f"{row['cv'][metric]['mean'] - honest:+.3f}" if row["leaky"] else ""
+        cells.append([row["practice"], *scores, more, f"{row['n_scored']:,}", row["why"]])
+    return cells
 
 
 def _share(part: int, whole: int) -> str:

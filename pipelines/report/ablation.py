@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
+from typing import Any
 
 from cache import write_file
-from pipelines.report.charts import Axis, Chart, Mark, names_axis, span_of
-from pipelines.report.markup import Section, figures, no_rows, page, table
+from pipelines.errors import RunError
+from pipelines.report.ablation_charts import ledger_charts, table_charts
+from pipelines.report.charts import Chart
+from pipelines.report.markup import Section, figures, no_rows, p_text, page, table, why
 from pipelines.report.page import Report
+from pipelines.report.score_charts import score_name
 from pipelines.report.tables import reproduce
-from pipelines.runs import CONFIG, METRICS, read_csv, read_json
+from pipelines.runs import CONFIG, METRICS, check_config, read_csv, read_json
 
-
-def interval_chart(
-    key: str, title: str, caption: str, rows: list[tuple[str, float, float, float]], label: str
-) -> Chart:
-    """Draw one line per row: a point with its 95 % interval, on a common axis.
-
-    Parameters
-    ----------
-    key, title, caption : str
-    rows : list of (name, mean, low, high)
-    label : str
-        Of the axis.
-    """
-    at = [-float(k) for k in range(len(rows))]
-    means, lows, highs = [row[1] for row in rows], [row[2] for row in rows], [row[3] for row in rows]
-    notes = [f"{name}: {mean:.3f} ({low:.3f} to {high:.3f})" for name, mean, low, high in rows]
-    low, high = span_of([*lows, *highs], within=(0.0, 1.0))
-    marks = [Mark("span", lows, at, highs), Mark("points", means, at, notes=notes)]
-    names = names_axis([row[0] for row in rows])
-    return Chart(
-        key, title, caption, Axis(label, low, high), names, marks, across=True, height=30 * len(rows) + 56
-    )
+TABLE = "ablation.csv"
 
 
 def write_ablation_report(folder: Path, target: Path, *, title: str) -> Report:
@@ -41,39 +26,104 @@ def write_ablation_report(folder: Path, target: Path, *, title: str) -> Report:
     Raises
     ------
     RunError
-        If a file of the ablation is missing.
+        If ``metrics.json`` or ``config.json`` is missing or damaged. Without its tables the page says so.
     """
     metrics, config = read_json(folder / METRICS), read_json(folder / CONFIG)
-    points = [
-        (
-            row.get("name") or f"{row['features']} ({row['head']})",
-            row["cv"]["macro_f1"]["mean"],
-            *row["cv"]["macro_f1"]["ci95"],
-        )
-        for row in metrics["rows"]
-    ]
-    lines = read_csv(folder / "ablation.csv")
-    lead = (
-        f"<p>{metrics['n']:,} labelled rows; every line on the same folds. "
-        "Differences are to the line marked as reference, tested row by row.</p>"
-    )
-    caption = "Lines whose intervals overlap much may still differ row by row: see the differences below."
-    chart = interval_chart("ablation", "Macro F1 with 95 % intervals", caption, points, "macro F1")
+    check_config(config, folder / CONFIG)
+    lead, charts, ledgers = _drawn(metrics, folder / METRICS)
+    notes: list[str] = []
     sections = [
-        Section("scores", "Macro F1", figures([chart])),
-        Section("table", "Table", table(list(lines[0]), [list(line.values()) for line in lines])),
-        *_ledger(folder / "ledger.csv"),
+        Section("scores", "Scores", figures(charts)),
+        Section("table", "Table", _table(folder / TABLE, notes)),
+        Section("ledger", "Modality ledger", _ledger(metrics, ledgers)),
         Section("reproduce", "How to reproduce", reproduce(config, title)),
     ]
     content = page(title, lead, sections, no_rows(), ())
     write_file(target, content)
-    return Report(target, len(content), [chart])
+    drawn = [*charts, *(chart for group in ledgers for chart in group)]
+    return Report(target, len(content), [*drawn], notes)
 
 
-def _ledger(path: Path) -> list[Section]:
-    """Return what each modality is worth, where the ablation has written it."""
-    lines = read_csv(path) if path.is_file() else []
-    if not lines:
-        return []
-    body = table(list(lines[0]), [list(line.values()) for line in lines])
-    return [Section("ledger", "Modality ledger", body)]
+def _drawn(metrics: Mapping[str, Any], path: Path) -> tuple[str, list[Chart], list[list[Chart]]]:
+    """Return the first sentences, and the charts of the table and of each ledger."""
+    try:
+        ledgers = [ledger_charts(ledger, k) for k, ledger in enumerate(metrics.get("ledger") or ())]
+        return _lead(metrics), table_charts(metrics), ledgers
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"'{path}' is not that of an ablation, or is damaged ({type(error).__name__}: {error}). Make the "
+            "ablation again."
+        ) from error
+
+
+def _lead(metrics: Mapping[str, Any]) -> str:
+    words = f"{metrics['n']:,} labelled rows; every line on the same folds."
+    if metrics.get("reference"):
+        words += f" Differences are to {metrics['reference']}, tested row by row."
+    compared = [row.get("against_reference") for row in metrics["rows"]]
+    verdicts = [found["verdict"] for found in compared if found and "verdict" in found]
+    if verdicts:
+        words += (
+            f" {verdicts.count('better')} of {len(verdicts)} lines are better, {verdicts.count('worse')} "
+            f"worse, {verdicts.count('inside the noise')} inside the noise."
+        )
+    return f"<p>{escape(words)}</p>"
+
+
+def _table(path: Path, notes: list[str]) -> str:
+    try:
+        lines = read_csv(path)
+    except RunError as error:
+        notes.append(str(error))
+        return why(str(error))
+    return table(list(lines[0]), [list(line.values()) for line in lines]) if lines else why("It has no rows.")
+
+
+def _ledger(metrics: Mapping[str, Any], charts: Sequence[Sequence[Chart]]) -> str:
+    """What each modality is worth, or why that is not known."""
+    if not charts:
+        return why(
+            "A ledger needs a feature set with text and image; this table has none, is the replay of a "
+            "report's, or was made by an earlier version."
+        )
+    parts = []
+    for ledger, drawn in zip(metrics["ledger"], charts, strict=True):
+        name = f"<h3>{escape(ledger['set'])}</h3>" if ledger["set"] else ""
+        parts.append(name + figures(drawn) + _scores(ledger) + _cases(ledger))
+    return "".join(parts)
+
+
+def _scores(ledger: Mapping[str, Any]) -> str:
+    rows = []
+    for row in ledger["rows"]:
+        by = row["both_better_by"]
+        compared = (
+            ["-"] * 4
+            if by is None
+            else [
+                f"{by['difference']:+.3f}",
+                f"{by['ci95'][0]:+.3f} to {by['ci95'][1]:+.3f}",
+                p_text(by["p_holm"]),
+                by["verdict"],
+            ]
+        )
+        spread = "" if row["deviation"] is None else f" \u00b1 {row['deviation']:.3f}"
+        rows.append([row["features"], f"{row['score']:.3f}{spread}", *compared])
+    header = [
+        "features",
+        score_name(ledger["metric"]),
+        "both better by",
+        "95 % interval",
+        "p (Holm)",
+        "both are",
+    ]
+    return table(header, rows)
+
+
+def _cases(ledger: Mapping[str, Any]) -> str:
+    rows = [
+        [case["case"], *(f"{case[key]:,}" for key in ("n", "both_right", "both_as_text", "both_as_image"))]
+        for case in ledger["cases"]
+    ]
+    header = ["alone", "rows", "both together right", "both say what text says", "what the image says"]
+    return table(header, rows)

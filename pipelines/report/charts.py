@@ -121,6 +121,14 @@ def nice_ticks(low: float, high: float, wanted: int = 5) -> list[tuple[float, st
     return [(value, f"{value:,.{digits}f}") for value in values]
 
 
+def whole_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Return about five whole numbers between `low` and `high`, for epochs and trials, as (value, text)."""
+    step = max(1.0, nice_ticks(low, high)[1][0] - nice_ticks(low, high)[0][0] if high - low > 4 else 1.0)
+    step = math.ceil(step)
+    first = math.ceil(low / step - 1e-9)
+    return [(k * step, f"{k * step:,}") for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
 def _decades(low: float, high: float) -> list[tuple[float, str]]:
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     if last - first >= 1:

@@ -15,15 +15,19 @@ from cache import write_file
 from pipelines.console import duration
 from pipelines.errors import RunError, UsageError
 from pipelines.metrics import SHOWN
-from pipelines.report.ablation import interval_chart
+from pipelines.report.ablation_charts import difference_chart, interval_chart
 from pipelines.report.charts import SOFT, Axis, Chart, Mark, span_of
 from pipelines.report.evidence import Evidence, read_evidence
-from pipelines.report.markup import Section, figures, no_rows, page, table, tiles, why
+from pipelines.report.markup import Section, figures, no_rows, p_text, page, table, tiles, why
 from pipelines.report.page import Report
+from pipelines.report.paired_runs import paired_runs
 from pipelines.report.score_charts import SCORES, score_name
 from pipelines.runs import CONFIG, read_json
 
 _RINGS = 4
+
+Compared = tuple[str, dict[str, Any]]
+"""A run's title, and how it compares with the first (see `paired_runs`)."""
 
 
 def write_comparison(folders: Sequence[Path], target: Path) -> Report:
@@ -57,9 +61,15 @@ def write_comparison(folders: Sequence[Path], target: Path) -> Report:
     charts = [_scores(runs, metric), _radar(runs)]
     cost = _cost(runs, metric)
     charts += [cost] if cost is not None else []
+    compared, reasons = paired_runs(runs, metric)
+    differences = _difference_charts(runs[0], compared, metric)
     sections = [
         Section("scores", "Scores", figures(charts) + _table(runs)),
-        Section("differences", "Differences", _differences(runs, metric)),
+        Section(
+            "differences",
+            "Differences",
+            figures(differences) + _differences(runs[0], compared, metric, reasons),
+        ),
         Section("classes", "F1 of each class", _classes(runs)),
         Section("settings", "Settings that differ", _settings(runs)),
         Section("reproduce", "How to reproduce", _reproduce(runs)),
@@ -67,7 +77,7 @@ def write_comparison(folders: Sequence[Path], target: Path) -> Report:
     content = page("Runs compared", _lead(runs, metric), sections, no_rows(), ())
     write_file(target, content)
     notes = [] if cost is not None else ["a run does not say how many parameters it has"]
-    return Report(target, len(content), [*charts], notes)
+    return Report(target, len(content), [*charts, *differences], notes)
 
 
 def _read(folder: Path, name: str) -> Evidence:
@@ -144,14 +154,14 @@ def _radar(runs: Sequence[Evidence]) -> Chart:
         notes = [f"{run.title}, {SCORES[name]}: {value:.3f}" for name, value in zip(names, row, strict=True)]
         marks.append(Mark("line", x, y, name=run.title, colour=colour))
         marks.append(Mark("points", x[:-1], y[:-1], colour=colour, notes=notes))
-    x, y = around([1.26] * len(names))
+    x, y = around([1.34] * len(names))
     marks.append(Mark("text", x[:-1], y[:-1], notes=[SCORES[name] for name in names]))
     return Chart(
         "compare-radar",
         "Six scores",
         f"Cross-validated; the outer ring is {high:.2f}, the middle {low:.2f}, so small gaps look large.",
-        Axis("", -1.5, 1.5),
-        Axis("", -1.5, 1.5),
+        Axis("", -1.65, 1.65),
+        Axis("", -1.65, 1.65),
         marks,
         bare=True,
     )
@@ -199,61 +209,26 @@ def _table(runs: Sequence[Evidence]) -> str:
     return table(header, rows)
 
 
-def _differences(runs: Sequence[Evidence], metric: str) -> str:
-    from tuning import paired_difference
-
-    first, rows, reasons = runs[0], [], []
-    for run in runs[1:]:
-        reason = _not_paired(first, run)
-        if reason:
-            reasons.append(why(reason))
-            continue
-        assert first.rows is not None and run.rows is not None
-        places = {guid: k for k, guid in enumerate(run.rows.ids)}
-        order = np.array([places[guid] for guid in first.rows.ids])
-        same_folds = np.array_equal(run.rows.folds[order], first.rows.folds)
-        folds = [
-            (np.flatnonzero(first.rows.folds != fold), np.flatnonzero(first.rows.folds == fold))
-            for fold in np.unique(first.rows.folds)
-        ]
-        found = paired_difference(
-            run.rows.probabilities[order], first.rows.probabilities, first.rows.y,
-            n_classes=len(first.rows.classes), metric=metric, folds=folds if same_folds else None,
-        )  # fmt: skip
-        low, high = found["ci95"]
-        verdict = "inside the noise" if low <= 0 <= high else "better" if low > 0 else "worse"
-        scored = "mean over folds" if same_folds else "all rows pooled, because the folds differ"
-        rows.append(
-            [
-                run.title,
-                f"{found['difference']:+.3f}",
-                f"{low:+.3f} to {high:+.3f}",
-                f"{found['p_value']:.3f}",
-                verdict,
-                scored,
-            ]
-        )
+def _differences(first: Evidence, compared: Sequence[Compared], metric: str, reasons: Sequence[str]) -> str:
     words = (
         f"<p>Difference in {escape(score_name(metric))} to <b>{escape(first.title)}</b>, on the same rows "
-        "(paired bootstrap). The winners were chosen on these rows, so a long search looks a little too good "
-        "here; p-values are not adjusted for the number of runs.</p>"
+        "(paired bootstrap), p-values with Holm's correction for the number of runs. The winners were chosen "
+        "on these rows, so a long search looks a little too good here.</p>"
     )
-    header = ["run", "difference", "95 % interval", "p", "verdict", "score"]
-    return (words + table(header, rows) if rows else "") + "".join(reasons)
-
-
-def _not_paired(first: Evidence, run: Evidence) -> str:
-    """Say why two runs cannot be compared row by row; empty when they can."""
-    for one in (first, run):
-        if one.rows is None:
-            return f"{run.title} is not compared row by row: " + next(iter(one.missing.values()))
-    assert first.rows is not None and run.rows is not None
-    labels = [
-        dict(zip(r.ids, (r.classes[code] for code in r.y), strict=True)) for r in (first.rows, run.rows)
+    rows = [
+        [
+            title,
+            f"{found['difference']:+.3f}",
+            f"{found['ci95'][0]:+.3f} to {found['ci95'][1]:+.3f}",
+            p_text(found["p_value"]),
+            p_text(found["p_holm"]),
+            found["verdict"],
+            "mean over folds" if found["same_folds"] else "all rows pooled, because the folds differ",
+        ]
+        for title, found in compared
     ]
-    if labels[0] != labels[1] or first.rows.classes != run.rows.classes:
-        return f"{run.title} is not compared row by row: its rows or classes are not those of {first.title}."
-    return ""
+    header = ["run", "difference", "95 % interval", "p", "p (Holm)", "verdict", "score"]
+    return (words + table(header, rows) if rows else "") + "".join(map(why, reasons))
 
 
 def _classes(runs: Sequence[Evidence]) -> str:
@@ -269,6 +244,15 @@ def _classes(runs: Sequence[Evidence]) -> str:
         for run in runs
     ]
     return table(["run", *names], rows)
+
+
+def _difference_charts(first: Evidence, compared: Sequence[Compared], metric: str) -> list[Chart]:
+    if not compared:
+        return []
+    name = score_name(metric)
+    words = "Row by row, with 95 % intervals; the verdict allows for the number of runs (Holm)."
+    title = f"Difference to {first.title}"
+    return [difference_chart("compare-differences", title, words, compared, f"difference in {name}")]
 
 
 def _settings(runs: Sequence[Evidence]) -> str:

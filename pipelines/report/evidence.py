@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +66,10 @@ class Evidence:
         What was measured while the winner was trained (see `training_trace`).
     fusion : dict or None
         Block -> its weight in every labelled row, ndarray of shape (n_samples,).
+    robustness : dict or None
+        What ``embedonce robustness`` measured; see `robustness_charts`.
+    cases, slices : list of dict, or None
+        Lines of ``bad_cases.csv`` and ``slices.csv``, which ``embedonce errors`` writes.
     missing : dict
         File name -> one sentence that says why it could not be read.
     """
@@ -78,10 +82,18 @@ class Evidence:
     rows: OutOfFold | None = None
     training: dict[str, Any] | None = None
     fusion: dict[str, np.ndarray] | None = None
+    robustness: dict[str, Any] | None = None
+    cases: list[dict[str, str]] | None = None
+    slices: list[dict[str, str]] | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
+ROBUSTNESS = "robustness.json"
+
+CASES, SLICES = "bad_cases.csv", "slices.csv"
 _METRICS_KEYS = ("classes", "n", "metric", "cv", "corrected", "majority", "per_class")
+_NETWORK_KEYS = {"history", "best_epoch", "fusion_weights"}
+_FAULT_KEYS = {"name", "severity", "score", "low", "high", "difference", "diff_low", "diff_high"}
 
 
 def read_evidence(folder: Path, *, title: str) -> Evidence:
@@ -104,8 +116,39 @@ def read_evidence(folder: Path, *, title: str) -> Evidence:
     trials = _trials(folder / TRIALS, missing)
     rows = _out_of_fold(folder / OUT_OF_FOLD, metrics["classes"], missing)
     training = _training(folder / MODEL / TRAINING, missing)
-    fusion = None if training is None else _fusion(folder / MODEL / FUSION_WEIGHTS, training["blocks"])
-    return Evidence(folder, title, metrics, config, trials, rows, training, fusion, missing)
+    fusion = None if training is None else _fusion(folder / MODEL / FUSION_WEIGHTS, training, rows, missing)
+    robustness = _robustness(folder / ROBUSTNESS, missing)
+    cases = _found_cases(folder / CASES, {"id": str, "slices": str, "label_error_score": float}, missing)
+    slices = _found_cases(folder / SLICES, _SLICE_COLUMNS, missing)
+    if cases is None or slices is None:
+        cases = slices = None
+    return Evidence(
+        folder, title, metrics, config, trials, rows, training, fusion, robustness, cases, slices, missing
+    )
+
+
+_SLICE_COLUMNS: dict[str, Callable[[str], object]] = {
+    "name": str, "n": int, "errors": int, "error_rate": float, "low": float, "high": float,
+    "difference": float, "p_holm": float,
+}  # fmt: skip
+
+
+def _found_cases(
+    path: Path, columns: Mapping[str, Callable[[str], object]], missing: dict[str, str]
+) -> list[dict[str, str]] | None:
+    """Return a table of ``embedonce errors`` whose cells can be read, or None."""
+    if not path.is_file():
+        missing[path.name] = "Not looked at yet; embedonce errors --run RUN adds slices and suspect labels."
+        return None
+    try:
+        lines = read_csv(path)
+        for line in lines:
+            for name, kind in columns.items():
+                kind(line[name])
+    except (RunError, KeyError, TypeError, ValueError) as error:
+        missing[path.name] = f"'{path}' is damaged ({type(error).__name__}: {error}). Look for errors again."
+        return None
+    return lines
 
 
 def _trials(path: Path, missing: dict[str, str]) -> list[dict[str, str]]:
@@ -155,14 +198,49 @@ def _training(path: Path, missing: dict[str, str]) -> dict[str, Any] | None:
         )
         return None
     try:
-        return read_json(path)
+        training = read_json(path)
     except RunError as error:
         missing[TRAINING] = str(error)
         return None
+    networks = training.get("networks")
+    whole = isinstance(networks, list) and networks and {"blocks", "fusion"} <= set(training)
+    if not whole or any(_NETWORK_KEYS - set(network) for network in networks or ()):
+        missing[TRAINING] = f"'{path}' is damaged: it does not describe a training. Make the run again."
+        return None
+    return training
 
 
-def _fusion(path: Path, blocks: Sequence[str]) -> dict[str, np.ndarray] | None:
+def _fusion(
+    path: Path, training: Mapping[str, Any], rows: OutOfFold | None, missing: dict[str, str]
+) -> dict[str, np.ndarray] | None:
     if not path.is_file():
         return None
-    table = read_csv(path)
-    return {name: np.array([float(row[name]) for row in table]) for name in blocks}
+    try:
+        table = read_csv(path)
+        if rows is not None and [row["id"] for row in table] != list(rows.ids):
+            raise ValueError(f"its rows are not those of {OUT_OF_FOLD}")
+        weights = {name: [float(row[name]) for row in table] for name in training["blocks"]}
+    except (RunError, KeyError, TypeError, ValueError) as error:
+        missing[FUSION_WEIGHTS] = f"'{path}' is damaged ({type(error).__name__}: {error})."
+        return None
+    return {name: np.array(values) for name, values in weights.items()}
+
+
+def _robustness(path: Path, missing: dict[str, str]) -> dict[str, Any] | None:
+    if not path.is_file():
+        missing[ROBUSTNESS] = "Not measured yet; embedonce robustness --run RUN adds it."
+        return None
+    try:
+        found = read_json(path)
+    except RunError as error:
+        missing[ROBUSTNESS] = str(error)
+        return None
+    faults = found.get("faults")
+    if (
+        not isinstance(found.get("rows"), int)
+        or not isinstance(faults, list)
+        or any(_FAULT_KEYS - set(fault) for fault in faults)
+    ):
+        missing[ROBUSTNESS] = f"'{path}' is damaged: it lists no faults with their scores. Measure again."
+        return None
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -21,13 +21,39 @@ _FINE = 1000  # places of a map are whole numbers up to this
 
 
 def payload(
-    rows: OutOfFold, samples: Samples, thumbnails: Thumbnails, maps: Sequence[SampleMap]
+    rows: OutOfFold,
+    samples: Samples,
+    thumbnails: Thumbnails,
+    maps: Sequence[SampleMap],
+    *,
+    fusion: Mapping[str, np.ndarray],
+    cases: Sequence[Mapping[str, str]],
+    slice_names: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the rows shown and the maps, JSON-able, as small as they can be."""
+    """Return the rows shown and the maps, JSON-able, as small as they can be.
+
+    Parameters
+    ----------
+    rows : OutOfFold
+    samples : Samples
+    thumbnails : Thumbnails
+    maps : sequence of SampleMap
+    fusion : mapping of str to ndarray of shape (n_samples,)
+        Block -> its weight in every row; empty for heads that do not weigh blocks.
+    cases : sequence of mapping
+        Lines of ``bad_cases.csv``.
+    slice_names : sequence of str
+        Of ``slices.csv``.
+    """
     shown = samples.shown
     texts = samples.texts
+    case_of = {case["id"]: case for case in cases}
+    known = [case_of.get(rows.ids[i], {}) for i in shown]
+    number = {name: k for k, name in enumerate(slice_names)}
     return {
         "classes": list(rows.classes),
+        "blocks": list(fusion),
+        "slices": list(slice_names),
         "rows": {
             "id": [rows.ids[i] for i in shown],
             "text": None if texts is None else [shortened(texts[i]) for i in shown],
@@ -36,6 +62,16 @@ def payload(
             "p": rows.probabilities[shown].round(4).tolist(),
             "fold": rows.folds[shown].tolist(),
             "tile": list(thumbnails.tiles) or [-1] * len(shown),
+            "slices": [
+                [number[name] for name in case.get("slices", "").split("; ") if name in number]
+                for case in known
+            ],
+            # How little a label is believed; 0 for labels that are not suspected.
+            "doubt": [
+                round(float(case["label_error_score"]), 4) if case.get("suspected") == "True" else 0
+                for case in known
+            ],
+            "weights": [weights[shown].round(3).tolist() for weights in fusion.values()],
         },
         "maps": [
             {
@@ -103,8 +139,18 @@ def map_controls(classes: Sequence[str]) -> str:
     )
 
 
-def errors(rows: OutOfFold, samples: Samples) -> str:
-    """The gallery's frame; the script fills it."""
+def errors(rows: OutOfFold, samples: Samples, slice_names: Sequence[str], *, suspects: bool) -> str:
+    """The gallery's frame; the script fills it.
+
+    Parameters
+    ----------
+    rows : OutOfFold
+    samples : Samples
+    slice_names : sequence of str
+        What can be chosen besides classes.
+    suspects : bool
+        Whether it is known which labels look wrong.
+    """
     n_wrong, n = int(rows.wrong.sum()), len(rows.y)
     inside = int(rows.wrong[samples.shown].sum())
     some = (
@@ -112,18 +158,39 @@ def errors(rows: OutOfFold, samples: Samples) -> str:
     )
     options = "".join(f'<option value="{k}">{escape(name)}</option>' for k, name in enumerate(rows.classes))
     return (
+        "<h3>Gallery</h3>"
         f"<p>{n_wrong:,} of {n:,} rows ({n_wrong / n:.0%}) are wrong out of fold.{some} A confident error is "
         "either something the features do not show or a wrong label.</p>"
         '<div class="bar-row">'
         f'<label>True <select id="gallery-true"><option value="">any</option>{options}</select></label>'
         '<label>Predicted <select id="gallery-predicted"><option value="">any</option>'
         f"{options}</select></label>"
+        f"{_slice_choice(slice_names)}{_suspect_choice() if suspects else ''}"
         '<label>Sort <select id="gallery-sort"><option value="sure">most confident first</option>'
         '<option value="unsure">least confident first</option>'
         '<option value="margin">nearest misses first</option>'
+        f"{_DOUBT_ORDER if suspects else ''}"
         "</select></label>"
         '<label>Find <input id="gallery-find" type="search" placeholder="words or id"></label>'
         '<span id="gallery-count"></span></div><div class="cards" id="gallery"></div>'
         '<p><button id="gallery-more" type="button" hidden>Show more</button></p>'
         "<noscript><p>The gallery needs JavaScript; the same rows are in oof.csv.</p></noscript>"
+    )
+
+
+_DOUBT_ORDER = '<option value="doubt">least believed label first</option>'
+
+
+def _slice_choice(names: Sequence[str]) -> str:
+    options = "".join(f'<option value="{k}">{escape(name)}</option>' for k, name in enumerate(names))
+    choice = (
+        f'<label>Slice <select id="gallery-slice"><option value="">any</option>{options}</select></label>'
+    )
+    return choice if names else ""
+
+
+def _suspect_choice() -> str:
+    return (
+        '<label>Label <select id="gallery-label"><option value="">any</option>'
+        '<option value="suspect">looks wrong</option></select></label>'
     )

@@ -25,6 +25,8 @@ class Grid:
     shades : sequence of sequence of float
         0 (blank) to 1.
     texts : sequence of sequence of str
+    row_axis, column_axis : str
+        What the lines and columns are.
     """
 
     key: str
@@ -34,6 +36,31 @@ class Grid:
     columns: Sequence[str]
     shades: Sequence[Sequence[float]]
     texts: Sequence[Sequence[str]]
+    row_axis: str = "true"
+    column_axis: str = "predicted"
+
+
+def attention_grid(blocks: Sequence[str], attention: np.ndarray) -> Grid:
+    """Return what each block takes from each in an attention fusion, mean over rows and heads.
+
+    Parameters
+    ----------
+    blocks : sequence of str
+    attention : ndarray of shape (n_blocks, n_blocks), float64
+        Each line sums to one.
+    """
+    return Grid(
+        "fusion-attention",
+        "Attention between blocks",
+        "Each line is a block that asks, each column one that it takes from; lines sum to 1. Mean over rows "
+        "and attention heads of the final model.",
+        list(blocks),
+        list(blocks),
+        attention.tolist(),
+        [[f"{share:.2f}" for share in row] for row in attention.tolist()],
+        row_axis="asks",
+        column_axis="is asked",
+    )
 
 
 def confusion_grids(rows: OutOfFold) -> list[Grid]:
@@ -69,8 +96,9 @@ def grid_table(grid: Grid) -> str:
         for name, shades, texts in zip(grid.rows, grid.shades, grid.texts, strict=True)
     )
     return (
-        '<div class="scroll"><table class="grid"><thead><tr><th class="corner">true \\ predicted</th>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        '<div class="scroll" tabindex="0"><table class="grid"><thead><tr><th class="corner">'
+        f"{escape(grid.row_axis)} \\ {escape(grid.column_axis)}</th>{head}</tr></thead><tbody>{body}</tbody>"
+        "</table></div>"
     )
 
 

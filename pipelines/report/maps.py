@@ -1,15 +1,19 @@
-"""Maps: the rows in two dimensions, by PCA and t-SNE, for each block and for all blocks together."""
+"""Maps: the rows in two dimensions, for each block, all blocks together, and what the model makes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-_MOST_NEIGHBOURS_ROWS = 700  # t-SNE costs seconds beyond
+from pipelines.report.projections import on_one_thread, principal_components, tsne, umap
+
+_MOST_NEIGHBOURS_ROWS = 500  # t-SNE and UMAP cost seconds beyond
 _FEWEST_ROWS = 12
-_PCA_WIDTH = 50
+_LEARNT = (
+    "Made by the final model, which has learnt from these rows: groups look cleaner here than on new rows. "
+)
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,15 @@ class SampleMap:
 
 
 def sample_maps(
-    features: Mapping[str, np.ndarray], probabilities: np.ndarray, codes: np.ndarray, classes: Sequence[str]
+    features: Mapping[str, np.ndarray],
+    probabilities: np.ndarray,
+    codes: np.ndarray,
+    classes: Sequence[str],
+    *,
+    layers: Mapping[str, np.ndarray] | None = None,
+    with_umap: bool = False,
 ) -> list[SampleMap]:
-    """Draw every block, all blocks together, and the out-of-fold probabilities.
+    """Draw every block, all blocks together, the model's layers, and the out-of-fold probabilities.
 
     Parameters
     ----------
@@ -51,42 +61,74 @@ def sample_maps(
     codes : ndarray of shape (n_samples,), int64
         True classes: they colour the points and play no part in where these lie.
     classes : sequence of str
+    layers : mapping of str to ndarray of shape (n_samples, width), optional
+        Layer of the final model -> what it makes of the rows (see `model_layers`).
+    with_umap : bool
 
     Returns
     -------
     list of SampleMap
-        PCA of all rows, and t-SNE of at most 700 (drawn with a fixed seed); none for fewer than 12 rows.
-
-    References
-    ----------
-    L. van der Maaten and G. Hinton, "Visualizing data using t-SNE", JMLR 9, 2008.
+        PCA of all rows, and t-SNE (and UMAP) of at most 500 (drawn with a fixed seed); none for fewer than 12
+        rows.
     """
+    with on_one_thread():
+        return _sample_maps(
+            features, probabilities, (codes, tuple(classes)), layers or {}, with_umap=with_umap
+        )
+
+
+_Label = tuple[np.ndarray, tuple[str, ...]]
+"""True classes of all rows, and the names of the classes."""
+
+
+def _sample_maps(
+    features: Mapping[str, np.ndarray],
+    probabilities: np.ndarray,
+    label: _Label,
+    layers: Mapping[str, np.ndarray],
+    *,
+    with_umap: bool,
+) -> list[SampleMap]:
     spaces = {name: np.asarray(x, dtype=np.float32) for name, x in features.items()}
     spaces = {name: x for name, x in spaces.items() if np.isfinite(x).all(axis=1).sum() >= _FEWEST_ROWS}
     if len(spaces) > 1:
         spaces["all blocks"] = np.concatenate([_scaled(x) for x in spaces.values()], axis=1)
-    maps = []
-    for name, vectors in spaces.items():
-        rows = np.flatnonzero(np.isfinite(vectors).all(axis=1))
-        reduced, explained = _principal(vectors[rows])
-        some = _subset(len(rows))
-        share = f"These two directions hold {explained[:2].sum():.0%} of the variance."
-        label = (codes, tuple(classes))
-        key = name.replace(" ", "-")
-        maps.append(_map(f"pca-{key}", f"PCA, {name}", share, rows, reduced[:, :2], *label))
-        close = f"{len(some):,} rows; what is close here is alike, distances between groups say little."
-        maps.append(_map(f"tsne-{key}", f"t-SNE, {name}", close, rows[some], _tsne(reduced[some]), *label))
+    maps = [m for name, x in spaces.items() for m in _maps_of(name, x, label, "", with_umap=with_umap)]
+    for name, x in layers.items():
+        if len(x) >= _FEWEST_ROWS:
+            vectors = np.asarray(x, dtype=np.float32)
+            maps += _maps_of(name, vectors, label, _LEARNT, with_umap=with_umap)
     logs = np.log(np.clip(probabilities, 1e-6, 1.0))
     if len(logs) >= _FEWEST_ROWS:
-        reduced, _ = _principal((logs - logs.mean(axis=1, keepdims=True)).astype(np.float32))
+        reduced, _ = principal_components((logs - logs.mean(axis=1, keepdims=True)).astype(np.float32))
         words = (
             "Each row by what was predicted for it out of fold; overlap is what the head cannot tell apart."
         )
         rows = np.arange(len(logs))
-        maps.append(
-            _map("pca-predictions", "PCA, predictions", words, rows, reduced[:, :2], codes, tuple(classes))
-        )
+        maps.append(_map("pca-predictions", "PCA, predictions", words, rows, reduced[:, :2], *label))
     return maps
+
+
+def _maps_of(
+    name: str,
+    vectors: np.ndarray,
+    label: _Label,
+    caveat: str,
+    *,
+    with_umap: bool,
+) -> Iterator[SampleMap]:
+    """Yield the maps of one space."""
+    rows = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+    reduced, shares = principal_components(vectors[rows])
+    key = name.replace(" ", "-")
+    words = f"These two directions hold {shares[:2].sum():.0%} of the variance."
+    yield _map(f"pca-{key}", f"PCA, {name}", caveat + words, rows, reduced[:, :2], *label)
+    some = _subset(len(rows))
+    near = "what is close here is alike, distances between groups say little."
+    words = f"{caveat}{len(some):,} rows; {near}"
+    yield _map(f"tsne-{key}", f"t-SNE, {name}", words, rows[some], tsne(reduced[some]), *label)
+    if with_umap:
+        yield _map(f"umap-{key}", f"UMAP, {name}", words, rows[some], umap(reduced[some]), *label)
 
 
 def _scaled(vectors: np.ndarray) -> np.ndarray:
@@ -100,33 +142,6 @@ def _subset(n: int) -> np.ndarray:
     if n <= _MOST_NEIGHBOURS_ROWS:
         return np.arange(n)
     return np.sort(np.random.default_rng(0).choice(n, _MOST_NEIGHBOURS_ROWS, replace=False))
-
-
-def _principal(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return at most 50 principal components of the rows (at least 2) and their shares of the variance."""
-    from sklearn.decomposition import PCA
-
-    width = min(_PCA_WIDTH, *vectors.shape)
-    large = vectors.shape[1] > 4 * width and len(vectors) > 4 * width
-    pca = PCA(width, svd_solver="randomized" if large else "full", random_state=0)
-    centred = vectors - vectors.mean(axis=0)
-    if not centred.any():
-        return np.zeros((len(vectors), 2)), np.zeros(2)
-    reduced = pca.fit_transform(centred)
-    if width < 2:
-        reduced = np.column_stack([reduced, np.zeros(len(reduced))])
-    return reduced, np.nan_to_num(pca.explained_variance_ratio_)
-
-
-def _tsne(reduced: np.ndarray) -> np.ndarray:
-    from sklearn.manifold import TSNE
-
-    perplexity = min(30.0, (len(reduced) - 1) / 3)
-    start = reduced[:, :2] / (np.std(reduced[:, 0]) or 1.0) * 1e-4
-    found: np.ndarray = TSNE(
-        2, perplexity=perplexity, init=start, learning_rate="auto", max_iter=500, random_state=0
-    ).fit_transform(reduced)
-    return found
 
 
 def _map(

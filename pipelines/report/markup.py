@@ -13,6 +13,7 @@ from typing import Any
 
 from pipelines.report.charts import Chart
 from pipelines.report.grids import Grid, grid_table
+from pipelines.report.maps import SampleMap
 from pipelines.report.svg import NARROW, WIDE, draw
 
 
@@ -88,9 +89,14 @@ def no_rows() -> dict[str, Any]:
     """Return the script's data for a page without rows."""
     return {
         "classes": [],
-        "rows": {"id": [], "y": [], "predicted": [], "p": [], "fold": [], "tile": [], "text": None},
+        "blocks": [],
+        "slices": [],
+        "rows": {
+            "id": [], "y": [], "predicted": [], "p": [], "fold": [], "tile": [], "weights": [], "slices": [],
+            "doubt": [], "text": None,
+        },
         "maps": [],
-    }
+    }  # fmt: skip
 
 
 def why(sentence: str) -> str:
@@ -115,6 +121,21 @@ def _figure(item: Chart | Grid, width: int) -> str:
     return figure(item.key, item.title, drawn, item.caption)
 
 
+def map_figures(maps: Sequence[SampleMap]) -> str:
+    """Return a canvas for each map; the script draws on it, and it can be walked with the arrow keys."""
+    drawn = "".join(
+        figure(
+            m.key,
+            m.title,
+            f'<canvas data-map="{k}" tabindex="0" role="img" aria-label="{escape(m.title, quote=True)}, '
+            f'{len(m.rows):,} rows. {escape(m.caption, quote=True)}"></canvas>',
+            m.caption,
+        )
+        for k, m in enumerate(maps)
+    )
+    return f'<div class="figures{" three" if len(maps) % 3 == 0 else ""}">{drawn}</div>'
+
+
 def figure(key: str, title: str, drawn: str, caption: str) -> str:
     """Return one figure; `drawn` is HTML."""
     words = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
@@ -135,15 +156,21 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, long: str 
         "<tr>" + "".join(f"<td{c}>{escape(cell)}</td>" for c, cell in zip(css, row, strict=True)) + "</tr>"
         for row in cells
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    whole = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll" tabindex="0">{whole}</div>'
 
 
 def _is_number(text: str) -> bool:
     try:
-        float(text.replace(",", "").rstrip("%"))
+        float(text.replace(",", "").lstrip("<").rstrip("%"))
     except ValueError:
         return text in ("", "-")
     return True
+
+
+def p_text(p: float) -> str:
+    """Return a p-value as it is read: three digits, and no zero."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def tiles(items: Sequence[tuple[str, str, str]]) -> str:

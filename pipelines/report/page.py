@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cache import write_file
 from pipelines.report import gallery, tables
 from pipelines.report.charts import Chart
 from pipelines.report.data_charts import class_chart, length_chart, size_chart, size_sentence
-from pipelines.report.evidence import Evidence, OutOfFold, read_evidence
-from pipelines.report.grids import Grid, confusion_grids
-from pipelines.report.maps import SampleMap, sample_maps
-from pipelines.report.markup import Section, figure, figures, no_rows, page, why
+from pipelines.report.drawn_rows import QUICK, DrawnRows, draw_rows, leave_undrawn
+from pipelines.report.evidence import CASES, ROBUSTNESS, SLICES, Evidence, OutOfFold, read_evidence
+from pipelines.report.grids import Grid, attention_grid, confusion_grids
+from pipelines.report.maps import SampleMap
+from pipelines.report.markup import Section, figures, map_figures, no_rows, page, why
+from pipelines.report.robustness_charts import robustness_charts, robustness_table
 from pipelines.report.row_charts import (
     density_charts,
     precision_recall_chart,
@@ -24,15 +24,14 @@ from pipelines.report.row_charts import (
     roc_chart,
     shown_classes,
 )
-from pipelines.report.samples import Samples, find_samples
+from pipelines.report.samples import find_samples
 from pipelines.report.score_charts import history_chart, importance_charts, score_chart
-from pipelines.report.thumbnails import Thumbnails, data_root, make_thumbnails
+from pipelines.report.slice_charts import slice_chart, slice_table
 from pipelines.report.training_charts import fusion_epoch_chart, fusion_sample_chart, learning_charts
-from pipelines.runs import OUT_OF_FOLD, TRIALS
-from pipelines.training_trace import TRAINING
+from pipelines.runs import MODEL, OUT_OF_FOLD, TRIALS
+from pipelines.training_trace import FUSION_WEIGHTS, TRAINING
 
-_QUICK = "Not drawn while a run is made, because it takes seconds; embedonce report --run RUN adds it."
-_NO_THUMBNAILS = Thumbnails((), (), "")
+_UMAP = "UMAP maps are drawn with --umap (extra 'umap'; its library takes half a minute to start)."
 
 Figure = Chart | Grid | SampleMap
 
@@ -58,7 +57,13 @@ class Report:
 
 
 def write_report(
-    folder: Path, target: Path, *, title: str, thorough: bool = False, data: Path | None = None
+    folder: Path,
+    target: Path,
+    *,
+    title: str,
+    thorough: bool = False,
+    data: Path | None = None,
+    with_umap: bool = False,
 ) -> Report:
     """Write the page of a tune or train run.
 
@@ -72,6 +77,8 @@ def write_report(
     data : Path, optional
         The data set's folder, where the pictures lie. By default it is looked for around the stores and the
         run, and in the current folder.
+    with_umap : bool
+        Also draw maps by UMAP, with the extra ``umap``; its library takes half a minute to start.
 
     Returns
     -------
@@ -84,9 +91,11 @@ def write_report(
         store, the pictures) leaves out its section, which then says why.
     """
     run = read_evidence(folder, title=title)
-    maker = _PageMaker(run, thorough=thorough, data=data)
+    maker = _PageMaker(run, thorough=thorough, data=data, with_umap=with_umap)
     sections = maker.sections()
-    content = page(title, tables.lead(run.metrics), sections, maker.payload(), maker.thumbnails.sheets)
+    content = page(
+        title, tables.lead(run.metrics), sections, maker.payload(), maker.drawn_rows.thumbnails.sheets
+    )
     write_file(target, content)
     return Report(target, len(content), maker.figures, maker.notes)
 
@@ -94,18 +103,26 @@ def write_report(
 class _PageMaker:
     """Makes the sections in order, and remembers the figures and what is missing."""
 
-    def __init__(self, run: Evidence, *, thorough: bool, data: Path | None) -> None:
-        self.run, self.thorough = run, thorough
+    def __init__(self, run: Evidence, *, thorough: bool, data: Path | None, with_umap: bool) -> None:
+        self.run, self.thorough, self.with_umap = run, thorough, with_umap
         self.figures: list[Figure] = []
-        self.notes = [text for name, text in run.missing.items() if name != TRAINING]
+        # A run may lack these by right; what is there and cannot be read is a fault.
+        by_right = {name: run.folder / name for name in (ROBUSTNESS, CASES, SLICES)}
+        by_right[TRAINING] = run.folder / MODEL / TRAINING
+        self.notes = [
+            text for name, text in run.missing.items() if name not in by_right or by_right[name].exists()
+        ]
         self.samples = None if run.rows is None else find_samples(run, run.rows, with_features=thorough)
-        self.thumbnails, self.no_pictures = _NO_THUMBNAILS, ""
+        self.drawn_rows = DrawnRows()
         if run.rows is not None and self.samples is not None:
-            self.thumbnails, self.no_pictures = _pictures(
-                run, run.rows, self.samples, thorough=thorough, data=data
-            )
             self.notes += dict.fromkeys([*self.samples.missing.values()][:1])
-        self.maps: list[SampleMap] = []
+            self.drawn_rows = (
+                draw_rows(run, run.rows, self.samples, data=data, with_umap=with_umap)
+                if thorough
+                else leave_undrawn(self.samples)
+            )
+            if thorough and self.samples.image_paths is not None and self.drawn_rows.no_pictures:
+                self.notes.append(self.drawn_rows.no_pictures)
 
     def sections(self) -> list[Section]:
         """Return every section."""
@@ -122,6 +139,7 @@ class _PageMaker:
             *after,
             Section("maps", "Maps", self._per_row(self._maps)),
             Section("errors", "Errors", self._per_row(self._errors)),
+            Section("robustness", "Robustness", self._robustness()),
             Section("reproduce", "How to reproduce", tables.reproduce(self.run.config, self.run.title)),
         ]  # fmt: skip
 
@@ -129,13 +147,21 @@ class _PageMaker:
         """Return what the script reads."""
         if self.run.rows is None or self.samples is None:
             return no_rows()
-        return gallery.payload(self.run.rows, self.samples, self.thumbnails, self.maps)
+        return gallery.payload(
+            self.run.rows,
+            self.samples,
+            self.drawn_rows.thumbnails,
+            self.drawn_rows.maps,
+            fusion=self.run.fusion or {},
+            cases=self.run.cases or (),
+            slice_names=[line["name"] for line in self.run.slices or ()],
+        )
 
     def _drawn(self, items: Sequence[Chart | Grid], beside: str = "") -> str:
         self.figures += items
         return figures(items, beside)
 
-    def _per_row(self, make: Any) -> str:
+    def _per_row(self, make: Callable[[OutOfFold], str]) -> str:
         """Make a section from out-of-fold rows, or say why there are none."""
         return make(self.run.rows) if self.run.rows is not None else why(self.run.missing[OUT_OF_FOLD])
 
@@ -150,11 +176,13 @@ class _PageMaker:
             sizes = size_chart(self.samples.sizes)
             charts += [sizes] if sizes is not None else []
             reasons |= {} if sizes is not None else {size_sentence(self.samples.sizes): None}
-        if self.no_pictures:
-            reasons[self.no_pictures] = None
+        if self.drawn_rows.no_pictures:
+            reasons[self.drawn_rows.no_pictures] = None
         body = tables.data(self.run.metrics, self.samples.n_unlabelled) + self._drawn(charts)
-        if self.run.rows is not None and (self.samples.texts is not None or self.thumbnails.sheets):
-            body += gallery.examples(self.run.rows, self.samples, self.thumbnails)
+        if self.run.rows is not None and (
+            self.samples.texts is not None or self.drawn_rows.thumbnails.sheets
+        ):
+            body += gallery.examples(self.run.rows, self.samples, self.drawn_rows.thumbnails)
         return body + "".join(map(why, reasons))
 
     def _search(self) -> str:
@@ -163,29 +191,32 @@ class _PageMaker:
             return why(self.run.missing[TRIALS])
         history = history_chart(trials, self.run.metrics["metric"]) if len(trials) > 1 else None
         if history is None:
-            return why("One configuration was asked for, so there is no search to show.") + tables.search(
-                trials, self.run.metrics
-            )
+            one = why("One configuration was asked for, so there is no search to show.")
+            return one + tables.search(trials, self.run.metrics)
         charts = [history, *importance_charts(trials)]
         few = (
             ""
             if len(charts) > 1
             else why("The importance of hyper-parameters needs 12 finished trials of one head.")
         )
-        return self._drawn(charts) + few + tables.search(trials, self.run.metrics)
+        words = tables.choice(self.run.metrics)
+        return words + self._drawn(charts) + few + tables.search(trials, self.run.metrics)
 
     def _training(self) -> str:
         if self.run.training is None:
             return why(self.run.missing[TRAINING])
-        charts = learning_charts(self.run.training)
+        charts: list[Chart | Grid] = [*learning_charts(self.run.training)]
         by_epoch = fusion_epoch_chart(self.run.training)
         charts += [by_epoch] if by_epoch is not None else []
         charts += [fusion_sample_chart(self.run.fusion)] if self.run.fusion else []
+        if self.drawn_rows.layers.attention is not None:
+            charts.append(attention_grid(self.run.training["blocks"], self.drawn_rows.layers.attention))
         several = len(self.run.training["networks"])
         note = why(f"The first of {several} networks is drawn.") if several > 1 else ""
         if all(chart.key != "learning-f1" for chart in charts):
             note += why("There were too few rows for an inner validation split: every row was learnt from.")
         plain = why(f"Fusion '{self.run.training['fusion']}' gives blocks no weights that could be drawn.")
+        note += why(self.run.missing[FUSION_WEIGHTS]) if FUSION_WEIGHTS in self.run.missing else ""
         return self._drawn(charts) + note + ("" if by_epoch is not None else plain)
 
     def _confusion(self) -> str:
@@ -208,42 +239,42 @@ class _PageMaker:
 
     def _maps(self, rows: OutOfFold) -> str:
         if not self.thorough:
-            return why(_QUICK)
+            return why(QUICK)
         assert self.samples is not None  # it was looked for when the rows were read
-        shown = self.samples.shown
-        self.maps = sample_maps(self.samples.features, rows.probabilities[shown], rows.y[shown], rows.classes)
-        if not self.maps:
+        maps = self.drawn_rows.maps
+        if not maps:
             return why("There are too few rows for a map.")
-        self.figures += self.maps
-        drawn = "".join(
-            figure(m.key, m.title, f'<canvas data-map="{k}" role="img" aria-label="map"></canvas>', m.caption)
-            for k, m in enumerate(self.maps)
+        self.figures += maps
+        gone = [] if self.samples.features else [self.samples.missing["stores"]]
+        gone += [self.drawn_rows.layers.missing] if self.drawn_rows.layers.missing else []
+        gone += [] if self.with_umap else [_UMAP]
+        reasons = "".join(map(why, dict.fromkeys(gone)))
+        return gallery.map_controls(rows.classes) + map_figures(maps) + reasons
+
+    def _robustness(self) -> str:
+        robustness = self.run.robustness
+        if robustness is None:
+            return why(self.run.missing[ROBUSTNESS])
+        words = (
+            f"<p>{robustness['rows']:,} rows embedded again from worse inputs, and scored by models that "
+            "have not learnt from them. Bands and bars are 95 % intervals.</p>"
         )
-        gone = "" if self.samples.features else why(self.samples.missing["stores"])
-        return gallery.map_controls(rows.classes) + f'<div class="figures">{drawn}</div>' + gone
+        return words + self._drawn(robustness_charts(robustness)) + robustness_table(robustness)
 
     def _errors(self, rows: OutOfFold) -> str:
         assert self.samples is not None
-        return gallery.errors(rows, self.samples) + (why(self.no_pictures) if self.no_pictures else "")
-
-
-def _pictures(
-    run: Evidence, rows: OutOfFold, samples: Samples, *, thorough: bool, data: Path | None
-) -> tuple[Thumbnails, str]:
-    """Return the thumbnails, or why there are none."""
-    if samples.image_paths is None:
-        return _NO_THUMBNAILS, samples.missing.get("images", "")
-    if not thorough:
-        return _NO_THUMBNAILS, "Pictures: " + _QUICK[0].lower() + _QUICK[1:]
-    above = [folder for store in samples.store_folders for folder in (store.parent, store)]
-    roots = [data] if data is not None else [*above, *run.folder.resolve().parents[:3], Path()]
-    root = data_root(samples.image_paths, roots)
-    if root is None:
-        where = f"'{data}'" if data is not None else "the current folder or around the stores and the run"
+        names = [line["name"] for line in self.run.slices or ()]
+        shown = gallery.errors(rows, self.samples, names, suspects=self.run.cases is not None)
         return (
-            _NO_THUMBNAILS,
-            f"The pictures were not found in {where}; name the data set's folder with --data.",
+            self._slices(rows)
+            + shown
+            + (why(self.drawn_rows.no_pictures) if self.drawn_rows.no_pictures else "")
         )
-    order = np.argsort(~rows.wrong[samples.shown], kind="stable").tolist()  # errors first
-    made = make_thumbnails(root, samples.image_paths, samples.image_hashes, order)
-    return made, f"{made.note}." if made.note else ""
+
+    def _slices(self, rows: OutOfFold) -> str:
+        if self.run.cases is None or self.run.slices is None:
+            return why(self.run.missing.get(CASES) or self.run.missing[SLICES])
+        if not self.run.slices:
+            return why("No slice of the samples is large enough to be looked at.")
+        drawn = self._drawn([slice_chart(self.run.slices, float(rows.wrong.mean()))])
+        return drawn + slice_table(self.run.slices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ def write_figures(figures: Sequence[Chart | Grid | SampleMap], folder: Path) -> 
     written = []
     with matplotlib.rc_context(_STYLE):
         for figure in figures:
-            sheet = Figure(figsize=_size(figure))
+            sheet = Figure(figsize=_size(figure), layout="constrained")
             FigureCanvasAgg(sheet)
             _draw(figure, sheet.add_subplot())
             for suffix in ("png", "svg"):
@@ -81,12 +82,14 @@ def write_figures(figures: Sequence[Chart | Grid | SampleMap], folder: Path) -> 
 def _size(figure: Chart | Grid | SampleMap) -> tuple[float, float]:
     """Return width and height in inches: one column of a two-column paper."""
     if isinstance(figure, Chart) and not figure.square and not figure.bare:
-        return 3.4, 0.22 * len(figure.y.marks()) + 0.7 if figure.across else 2.3
+        named = sum(bool(mark.name) for mark in figure.marks)
+        below = 0.16 * math.ceil(named / 2)  # two columns of names under the frame
+        return 3.4, 0.22 * len(figure.y.marks()) + 0.7 + below if figure.across else 2.3
     return 3.4, 3.2
 
 
 def _draw(figure: Chart | Grid | SampleMap, axes: Axes) -> None:
-    axes.set_title(figure.title, fontsize=8)
+    axes.set_title(_plain(figure.title), fontsize=8)
     if isinstance(figure, Chart):
         _draw_chart(figure, axes)
     elif isinstance(figure, Grid):
@@ -100,21 +103,27 @@ def _draw_chart(chart: Chart, axes: Axes) -> None:
         _MARKS[mark.kind](mark, axes, chart)
     for axis, is_x in ((chart.x, True), (chart.y, False)):
         (axes.set_xlim if is_x else axes.set_ylim)(axis.low, axis.high)
-        (axes.set_xlabel if is_x else axes.set_ylabel)(axis.label)
+        (axes.set_xlabel if is_x else axes.set_ylabel)(_plain(axis.label))
         if axis.log:
             (axes.set_xscale if is_x else axes.set_yscale)("log")
-        if axis.ticks is not None:
-            values, texts = [value for value, _ in axis.ticks], [text for _, text in axis.ticks]
-            (axes.set_xticks if is_x else axes.set_yticks)(values, texts)
+        if axis.ticks is not None or axis.log:
+            values, texts = zip(*axis.marks(), strict=True)
+            (axes.set_xticks if is_x else axes.set_yticks)(values, [_plain(text) for text in texts])
+            axes.minorticks_off()
     if chart.bare:
         axes.set_axis_off()
     if chart.square or chart.bare:
         axes.set_aspect("equal")
     if any(mark.name for mark in chart.marks):
-        if chart.across:  # its rows fill the whole frame
-            axes.legend(fontsize=6.5, loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2)
+        if chart.across or chart.bare:  # what is drawn fills the whole frame
+            axes.figure.legend(fontsize=6.5, loc="outside lower center", ncols=2)
         else:
             axes.legend(fontsize=6.5)
+
+
+def _plain(text: str) -> str:
+    """Return a text that matplotlib does not read as mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _colour(mark: Mark) -> str:
@@ -122,7 +131,7 @@ def _colour(mark: Mark) -> str:
 
 
 def _style(mark: Mark) -> dict[str, Any]:
-    return {"color": _colour(mark), "label": mark.name or "_nolegend_"}
+    return {"color": _colour(mark), "label": _plain(mark.name) or "_nolegend_"}
 
 
 def _line(mark: Mark, axes: Axes, _: Chart) -> None:
@@ -138,7 +147,7 @@ def _points(mark: Mark, axes: Axes, _: Chart) -> None:
         facecolors=face,
         edgecolors=_colour(mark),
         lw=0.8,
-        label=mark.name or None,
+        label=_plain(mark.name) or None,
         zorder=3,
     )
 
@@ -161,7 +170,7 @@ def _span(mark: Mark, axes: Axes, _: Chart) -> None:
 
 def _text(mark: Mark, axes: Axes, _: Chart) -> None:
     for x, y, note in zip(mark.x, mark.y, mark.notes, strict=True):
-        axes.text(x, y, note.replace("$", r"\$"), ha="center", va="center", fontsize=6.5)
+        axes.text(x, y, _plain(note), ha="center", va="center", fontsize=6.5)
 
 
 _MARKS: dict[str, Callable[[Mark, Any, Chart], None]] = {
@@ -180,10 +189,10 @@ def _draw_grid(grid: Grid, axes: Axes) -> None:
         for column, text in enumerate(cells):
             ink = "white" if grid.shades[row][column] > 0.55 else "black"
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
-    axes.set_xticks(range(len(grid.columns)), [name.replace("$", r"\$") for name in grid.columns])
-    axes.set_yticks(range(len(grid.rows)), [name.replace("$", r"\$") for name in grid.rows])
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    axes.set_xticks(range(len(grid.columns)), [_plain(name) for name in grid.columns])
+    axes.set_yticks(range(len(grid.rows)), [_plain(name) for name in grid.rows])
+    axes.set_xlabel(grid.column_axis)
+    axes.set_ylabel(grid.row_axis)
 
 
 def _draw_map(sample_map: SampleMap, axes: Axes) -> None:
@@ -197,7 +206,7 @@ def _draw_map(sample_map: SampleMap, axes: Axes) -> None:
             lw=0,
             alpha=0.7,
             color=PALETTE[code % len(PALETTE)],
-            label=name.replace("$", r"\$"),
+            label=_plain(name),
         )
     axes.set_xticks([])
     axes.set_yticks([])

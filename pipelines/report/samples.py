@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from cache import FeatureStore, StoreError
+from pipelines.errors import RunError
+from pipelines.matrices import texts_of
+from pipelines.prediction_rows import with_terms
 from pipelines.report.evidence import Evidence, OutOfFold
+from pipelines.run_stores import find_store
+from pipelines.runs import MODEL
+from pipelines.term_counts import count_terms, is_term_space
 
 MOST_ROWS = 4000
 """Rows whose text, picture and place on the maps are in the page."""
@@ -78,13 +84,13 @@ def find_samples(run: Evidence, rows: OutOfFold, *, with_features: bool) -> Samp
             features = (
                 {
                     s["block"]: _vectors(opened[s["path"]], s, places[s["path"]][shown])
-                    for s in run.config["spaces"]
+                    for s in _spaces_with_terms(run)
                 }
                 if with_features
                 else {}
             )
             return _gather(opened, places, shown, features)
-        except (StoreError, _NoStoreError) as error:
+        except (StoreError, RunError, _NoStoreError) as error:
             return Samples(shown, missing=dict.fromkeys(("stores", "texts", "images"), str(error)))
 
 
@@ -104,20 +110,8 @@ class _NoStoreError(Exception):
 
 
 def _open(space: Mapping[str, Any], run: Path) -> FeatureStore:
-    """Open a store of the run: from the current folder, or from a folder above the run."""
-    recorded = Path(space["path"])
-    places = dict.fromkeys([recorded, *(above / recorded for above in run.resolve().parents[:3])])
-    found = [path for path in places if path.is_file()]
-    for path in found:
-        store = FeatureStore.open(path)
-        if store.fingerprint == space["store_fingerprint"] and space["space"] in store.spaces:
-            return store
-        store.close()
-    if found:
-        raise _NoStoreError(f"Store '{recorded}' has changed since the run was made.")
-    raise _NoStoreError(
-        f"Store '{recorded}' is not there any more (looked for from the current folder and above the run)."
-    )
+    """Open a store of the run."""
+    return FeatureStore.open(find_store(space, run))
 
 
 def _places(store: FeatureStore, ids: Sequence[str]) -> np.ndarray:
@@ -129,7 +123,22 @@ def _places(store: FeatureStore, ids: Sequence[str]) -> np.ndarray:
     return np.array([row_of[guid] for guid in ids], dtype=np.int64)
 
 
+def _spaces_with_terms(run: Evidence) -> Sequence[Mapping[str, Any]]:
+    """Return the run's spaces; those of term counts with the terms that its model counts."""
+    spaces: list[Mapping[str, Any]] = run.config["spaces"]
+    if not any(is_term_space(space["space"]) for space in spaces):
+        return spaces
+    from heads import load_model
+
+    try:
+        return with_terms(spaces, load_model(run.folder / MODEL).extra)
+    except (OSError, ValueError) as error:
+        raise _NoStoreError(f"The terms of the run's model cannot be read: {error}") from error
+
+
 def _vectors(store: FeatureStore, space: Mapping[str, Any], places: np.ndarray) -> np.ndarray:
+    if "terms" in space:
+        return count_terms(texts_of(store, places) or [], space["space"], space["terms"])
     selected = store.select(space["space"])
     vectors = np.array(selected[places], dtype=np.float32)
     vectors[~np.asarray(selected.valid)[places]] = np.nan

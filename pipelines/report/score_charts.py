@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.report.charts import SOFT, Axis, Chart, Mark, names_axis, span_of
+from pipelines.report.charts import SOFT, Axis, Chart, Mark, names_axis, span_of, whole_ticks
 
 SCORES = {
     "macro_f1": "macro F1",
@@ -107,7 +107,7 @@ def history_chart(trials: Sequence[Mapping[str, str]], metric: str) -> Chart | N
         "search-history",
         "Search history",
         "Each dot is one configuration. A line that is flat for long says that more trials would not help.",
-        Axis("trial", -0.5, max(1, last) + 0.5),
+        Axis("trial", -0.5, max(1, last) + 0.5, whole_ticks(-0.5, max(1, last) + 0.5)),
         Axis(score_name(metric), low, high),
         marks,
     )

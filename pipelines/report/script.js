@@ -42,6 +42,12 @@
       line.append(make("span", "", data.classes[code]), track, make("em", "", rows.p[i][code].toFixed(2)));
       words.append(line);
     }
+    if (rows.doubt[i] > 0) words.append(make("div", "id", `label looks wrong (${rows.doubt[i].toFixed(2)})`));
+    for (const k of rows.slices[i]) words.append(make("span", "tag", data.slices[k]));
+    if (data.blocks.length) {
+      const shares = data.blocks.map((name, b) => `${name} ${rows.weights[b][i].toFixed(2)}`);
+      words.append(make("div", "id", `leans on ${shares.join(", ")}`));
+    }
     words.append(make("div", "id", `id ${rows.id[i]}, fold ${rows.fold[i]}`));
     box.append(words);
     return box;
@@ -147,6 +153,21 @@
         drawMaps();
       }
     };
+    // Points in the order in which they lie from left to right, for the arrow keys.
+    const walk = map.rows.map((_, k) => k).sort((a, b) => map.x[a] - map.x[b]);
+    let step = -1;
+    map.canvas.addEventListener("keydown", (event) => {
+      const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (event.key === "Escape") tip.hidden = true;
+      if (!by) return;
+      event.preventDefault();
+      step = (step + by + walk.length) % walk.length;
+      const box = map.canvas.getBoundingClientRect();
+      const [x, y] = place(map, walk[step], map.canvas.clientWidth);
+      lit = map.rows[walk[step]];
+      showTip(card(lit), box.left + x, box.top + y);
+      drawMaps();
+    });
     map.canvas.addEventListener("pointermove", look);
     map.canvas.addEventListener("pointerdown", look);
     map.canvas.addEventListener("pointerleave", () => {
@@ -168,17 +189,21 @@
   const gallery = document.getElementById("gallery");
   if (gallery) {
     const control = Object.fromEntries(
-      ["true", "predicted", "sort", "find"].map((name) => [name, document.getElementById(`gallery-${name}`)]),
+      ["true", "predicted", "slice", "label", "sort", "find"]
+        .map((name) => [name, document.getElementById(`gallery-${name}`)])
+        .filter(([, element]) => element),
     );
+    const chosen = (name) => (control[name] ? control[name].value : "");
     const more = document.getElementById("gallery-more");
     const count = document.getElementById("gallery-count");
-    const wrong = rows.y.map((_, i) => i).filter((i) => rows.y[i] !== predicted[i]);
+    const wrong = rows.y.map((_, i) => i).filter((i) => rows.y[i] !== predicted[i] || rows.doubt[i] > 0);
     const confidence = (i) => Math.max(...rows.p[i]);
     const margin = (i) => rows.p[i][predicted[i]] - rows.p[i][rows.y[i]];
     const orders = {
       sure: (a, b) => confidence(b) - confidence(a),
       unsure: (a, b) => confidence(a) - confidence(b),
       margin: (a, b) => margin(a) - margin(b),
+      doubt: (a, b) => rows.doubt[b] - rows.doubt[a] || confidence(b) - confidence(a),
     };
     const STEP = 24;
     let found = [];
@@ -187,7 +212,7 @@
       const from = gallery.childElementCount;
       gallery.append(...found.slice(from, from + STEP).map(card));
       const n = gallery.childElementCount;
-      count.textContent = `${n.toLocaleString("en")} of ${found.length.toLocaleString("en")} errors shown`;
+      count.textContent = `${n.toLocaleString("en")} of ${found.length.toLocaleString("en")} shown`;
       more.hidden = n >= found.length;
     };
     const fill = () => {
@@ -195,6 +220,8 @@
       found = wrong.filter((i) =>
         (control.true.value === "" || rows.y[i] === Number(control.true.value)) &&
         (control.predicted.value === "" || predicted[i] === Number(control.predicted.value)) &&
+        (chosen("slice") === "" || rows.slices[i].includes(Number(chosen("slice")))) &&
+        (chosen("label") === "" || rows.doubt[i] > 0) &&
         (words === "" || `${rows.id[i]} ${rows.text ? rows.text[i] : ""}`.toLowerCase().includes(words)));
       found.sort(orders[control.sort.value]);
       gallery.replaceChildren();

@@ -9,7 +9,8 @@ from pipelines.report.charts import PALETTE, SOFT, Chart, Mark
 
 WIDE, NARROW = 460, 340
 _LETTER = 6.4  # mean width of a character at the font size of ticks
-_LONGEST_NAME = 24  # characters of a name on an axis
+_NAME_LETTER = 8.0  # the same on a phone, where letters are larger
+_LONGEST_NAME = 30  # characters of a name on an axis
 
 _Place = Callable[[float], float]
 
@@ -44,7 +45,7 @@ def _left_margin(chart: Chart) -> int:
     if chart.bare:
         return 14
     longest = max((len(shortened(text)) for _, text in chart.y.marks()), default=0)
-    return round(16 + longest * _LETTER) + (18 if chart.y.label else 0)
+    return round(16 + longest * _NAME_LETTER) + (18 if chart.y.label else 0)
 
 
 def _height(chart: Chart, inner: int, margins: int) -> int:

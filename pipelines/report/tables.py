@@ -9,8 +9,9 @@ from typing import Any
 
 from pipelines.after import after_rows
 from pipelines.metrics import SHOWN
-from pipelines.report.markup import table, tiles
+from pipelines.report.markup import p_text, table, tiles
 from pipelines.report.score_charts import SCORES, completed, score_name
+from pipelines.scoreboard import gain_line
 
 
 def lead(metrics: Mapping[str, Any]) -> str:
@@ -59,7 +60,7 @@ def _runner_up(other: Mapping[str, Any] | None) -> str:
     word = "is better than" if low > 0 else "cannot be told from"
     return (
         f"<p>The winner {word} the runner-up ({escape(other['head'])}): difference "
-        f"{by:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, p = {other['p_value']:.2f}.</p>"
+        f"{by:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, p-value {escape(p_text(other['p_value']))}.</p>"
     )
 
 
@@ -109,6 +110,42 @@ def search(trials: Sequence[Mapping[str, str]], metrics: Mapping[str, Any]) -> s
     failed = sum(row["state"] == "failed" for row in trials)
     note = f"<p>{failed} configuration(s) could not be trained; trials.csv says why.</p>" if failed else ""
     return table(header, rows, long=shown) + note
+
+
+def choice(metrics: Mapping[str, Any]) -> str:
+    """What the search has gained, and how the finalists compare; early versions did not measure it."""
+    lines = []
+    if metrics.get("overtuning"):
+        line = gain_line(metrics["overtuning"])
+        lines.append(f"{line[0].upper()}{line[1:]}.")
+    against = metrics.get("against_default")
+    if against:
+        low, high = against["ci95"]
+        lines.append(
+            f"Without that correction the winner is {against['difference']:+.3f} from the default settings "
+            f"({low:+.3f} to {high:+.3f}, p-value {p_text(against['p_value'])}); the gap between the two is "
+            "the luck of having chosen among many."
+        )
+    return "".join(f"<p>{escape(line)}</p>" for line in lines) + _finalists(metrics.get("finalists"))
+
+
+def _finalists(finalists: Sequence[Mapping[str, Any]] | None) -> str:
+    """Return the best configurations on repeated splits (see `tuning.repeat_finalists`)."""
+    if not finalists:
+        return ""
+    rows = []
+    for number, found in enumerate(finalists):
+        low, high = found["ci95"]
+        std = "" if found["std"] is None else f" \u00b1 {found['std']:.3f}"
+        compared = [f"{found['difference']:+.3f} ({low:+.3f} to {high:+.3f})", p_text(found["p_value"])]
+        settings = found["configuration"]
+        compared = compared if number else ["-", "-"]
+        rows.append([settings["head"], settings["resampler"], f"{found['mean']:.3f}{std}", *compared])
+    words = (
+        "<p>The best configurations again, each on the same new splits; differences are to the first "
+        "(Nadeau and Bengio's corrected t-test).</p>"
+    )
+    return words + table(["head", "resampler", "mean", "difference", "p"], rows)
 
 
 def _varied(trials: Sequence[Mapping[str, str]]) -> set[tuple[str, str]]:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from extract import BadImageError, decode_image, read_image_file
@@ -26,7 +27,7 @@ SHEET = 16
 """Pictures per row and per column of a sheet."""
 
 _MOST_BYTES = 3_900_000  # of all sheets; base64 makes 5.2 MB of it
-_SECONDS = 7.0  # after which the rest goes without a picture
+_SECONDS = 9.0  # after which the rest goes without a picture
 _GROUND = (236, 238, 241)
 _AT_ONCE = 64
 
@@ -54,13 +55,13 @@ def data_root(paths: Sequence[str], roots: Iterable[Path]) -> Path | None:
     """Return the first folder in which most of the first pictures lie, or None."""
     probes = [path for path in paths if path][:50]
     for root in dict.fromkeys(root.resolve() for root in roots):
-        hits = sum(_inside(root, path) is not None for path in probes)
+        hits = sum(file_inside(root, path) is not None for path in probes)
         if probes and hits * 2 > len(probes):
             return root
     return None
 
 
-def _inside(root: Path, path: str) -> Path | None:
+def file_inside(root: Path, path: str) -> Path | None:
     """Return the file a store names, if it lies in the data folder: a store is data and may say anything."""
     if not path or "\0" in path:
         return None
@@ -69,7 +70,12 @@ def _inside(root: Path, path: str) -> Path | None:
 
 
 def make_thumbnails(
-    root: Path, paths: Sequence[str], hashes: Sequence[bytes] | None, order: Sequence[int]
+    root: Path,
+    paths: Sequence[str],
+    hashes: Sequence[bytes] | None,
+    order: Sequence[int],
+    *,
+    stop: Event | None = None,
 ) -> Thumbnails:
     """Make the sheets.
 
@@ -83,6 +89,8 @@ def make_thumbnails(
         SHA-256 of each file when it was embedded; zeros = unknown. A file that has changed is left out.
     order : sequence of int
         Rows in the order in which they get a picture while time lasts.
+    stop : threading.Event, optional
+        Once it is set, the rest goes without a picture.
 
     Returns
     -------
@@ -103,7 +111,7 @@ def make_thumbnails(
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         for start in range(0, len(order), _AT_ONCE):
-            if time.monotonic() - began > _SECONDS:
+            if time.monotonic() - began > _SECONDS or (stop is not None and stop.is_set()):
                 late = len(order) - start
                 break
             progress.update(start, len(order))
@@ -123,21 +131,23 @@ def make_thumbnails(
 
 def _thumbnail(root: Path, path: str, sha256: bytes | None, side: int) -> Image | str:
     """Return a small picture, or why there is none."""
-    file = _inside(root, path)
+    from PIL.Image import Resampling
+
+    file = file_inside(root, path)
     if file is None:
         return "could not be read"
     try:
         data = read_image_file(file)
         if sha256 is not None and any(sha256) and hashlib.sha256(data).digest() != sha256:
             return "changed since they were embedded"
-        picture = _small_jpeg(data, side) or decode_image(data)
+        picture = small_jpeg(data, side) or decode_image(data)
     except BadImageError:
         return "could not be read"
-    picture.thumbnail((side - 2, side - 2))
+    picture.thumbnail((side - 2, side - 2), Resampling.BOX)
     return picture
 
 
-def _small_jpeg(data: bytes, side: int) -> Image | None:
+def small_jpeg(data: bytes, side: int) -> Image | None:
     """Decode a JPEG at a fraction of its size; None leaves the file to the careful decoder."""
     from PIL import Image, ImageOps
 
@@ -145,7 +155,7 @@ def _small_jpeg(data: bytes, side: int) -> Image | None:
         return None
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            image.draft("RGB", (side * 2, side * 2))
+            image.draft("RGB", (side, side))  # no smaller than that
             if image.width * image.height > 4_000_000:
                 return None
             image.load()

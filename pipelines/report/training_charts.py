@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.report.charts import SOFT, Axis, Chart, Mark, span_of
+from pipelines.report.charts import SOFT, Axis, Chart, Mark, span_of, whole_ticks
 
 _N_BINS = 24
 
@@ -70,7 +70,11 @@ def _by_epoch(
     marks.insert(0, Mark("line", [best, best], [low, high], colour=SOFT, dashed=True))
     if len(epochs) > 30:
         marks = [mark for mark in marks if mark.kind == "line"]
-    return Chart(key, title, caption, Axis("epoch", 0.5, max(epochs) + 0.5), Axis("", low, high), marks)
+    return Chart(key, title, caption, _epochs(max(epochs)), Axis("", low, high), marks)
+
+
+def _epochs(last: float) -> Axis:
+    return Axis("epoch", 0.5, last + 0.5, whole_ticks(0.5, last + 0.5))
 
 
 def fusion_epoch_chart(training: Mapping[str, Any]) -> Chart | None:
@@ -88,7 +92,7 @@ def fusion_epoch_chart(training: Mapping[str, Any]) -> Chart | None:
         "fusion-epochs",
         f"Weight of each block by epoch ({training['fusion']})",
         "Mean over the inner validation rows; blocks start equal; what rises is what the network leans on.",
-        Axis("epoch", 0.5, max(epochs) + 0.5),
+        _epochs(max(epochs)),
         Axis("weight", *span_of(table.ravel().tolist(), within=(0.0, 1.0))),
         marks,
     )

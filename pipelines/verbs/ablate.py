@@ -75,6 +75,12 @@ def add_options(parser: Parser) -> None:
         metavar="N",
         help="seeds per kind of shuffled partner in the modality ledger (default: %(default)s)",
     )
+    parser.add_argument(
+        "--leaky",
+        action="store_true",
+        help="also show what the reference row would seem to score with the leaks of the reports "
+        "(validation rows in training, SMOTE before the split), beside its honest score",
+    )
     run_options(parser)
     json_option(parser)
 
@@ -82,7 +88,7 @@ def add_options(parser: Parser) -> None:
 def run(options: Namespace, words: list[str]) -> None:
     """Run ``ablate``."""
     from pipelines import ablate
-    from pipelines.ablation import paper_rows
+    from pipelines.ablation import paper_rows, printing
 
     if options.preset == paper_rows.LIST:
         paper_rows.print_tables(as_json=options.json)
@@ -93,6 +99,7 @@ def run(options: Namespace, words: list[str]) -> None:
         heads=tuple(values.heads),
         metric=values.metric,
         folds=values.folds,
+        duplicates=values.duplicates,
         seed=values.seed,
         out=values.out,
         swap=tuple(values.swap),
@@ -103,5 +110,6 @@ def run(options: Namespace, words: list[str]) -> None:
         preset=values.preset,
         reference=values.reference,
         shuffles=values.shuffles,
+        leaky=values.leaky,
     )
-    ablate.print_ablation(ablate.ablate(settings), as_json=options.json)
+    printing.print_ablation(ablate.ablate(settings), as_json=options.json)

@@ -112,7 +112,7 @@ def add_options(parser: Parser) -> None:
     json_option(parser)
 
 
-def run(options: Namespace, _words: list[str]) -> None:
+def run(options: Namespace, words: list[str]) -> None:
     """Run ``extract``."""
     from pipelines import extract
 
@@ -135,6 +135,8 @@ def run(options: Namespace, _words: list[str]) -> None:
         limit=options.limit,
         max_bad=options.max_bad,
         replace=options.replace,
+        # `extract-features ...` has no verb among its words.
+        command=tuple(words) if words[:1] == ["extract"] else ("extract", *words),
     )
     if options.dry_run:
         extract.print_dry_runs(extract.plan_extraction(settings), as_json=options.json)

@@ -6,8 +6,7 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from pipelines.verbs import types
-from pipelines.verbs.shared import Parser, data_options, features_option, json_option
+from pipelines.verbs.shared import Parser, data_options, features_option, json_option, weights_option
 
 HELP = "answer with the model of a run"
 
@@ -25,14 +24,7 @@ def add_options(parser: Parser) -> None:
         "--out", type=Path, default=Path("predictions.csv"), metavar="FILE", help="default: %(default)s"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument(
-        "--weights",
-        type=types.folder_of,
-        action="append",
-        default=[],
-        metavar="BACKBONE=DIR",
-        help="folder with a backbone's weights; repeat for several",
-    )
+    weights_option(parser)
     data_options(parser)
     json_option(parser)
 

@@ -45,6 +45,11 @@ def add_options(parser: Parser) -> None:
         metavar="DIR",
         help="also write each figure as PNG and SVG (needs matplotlib: extra 'report')",
     )
+    parser.add_argument(
+        "--umap",
+        action="store_true",
+        help="also draw maps by UMAP (needs umap-learn: extra 'umap'; half a minute more)",
+    )
     json_option(parser)
 
 
@@ -56,6 +61,10 @@ def run(options: Namespace, _words: list[str]) -> None:
         from pipelines.report import paper
 
         paper.check_library()
+    if options.umap:
+        from pipelines.report import projections
+
+        projections.check_umap()
     began = time.perf_counter()
     report = _written(options)
     for note in report.notes:
@@ -95,6 +104,10 @@ def _written(options: Namespace) -> Report:
         )
     if options.compare is not None:
         return write_comparison(options.compare, options.out or Path("comparison.html"))
+    if options.run.is_file():
+        raise RunError(
+            f"--run '{options.run}' is a file; pass the folder that tune, train or ablate printed."
+        )
     target: Path = options.out or options.run / REPORT
     title = options.run.resolve().name
     command = read_json(options.run / CONFIG).get("command")
@@ -104,4 +117,6 @@ def _written(options: Namespace) -> Report:
         raise RunError(
             f"'{options.run}' is a run of '{command}'; pages are made of runs of tune, train and ablate."
         )
-    return write_report(options.run, target, title=title, thorough=True, data=options.data)
+    return write_report(
+        options.run, target, title=title, thorough=True, data=options.data, with_umap=options.umap
+    )

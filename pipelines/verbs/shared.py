@@ -44,6 +44,18 @@ def features_option(parser: Parser) -> None:
     )
 
 
+def weights_option(parser: Parser) -> None:
+    """Add ``--weights``, once for every backbone whose weights must be found."""
+    parser.add_argument(
+        "--weights",
+        type=types.folder_of,
+        action="append",
+        default=[],
+        metavar="BACKBONE=DIR",
+        help="folder with a backbone's weights; repeat for several",
+    )
+
+
 def use_views_option(parser: Parser) -> None:
     """Add ``--use-views``."""
     parser.add_argument(
@@ -55,6 +67,17 @@ def use_views_option(parser: Parser) -> None:
     )
 
 
+def duplicates_option(parser: Parser) -> None:
+    """Add ``--duplicates``."""
+    parser.add_argument(
+        "--duplicates",
+        choices=("near", "exact", "none"),
+        default="near",
+        help="which rows must share a fold: near duplicates, exact ones, or declared groups only "
+        "(default: %(default)s)",
+    )
+
+
 def run_options(parser: Parser) -> None:
     """Add the options that every kind of run has."""
     parser.add_argument("--metric", default="macro-f1", help="score that decides (default: %(default)s)")
@@ -62,6 +85,7 @@ def run_options(parser: Parser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of folds, search and heads (default: %(default)s)"
     )
+    duplicates_option(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -74,6 +98,23 @@ def run_options(parser: Parser) -> None:
         type=Path,
         metavar="FILE",
         help="replay the settings of a run's config.json; options given here win",
+    )
+
+
+def applied_options(parser: Parser) -> None:
+    """Add the options that say what ``predict`` does to the probabilities of the winner."""
+    parser.add_argument(
+        "--calibrate",
+        default="none",
+        metavar="HOW",
+        help="how predict calibrates, fitted on out-of-fold rows: none, temperature, vector (default: none)",
+    )
+    parser.add_argument(
+        "--decide",
+        default="argmax",
+        metavar="HOW",
+        help="how predict names a class: argmax, weights (fitted on out-of-fold rows), or "
+        "low-confidence:CLASS[,A,B] (default: argmax)",
     )
 
 

@@ -64,6 +64,7 @@ def run(options: Namespace, words: list[str]) -> None:
         splits=values.splits,
         metric=values.metric,
         folds=values.folds,
+        duplicates=values.duplicates,
         seed=values.seed,
         out=values.out,
     )

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from pipelines.verbs import types
 from pipelines.verbs.replay import replayed
-from pipelines.verbs.shared import Parser, features_option, json_option, run_options, use_views_option
+from pipelines.verbs.shared import (
+    Parser,
+    applied_options,
+    features_option,
+    json_option,
+    run_options,
+    use_views_option,
+)
 
 HELP = "search for the best head on stored features"
 
@@ -54,7 +61,14 @@ def add_options(parser: Parser) -> None:
         default="best",
         help="which trial wins: the best, or the simplest within one standard error of it (default: best)",
     )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        metavar="N",
+        help="score the best five on N other splits too (default: 3 after 100 trials or more on small data)",
+    )
     use_views_option(parser)
+    applied_options(parser)
     run_options(parser)
     json_option(parser)
 
@@ -74,6 +88,7 @@ def run(options: Namespace, words: list[str]) -> None:
         trials=values.trials,
         metric=values.metric,
         folds=values.folds,
+        duplicates=values.duplicates,
         seed=values.seed,
         timeout=values.timeout,
         study=values.study,
@@ -83,5 +98,8 @@ def run(options: Namespace, words: list[str]) -> None:
         space=space,
         grid=values.grid,
         select=values.select,
+        repeats=values.repeats,
+        calibrate=values.calibrate,
+        decide=values.decide,
     )
     scoreboard.print_run(tune.tune(settings), as_json=options.json)

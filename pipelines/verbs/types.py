@@ -66,6 +66,11 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Parse ``1,3,5``."""
+    return tuple(whole(word) for word in words(text))
+
+
 def share(text: str) -> float:
     """Parse ``0.1`` or ``10%``."""
     try:

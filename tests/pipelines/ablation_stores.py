@@ -33,16 +33,21 @@ def make_store(
     *,
     ids: tuple[str, ...] | None = None,
     texts: tuple[str, ...] | None = None,
+    views: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
-    """Write a store of one pooled space per modality, as a pass with this backbone would have."""
+    """Write a store of one pooled space per modality, as a pass with this backbone would have.
+
+    `views`, by modality, have shape (n_views, n, width).
+    """
     n = len(codes)
+    n_views = {name: 0 if views is None else len(views[name]) for name in vectors}
     modalities = tuple(vectors)
     plan = Plan(
         backbone=backbone,
         n_rows=n,
         shard_rows=n,
         spaces=tuple(
-            SpaceSpec(f"{name}.pooled", x.shape[1], "float32", f"{backbone}-{name}")
+            SpaceSpec(f"{name}.pooled", x.shape[1], "float32", f"{backbone}-{name}", views=n_views[name])
             for name, x in vectors.items()
         ),
         modalities=modalities,
@@ -61,7 +66,12 @@ def make_store(
         encoding=None if texts is None else np.zeros(n, dtype=np.uint8),
     )
     data = {
-        name: ShardData({f"{name}.pooled": x}, np.ones(n, dtype=np.uint8), np.zeros(n, dtype=np.uint8))
+        name: ShardData(
+            {f"{name}.pooled": x},
+            np.ones(n, dtype=np.uint8),
+            np.zeros(n, dtype=np.uint8),
+            {f"{name}.pooled": views[name]} if views is not None else None,
+        )
         for name, x in vectors.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,8 @@ from pipelines.ablate import AblateSettings, ablate
 from pipelines.ablation import fitting
 from pipelines.ablation.feature_sets import named_specs, read_feature_sets
 from pipelines.ablation.figure import write_figure
-from pipelines.ablation.fitting import RowMemory, fit_rows
+from pipelines.ablation.fitted_rows import RowMemory
+from pipelines.ablation.fitting import fit_rows
 from pipelines.ablation.grid import Grid, candidates_of
 from pipelines.ablation.ledger import CASES, cases_of
 from pipelines.ablation.tables import latex, markdown

@@ -13,6 +13,7 @@ from extract import backbone_names
 from heads import PRESETS
 from pipelines.ablation.reported_tables import REPORTED_TABLES, USUAL_BACKBONE
 from pipelines.cli import main
+from pipelines.term_counts import TERMS_BACKBONE
 from tests.pipelines.ablation_stores import labels_of, make_store, noisy
 
 N = 120
@@ -97,6 +98,33 @@ def test_rows_without_their_stores_are_named_with_the_command(
     assert "0.5354" in printed
 
 
+def test_tfidf_rows_take_the_texts_of_any_store(features: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Report 001's TF-IDF rows count terms of the first store with texts; BERT's rows do not use them."""
+    codes = labels_of(N)
+    words = np.array(["good sunny", "plain grey", "bad rainy"])
+    texts = tuple(f"{words[code]} day number{row}" for row, code in enumerate(codes))
+    vectors = {"text": noisy(codes, 0.0)}
+    make_store(features / "roberta-base.h5", "roberta-base", vectors, codes, texts=texts)
+    _store(features, "resnet18", "image")
+    found = _table(capsys, "systems")
+    rows = {row["name"]: row for row in found["rows"]}
+    assert rows["TF-IDF + ResNet18"]["blocks"] == ["text.terms", "image.pooled"]
+    assert rows["TF-IDF text only"]["blocks"] == ["text.terms"]
+    assert rows["ResNet18 image only"]["blocks"] == ["image.pooled"]
+    assert set(rows) == {"TF-IDF + ResNet18", "TF-IDF text only", "ResNet18 image only"}
+    own = _table(
+        capsys,
+        "systems",
+        "--features",
+        "features/roberta-base.h5:text.chars-min3",
+        "--features",
+        "features/resnet18.h5",
+        "--out",
+        "own",
+    )
+    assert own["rows"][0]["blocks"] == ["text.chars-min3", "image.pooled"]
+
+
 def test_table_without_any_store_is_one_line(features: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing can be computed: exit 1, and every command that would help."""
     assert main(["ablate", "--preset", "flava"]) == 1
@@ -145,6 +173,8 @@ def test_tables_name_what_exists(name: str) -> None:
         assert set(row.votes) <= set(rows)
         for modality in row.modalities if row.preset else ():
             wanted = row.backbones[modality]
+            if wanted == TERMS_BACKBONE:  # counted in a store's texts, by no backbone
+                continue
             assert USUAL_BACKBONE.get(wanted, wanted) in backbone_names()
         assert row.preset or row.votes or row.note
 

@@ -19,6 +19,8 @@ from pipelines.cli import main
 from tests.cache.builders import Toy
 from tests.pipelines.conftest import World
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def _json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any], str]:
     """Run the doctor; return exit status, its JSON object and stderr."""
@@ -105,48 +107,107 @@ def test_doctor_names_missing_and_old_packages(
     assert answer["extras"]["demo"] == ["no-such-extra"]
 
 
-def test_doctor_resumes_an_interrupted_pass(
+def _stop(*_: object, **__: object) -> None:
+    raise OSError(5, "Input/output error")
+
+
+def _paste(command: str, folder: Path) -> str:
+    """Run a command as a shell would, with the `embedonce` of this tree; return what it printed."""
+    (folder / "bin").mkdir()
+    script = folder / "bin" / "embedonce"
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m pipelines "$@"\n')
+    script.chmod(0o755)
+    environment = {"PATH": f"{script.parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_doctor_resumes_an_interrupted_pass_from_any_folder(
     in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command that it prints for a stopped pass embeds nothing again and publishes the store."""
-
-    def stop(*_: object) -> None:
-        raise OSError(5, "Input/output error")
-
-    out = str(tmp_path / "some features")
-    asked = ["--backbone", str(in_world.clip), "--out", out, "--clean", "none", "--modality", "text"]
+    """Pasted into a shell elsewhere, the command of a stopped pass embeds nothing again and publishes."""
+    out = tmp_path / "some features"
+    words = ["extract", "--backbone", str(in_world.clip), "--out", str(out), "--clean", "none"]
+    words += ["--modality", "text", "--views", "1", "--limit", "20", "--max-bad", "5%"]
     with monkeypatch.context() as patch:
-        patch.setattr(PassFolder, "publish", stop)
-        assert main(["extract", *asked, "--views", "1"]) == 1
-    status, answer, _ = _json(capsys, "--out", out, "--data", ".")
+        patch.setattr(PassFolder, "publish", _stop)
+        assert main(words) == 1
+    _, answer, _ = _json(capsys, "--out", str(out))
+    assert answer["unfinished"][0]["command"] == shlex.join(["embedonce", *words])
+    monkeypatch.chdir(tmp_path)
+    status, answer, _ = _json(capsys, "--out", "some features")
     (work,) = answer["unfinished"]
-    assert (status, work["done"], work["total"], work["holder"]) == (0, 97, 97, "")
-    words = shlex.split(work["command"])
-    assert words[:3] == ["embedonce", "extract", "--backbone"]
-    assert words[3] == f"DIR/{in_world.clip.name}"  # a store does not say where a folder of weights lay
+    assert (status, work["done"], work["total"], work["holder"]) == (0, 20, 20, "")
+    assert work["command"].startswith(f"cd {in_world.root} && embedonce extract --backbone ")
+    counts = json.loads(_paste(f"{work['command']} --json", tmp_path))["counts"]["text"]
+    assert (counts["resumed"], counts["computed"]) == (20, 0)
+    assert _json(capsys, "--out", "some features")[1]["unfinished"] == []
+
+
+def test_doctor_resumes_a_pass_whose_command_is_not_known(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a work folder that was moved, the plan says the settings; the folder of weights is left to say."""
+    asked = ["--backbone", str(in_world.clip), "--clean", "none", "--modality", "text", "--views", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(PassFolder, "publish", _stop)
+        assert main(["extract", *asked, "--out", str(tmp_path / "before")]) == 1
+    out = tmp_path / "some features"
+    (tmp_path / "before").rename(out)
+    _, answer, _ = _json(capsys, "--out", str(out), "--data", ".")
+    words = shlex.split(answer["unfinished"][0]["command"])
+    assert words[:4] == ["embedonce", "extract", "--backbone", f"DIR/{in_world.clip.name}"]
     words[3] = str(in_world.clip)
     assert main([*words[1:], "--json"]) == 0
     counts = json.loads(capsys.readouterr().out)["counts"]["text"]
     assert (counts["resumed"], counts["computed"]) == (97, 0)
-    assert _json(capsys, "--out", out)[1]["unfinished"] == []
+    assert _json(capsys, "--out", str(out))[1]["unfinished"] == []
 
 
-def test_doctor_resumes_an_interrupted_run(
-    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "signed",
+    [b"", b"{", b"[]", b"[" * 16_000, b'{"command": 1}', b'{"work": 1, "folder": 2, "command": ["extract"]}'],
+)
+def test_doctor_does_not_believe_a_damaged_lock_file(
+    signed: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The command that it prints for a stopped search finishes that very run."""
+    """Whatever stands in a lock file, the command is then made from the plan."""
+    toy = Toy()
+    with PassFolder(tmp_path / "toy.h5", toy.plan):
+        pass
+    (tmp_path / "toy.h5.work" / "LOCK").write_bytes(signed)
+    _, answer, _ = _json(capsys, "--out", str(tmp_path))
+    assert answer["unfinished"][0]["command"].startswith("embedonce extract --backbone DIR/toy --data PATH ")
 
-    def stop(*_: object, **__: object) -> None:
-        raise OSError(5, "Input/output error")
 
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (["tune", "--trials", "2", "--heads", "logreg", "--folds", "3"], "pipelines.tune.write_report"),
+        (["train", "--folds", "3", "--study", "it's mine"], "pipelines.tune.write_report"),
+        (["ablate", "--folds", "3"], "pipelines.runs.RunFolder.publish"),
+        (["stability", "--seeds", "2", "--splits", "2"], "pipelines.runs.RunFolder.publish"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_doctor_resumes_an_interrupted_run(
+    words: list[str],
+    where: str,
+    in_world: World,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The command that it prints for a stopped run finishes that very run."""
     runs = str(tmp_path / "runs")
+    run = ["--run", "runs/small"] if words[0] == "stability" else []
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.tune.write_report", stop)
-        words = ["tune", "--trials", "2", "--heads", "logreg", "--folds", "3", "--out", runs]
-        assert main(words) == 1
+        patch.setattr(where, _stop)
+        assert main([*words, *run, "--out", runs]) == 1
     status, answer, _ = _json(capsys, "--runs", runs)
     (work,) = answer["unfinished"]
-    assert (status, work["done"], work["total"]) == (0, 2, 2)
+    assert status == 0
     assert main(shlex.split(work["command"])[1:]) == 0
     assert Path(work["folder"].removesuffix(".work"), "metrics.json").is_file()
     assert _json(capsys, "--runs", runs)[1]["unfinished"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,12 @@ from pipelines.cli import main
 from pipelines.metrics import metrics_of_run
 from tuning import (
     Configuration,
+    EarlyDrops,
     SearchResult,
     Trial,
+    bbc_cv,
     bbc_difference,
+    cv_summary,
     make_folds,
     mcnemar,
     paired_difference,
@@ -72,6 +76,41 @@ def test_overtuning_is_the_corrected_gain_and_says_whether_it_is_noise() -> None
     metrics = _metrics(luck, y)["overtuning"]
     assert metrics["inside_noise"] is True
     assert "inside the noise" in scoreboard.gain_line(metrics)
+
+
+def test_metrics_repeat_the_dropping_and_draw_groups() -> None:
+    """What the search dropped takes part in the correction, and every interval is over groups."""
+    found, y = _found([0.5] * 9)
+    seen = np.concatenate([valid for _, valid in found.folds[:2]])
+    dropped = [
+        replace(trial, rung=1, oof=np.where(np.isin(np.arange(len(y)), seen)[:, None], trial.oof, np.nan))
+        for trial in found.trials[4:]
+    ]
+    kept = replace(found, trials=found.trials[:4], dropped=dropped, best=1)
+    groups = np.empty(len(y), dtype=np.int64)
+    for fold, (_, valid) in enumerate(kept.folds):
+        groups[valid] = 1000 * fold + np.arange(len(valid)) // 2
+    metrics = metrics_of_run(kept, y, ["a", "b", "c"], groups=groups, test=None, random_state=3)
+    arguments = {"n_classes": 3, "groups": groups, "random_state": 3}
+    drops = EarlyDrops.of(kept.trials, dropped)
+    assert drops is not None
+    assert metrics["corrected"] == bbc_cv(kept.predictions, y, dropped=drops, **arguments)
+    assert metrics["corrected"] != bbc_cv(kept.predictions, y, **arguments)
+    assert metrics["cv"] == cv_summary(kept.trials[1].oof, y, kept.folds, **arguments)
+    gain = bbc_difference(kept.predictions, y, 0, dropped=drops, **arguments)
+    assert metrics["overtuning"]["ci95"] == gain["ci95"]
+    against = paired_difference(kept.trials[1].oof, kept.trials[0].oof, y, folds=kept.folds, **arguments)
+    assert metrics["against_default"]["ci95"] == against["ci95"]
+    assert metrics["finalists"] == []
+
+
+def test_winner_and_default_are_compared_in_one_line() -> None:
+    """The scoreboard says by how much, how surely, and McNemar's answer."""
+    found, y = _found([0.3, 0.7, 0.65])
+    compared = _metrics(found, y)["against_default"]
+    line = scoreboard.default_line(compared)
+    assert f"{compared['difference']:+.3f} (95 % interval" in line
+    assert f"McNemar's p = {compared['mcnemar']:.2f}" in line
 
 
 def test_a_loss_to_the_default_is_called_a_loss() -> None:

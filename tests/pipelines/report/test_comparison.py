@@ -14,6 +14,7 @@ from pipelines.cli import main
 from pipelines.report import Report, paper, write_comparison
 from pipelines.report.charts import Chart
 from pipelines.report.evidence import read_evidence
+from pipelines.report.paired_runs import paired_runs
 from tests.kit.browser import CHROMIUM, Browser
 from tests.pipelines.conftest import World
 from tests.pipelines.report.conftest import figure_keys
@@ -29,7 +30,12 @@ def test_comparison_has_its_figures_and_the_paired_difference(
     world: World, gated: Path, compared: Report
 ) -> None:
     """The difference in the table is `paired_difference` over the runs' own rows."""
-    assert figure_keys(compared.path) == ["compare-scores", "compare-radar", "compare-cost"]
+    assert figure_keys(compared.path) == [
+        "compare-scores",
+        "compare-radar",
+        "compare-cost",
+        "compare-differences",
+    ]
     first, second = read_evidence(world.run, title="a").rows, read_evidence(gated, title="b").rows
     assert first is not None
     assert second is not None
@@ -40,6 +46,25 @@ def test_comparison_has_its_figures_and_the_paired_difference(
     page = compared.path.read_text(encoding="utf-8")
     assert f'<td class="number">{found["difference"]:+.3f}</td>' in page
     assert f"{found['ci95'][0]:+.3f} to {found['ci95'][1]:+.3f}" in page
+
+
+def test_p_values_of_several_runs_are_corrected(
+    world: World, gated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two differences the smaller p-value counts twice, and the larger at least as much (Holm, 1979)."""
+    monkeypatch.chdir(world.root)
+    words = ["--set", "C=0.0001", "--folds", "3", "--study", "weak", "--out", str(tmp_path)]
+    assert main(["train", "--head", "logreg", *words]) == 0
+    runs = [read_evidence(run, title=run.name) for run in (world.run, gated, tmp_path / "weak")]
+    compared, reasons = paired_runs(runs, "macro_f1")
+    assert reasons == []
+    assert [title for title, _ in compared] == ["gated", "weak"]
+    small, large = sorted((found["p_value"], found["p_holm"]) for _, found in compared)
+    assert small[1] == pytest.approx(min(1.0, 2 * small[0]))
+    assert large[1] == pytest.approx(max(large[0], small[1]))
+    for _, found in compared:
+        inside = found["p_holm"] > 0.05
+        assert (found["verdict"] == "inside the noise") is inside
 
 
 def test_radar_holds_every_score_of_every_run(world: World, gated: Path, compared: Report) -> None:
@@ -116,7 +141,7 @@ def test_figures_of_the_same_run_are_the_same_bytes(compared: Report, tmp_path: 
     """Neither a date nor random names get into the files."""
     pytest.importorskip("matplotlib")
     pairs = [paper.write_figures(compared.figures, tmp_path / name) for name in "ab"]
-    assert len(pairs[0]) == 6
+    assert len(pairs[0]) == 8
     for one, other in zip(*pairs, strict=True):
         assert one.read_bytes() == other.read_bytes()
 

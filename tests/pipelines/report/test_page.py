@@ -10,7 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix, roc_auc_score
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    precision_recall_curve,
+    roc_auc_score,
+)
 
 from pipelines.cli import main
 from pipelines.report import Report, write_report
@@ -25,7 +31,7 @@ _EVERY_FIGURE = [
     "fusion-samples", "confusion-counts", "confusion-rates", "roc", "precision-recall", "confidence-0",
     "confidence-1", "confidence-2", "reliability-before", "reliability-after", "pca-text.pooled",
     "tsne-text.pooled", "pca-image.pooled", "tsne-image.pooled", "pca-all-blocks", "tsne-all-blocks",
-    "pca-predictions",
+    "pca-fused-features", "tsne-fused-features", "pca-hidden-layer", "tsne-hidden-layer", "pca-predictions",
 ]  # fmt: skip
 
 
@@ -96,6 +102,35 @@ def test_figures_equal_an_independent_computation(gated: Path, gated_page: Repor
     for key, step in (("before", "none"), ("after", "temperature")):
         error = float(_figure(gated_page, f"reliability-{key}").title.rsplit(" ", 1)[1])
         assert error == pytest.approx(metrics["after"][step]["ece"], abs=6e-4)
+
+
+def test_curves_and_bins_equal_an_independent_computation(gated: Path, gated_page: Report) -> None:
+    """Every drawn point of PR curves and reliability bins is one that scikit-learn computes."""
+    run = read_evidence(gated, title="gated")
+    assert run.rows is not None
+    y, table = run.rows.y, run.rows.probabilities
+    chart = _figure(gated_page, "precision-recall")
+    assert isinstance(chart, Chart)
+    curves = [mark for mark in chart.marks if mark.name]
+    assert len(curves) == 3
+    for code, mark in enumerate(curves):
+        precision, recall, _ = precision_recall_curve(y == code, table[:, code])
+        assert set(zip(mark.x, mark.y, strict=True)) <= set(
+            zip(recall.tolist(), precision.tolist(), strict=True)
+        )
+        assert mark.name.endswith(f" {average_precision_score(y == code, table[:, code]):.3f}")
+    table = table / table.sum(axis=1, keepdims=True)
+    right, sure = table.argmax(axis=1) == y, table.max(axis=1)
+    share, confidence = calibration_curve(right, sure, n_bins=10)
+    bins = _figure(gated_page, "reliability-before")
+    assert isinstance(bins, Chart)
+    drawn = [point for m in bins.marks if m.kind == "points" for point in zip(m.x, m.y, strict=True)]
+    np.testing.assert_allclose(sorted(drawn), sorted(zip(confidence, share, strict=True)), atol=1e-9)
+    density = _figure(gated_page, "confidence-1")
+    assert isinstance(density, Chart)
+    outline = next(mark for mark in density.marks if mark.name.startswith("rows of ") and mark.colour == 1)
+    expected, _ = np.histogram(run.rows.probabilities[y == 1, 1], bins=20, range=(0, 1), density=True)
+    np.testing.assert_allclose(np.asarray(outline.y)[::2], expected)
 
 
 def test_training_section_shows_what_was_measured(gated: Path, gated_page: Report) -> None:
@@ -214,6 +249,7 @@ def test_pictures_that_are_not_found_are_asked_for(gated: Path, in_world: World,
     """The page says where it looked and which option helps."""
     report = write_report(gated, tmp_path / "page.html", title="r", thorough=True, data=tmp_path)
     assert "name the data set&#x27;s folder with --data" in _text(report.path)
+    assert "name the data set's folder with --data" in report.notes[0]
     assert "data:image/webp" not in report.path.read_text(encoding="utf-8")
 
 
@@ -223,6 +259,7 @@ def test_pictures_that_are_not_found_are_asked_for(gated: Path, in_world: World,
         (["--run", "RUN", "--data", "nowhere"], 1, "--data 'nowhere' is not a folder"),
         (["--run", "RUN", "--out", "."], 2, "--out '.' is a folder"),
         (["--run", "nowhere"], 1, "is missing"),
+        (["--run", "train.txt"], 1, "--run 'train.txt' is a file"),
         ([], 2, "one of the arguments --run --compare is required"),
         (["--compare", "RUN"], 2, "--compare needs two or more different runs, got 1"),
         (["--compare", "RUN", "RUN"], 2, "--compare needs two or more different runs, got 1"),

@@ -1,0 +1,284 @@
+"""``embedonce augment``: do views of samples like the worst slices help rows that did not choose them?"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.ablation.fitting import FitData
+from pipelines.ablation.tables import write_tables
+from pipelines.augmentation_scores import compared_variants, described_variants
+from pipelines.augmentation_tables import COMPARISONS_HEADER, HEADER, comparison_rows, table_rows
+from pipelines.bad_cases.facts import read_facts, with_raw_texts
+from pipelines.console import duration, say, table, tell
+from pipelines.duplicates import duplicate_settings
+from pipelines.errors import UsageError
+from pipelines.matrices import Matrix, read_matrix
+from pipelines.prediction_rows import EmbeddingOptions
+from pipelines.run_stores import store_specs
+from pipelines.runs import CONFIG, METRICS, RunFolder, check_config, read_json, write_json
+from pipelines.stability import winner_of_run
+from pipelines.targeting import choose_targets, fit_variants, times_chosen, viewed_rows
+from pipelines.tune import check_trainable, matrix_folds
+from tuning import Configuration, score_name
+
+TABLE, COMPARISONS = "augmentation", "comparisons"
+_EMBEDDED_VIEWS = 2
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Settings of ``embedonce augment``, as on the command line.
+
+    Attributes
+    ----------
+    run : Path
+        A run folder, whose winner is trained again.
+    slices : int
+        Slices that are chosen at most, in each outer fold.
+    draws : int
+        Random controls with as many views.
+    views : int or None
+        Views of each chosen row; None is all that the stores hold, or 2 embedded for this.
+    augment : {"light", "strong"}
+        Kind of the views that are embedded for this; stored ones are what they are.
+    folds, seed : int
+        Of the outer folds.
+    metric : str or None
+        None is the run's.
+    data : Path or None
+        The data set: slices of texts before they were cleaned, and pictures to embed.
+    device : str
+    weights : mapping of str to Path
+    out : Path
+    """
+
+    run: Path
+    slices: int = 3
+    draws: int = 3
+    views: int | None = None
+    augment: str = "light"
+    folds: int = 5
+    seed: int = 0
+    metric: str | None = None
+    data: Path | None = None
+    device: str = "auto"
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    out: Path = Path("runs")
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.slices < 1 or self.draws < 1 or (self.views is not None and self.views < 1):
+            faults.append(
+                f"slices {self.slices}, draws {self.draws} and views {self.views} must be at least 1"
+            )
+        if self.folds < 2:
+            faults.append(f"folds {self.folds} must be at least 2")
+        if self.seed < 0:
+            faults.append(f"seed {self.seed} must not be negative")
+        if self.metric is not None:
+            try:
+                score_name(self.metric)
+            except ValueError as error:
+                faults.append(str(error))
+        if faults:
+            raise UsageError("; ".join(faults))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A finished measurement.
+
+    Attributes
+    ----------
+    path : Path
+    metrics : dict
+        As in ``metrics.json``: ``variants``, ``comparisons``, ``slices`` with how often each was chosen.
+    nothing_to_do : bool
+    """
+
+    path: Path
+    metrics: dict[str, Any]
+    nothing_to_do: bool
+
+
+def augment(settings: AugmentSettings) -> Augmentation:
+    """Train a run's winner with views of samples like its worst slices, of random samples, and of none.
+
+    Parameters
+    ----------
+    settings : AugmentSettings
+
+    Returns
+    -------
+    Augmentation
+
+    Raises
+    ------
+    RunError
+        If the run has no winner, its stores changed, no slice can be told, or views cannot be embedded.
+    UsageError
+        If a setting is wrong.
+    StoreError
+        If a store cannot be trusted.
+
+    Notes
+    -----
+    Nested: in every outer fold the slices are chosen by errors of inner folds of the part trained on, the
+    borders of the slices come from that part too, and only rows that had no say are scored. The random
+    control gets as many views, so that what views do at all is told from what choosing them does.
+    """
+    began = time.perf_counter()
+    config = read_json(settings.run / CONFIG)
+    check_config(config, settings.run / CONFIG)
+    configuration, _ = winner_of_run(settings.run, check_stores=False)
+    matrix = read_matrix(
+        store_specs(config["spaces"], settings.run), duplicates=config.get("duplicates", "near")
+    )
+    settings = replace(settings, metric=settings.metric or config["metric"])
+    run = RunFolder(settings.out, None, _config(settings, configuration, config, matrix))
+    if run.is_done:
+        return Augmentation(run.path, read_json(run.path / METRICS), True)
+    check_trainable(matrix, settings.folds)
+    with run.working():
+        metrics = _measured(settings, configuration, config, matrix, run.work / "trials")
+        metrics["seconds"] = round(time.perf_counter() - began, 3)
+        folder = run.result
+        write_json(folder / METRICS, metrics)
+        write_json(folder / CONFIG, run.config)
+        write_tables(folder, TABLE, HEADER, table_rows(metrics))
+        write_tables(folder, COMPARISONS, COMPARISONS_HEADER, comparison_rows(metrics))
+        return Augmentation(run.publish(), metrics, False)
+
+
+def _config(
+    settings: AugmentSettings, configuration: Configuration, config: Mapping[str, Any], matrix: Matrix
+) -> dict[str, Any]:
+    from extract import library_versions
+
+    values = asdict(settings)
+    for name in ("run", "data", "device", "weights", "out"):
+        del values[name]
+    if _stored(settings, matrix):
+        del values["augment"]  # the stores say what kind their views are
+    values.update(
+        command="augment",
+        heads=[configuration.head],
+        resampler=configuration.resampler,
+        parameters=dict(configuration.parameters),
+        raw_texts=settings.data is not None,
+        spaces=config["spaces"],
+        class_names=list(matrix.class_names),
+        versions=library_versions(),
+        **duplicate_settings([matrix.related]),
+    )
+    return values
+
+
+def _stored(settings: AugmentSettings, matrix: Matrix) -> bool:
+    """Tell whether the stores hold the views that are asked for."""
+    return matrix.stored_views >= (settings.views or 1)
+
+
+def _measured(
+    settings: AugmentSettings,
+    configuration: Configuration,
+    config: Mapping[str, Any],
+    matrix: Matrix,
+    work: Path,
+) -> dict[str, Any]:
+    rows = matrix.training
+    facts = read_facts(matrix, rows)
+    if settings.data is not None:
+        facts = with_raw_texts(facts, [matrix.ids[row] for row in rows], settings.data)
+    folds = matrix_folds(matrix, settings.folds, settings.seed)
+    clean = FitData(matrix.X[rows], matrix.labels[rows], matrix.blocks, matrix.class_names)
+    tell(f"choosing slices in {len(folds)} outer folds of {len(rows):,} samples")
+    targets = choose_targets(
+        configuration,
+        clean,
+        facts,
+        matrix.groups[rows],
+        folds,
+        n_slices=settings.slices,
+        seed=settings.seed,
+    )
+    viewed = viewed_rows(targets, draws=settings.draws, seed=settings.seed)
+    views = _views(settings, config, matrix, viewed, work)
+    tell(f"fitting {len(viewed)} variants in {len(folds)} folds")
+    oof = fit_variants(
+        configuration, replace(clean, views=views[:, rows]), targets, viewed, seed=settings.seed
+    )
+    return {
+        "metric": score_name(str(settings.metric)),
+        "n": len(rows),
+        "classes": list(matrix.class_names),
+        "configuration": configuration.as_dict(),
+        "n_views": len(views),
+        "slices": times_chosen(targets),
+        "n_inside": int(sum(target.inside.sum() for target in targets)),
+        "variants": described_variants(oof, viewed, clean, targets, seed=settings.seed),
+        "comparisons": compared_variants(
+            oof, clean, targets, metric=str(settings.metric), seed=settings.seed
+        ),
+    }
+
+
+def _views(
+    settings: AugmentSettings,
+    config: Mapping[str, Any],
+    matrix: Matrix,
+    viewed: Mapping[str, Sequence[np.ndarray]],
+    work: Path,
+) -> np.ndarray:
+    """Return views of every row that brings some, float32 of shape (n_views, n_samples, n_features)."""
+    if matrix.views is not None and _stored(settings, matrix):
+        return matrix.views[: settings.views]
+    from extract import resolve_device
+    from pipelines.row_views import embed_views
+
+    wanted = np.unique(np.concatenate([part for parts in viewed.values() for part in parts]))
+    n_views = settings.views or _EMBEDDED_VIEWS
+    tell(f"the stores hold too few views: embedding {n_views} of each of {len(wanted):,} samples")
+    return embed_views(
+        matrix,
+        matrix.training[wanted],
+        config["spaces"],
+        n_views=n_views,
+        augment=settings.augment,
+        run=settings.run,
+        data=settings.data,
+        how=EmbeddingOptions(device=resolve_device(settings.device), weights=settings.weights),
+        work=work,
+    )
+
+
+def print_augmentation(found: Augmentation, *, as_json: bool) -> None:
+    """Print the chosen slices, the variants and the comparisons."""
+    metrics = found.metrics
+    if as_json:
+        say(json.dumps({"run": str(found.path), **metrics}, indent=2, ensure_ascii=False))
+        return
+    if found.nothing_to_do:
+        tell(f"Nothing to do: '{found.path}' was made with these settings and stores.")
+    say(table([[name, str(n)] for name, n in metrics["slices"].items()], ["slice", "outer folds"]))
+    say()
+    say(table(table_rows(metrics), HEADER))
+    say()
+    say(table(comparison_rows(metrics), COMPARISONS_HEADER))
+    say(
+        f"{metrics['n_views']} views of each row with views; {metrics['n_inside']:,} of {metrics['n']:,} "
+        "scored rows lie in the slices that their fold chose without them"
+    )
+    if not found.nothing_to_do:
+        tell(f"done in {duration(metrics['seconds'])}")
+    tell(
+        f"Next: {found.path}/{TABLE}.csv, .md and .tex are for a paper; tune --use-views trains on all views"
+    )
+    say(str(found.path))

@@ -1,0 +1,281 @@
+"""Related rows: declared groups, equal texts and pictures, near duplicates: groups that share a fold."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from extract.texts import EMPTY_MARK
+from pipelines.picture_marks import same_picture_pairs
+from tuning import connected_groups, groups_of_pairs, near_pairs, similar_sets
+
+RULES = ("near", "exact", "none")
+"""What ``--duplicates`` takes."""
+
+LEAST_JACCARD = 0.7
+"""Two texts with at least this much of their words in common are near duplicates ..."""
+
+FEWEST_WORDS = 6
+"""... if the longer one has so many different words; shorter ones must be the same words in a row."""
+
+FEW_ALIKE, SHARE_ALIKE = 10, 0.05
+"""Larger groups, and of this share of all rows, are of one kind (a form letter, drawings in one style),
+not copies of one thing: near duplicates do not hold them together."""
+
+_GROUPS_PER_CLASS = 10  # that near duplicates must leave, so that folds can hold every class
+_LINKS = re.compile(r"(?:https?://|www\.)\S+|[@＠]\w+", re.IGNORECASE)
+# A run of Chinese or Japanese is one word to \w: its pairs of neighbouring characters are compared instead.
+_RUNS = re.compile(
+    r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+)|([^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+)"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RelatedRows:
+    """Groups of rows that must not be torn apart, and why.
+
+    Attributes
+    ----------
+    rule : {"near", "exact", "none"}
+    groups : ndarray of shape (n_samples,), int32
+        Numbered from 0 in row order; a row that stands alone has its own.
+    keys : dict of str to list of (hashable or None)
+        Kind of relation -> one key per row; rows of one kind with equal keys are related, None is with
+        nobody. Kinds are ``"group"``, ``"text"``, ``"picture"``, ``"near text"``, ``"near picture"``
+        and ``"near vector"``.
+    n_near : int
+        Rows in groups that only near duplicates hold together.
+    n_near_groups : int
+    n_crowded : int
+        Rows that are like so many others that they count as of one kind, not as duplicates.
+    notes : tuple of str
+        Where near duplicates could not be looked for, and the like.
+    """
+
+    rule: str
+    groups: np.ndarray
+    keys: Mapping[str, Sequence[Hashable | None]]
+    n_near: int = 0
+    n_near_groups: int = 0
+    n_crowded: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    def groups_under(self, rule: str) -> np.ndarray:
+        """Return the groups of this rule, or those that a stricter one would have made."""
+        if rule == self.rule:
+            return self.groups
+        wanted = ("group",) if rule == "none" else ("group", "text", "picture")
+        return connected_groups(
+            *(key for name, key in self.keys.items() if name in wanted), n=len(self.groups)
+        )
+
+    @property
+    def digest(self) -> str:
+        """Hash of the groups, for the settings of a run: near duplicates change which rows share a fold."""
+        return hashlib.sha256(np.ascontiguousarray(self.groups, dtype="<i4").tobytes()).hexdigest()[:16]
+
+
+def find_related_rows(
+    rule: str,
+    declared: np.ndarray,
+    *,
+    texts: Sequence[str] | None,
+    image_hashes: Sequence[bytes | None] | None,
+    images: Sequence[str] | None,
+    blocks: Mapping[str, np.ndarray],
+    folders: Sequence[Path],
+    labels: np.ndarray | None = None,
+    all_pictures: bool = False,
+) -> RelatedRows:
+    """Find the rows that a split must keep together.
+
+    Parameters
+    ----------
+    rule : {"near", "exact", "none"}
+        ``none`` leaves the declared groups alone; ``exact`` adds equal texts and equal picture files;
+        ``near`` adds near duplicates of either.
+    declared : ndarray of shape (n_samples,), int
+        Groups of the stores; -1 = none.
+    texts : sequence of str or None
+        Cleaned texts. An empty one, or the mark of one, is no sign of a duplicate.
+    image_hashes : sequence of (bytes or None) or None
+        SHA-256 of the picture files.
+    images : sequence of str or None
+        Picture files relative to the data set; "" = none.
+    blocks : mapping of str to ndarray of shape (n_samples, d), float32
+        ``modality.readout`` -> vectors, NaN where there is none.
+    folders : sequence of Path
+        Where the data set may lie.
+    labels : ndarray of shape (n_samples,), int, or None
+        Class codes; -1 = none. Near duplicates are left alone where they would leave a class too few groups
+        to be cross-validated.
+    all_pictures : bool
+        Compare pictures even when `blocks` has no vectors of them, which means reading all of them.
+
+    Returns
+    -------
+    RelatedRows
+    """
+    n = len(declared)
+    keys: dict[str, Sequence[Hashable | None]] = {"group": [int(g) if g >= 0 else None for g in declared]}
+    if rule == "none":
+        return RelatedRows(rule, connected_groups(*keys.values(), n=n), keys)
+    if texts is not None:
+        texts = ["" if text == EMPTY_MARK else text for text in texts]
+        keys["text"] = [text or None for text in texts]
+    if image_hashes is not None:
+        keys["picture"] = list(image_hashes)
+    exact = connected_groups(*keys.values(), n=n)
+    if rule == "exact":
+        return RelatedRows(rule, exact, keys)
+    near, notes = _near_keys(texts, images, image_hashes, blocks, folders, all_pictures)
+    keys.update(near)
+    groups, n_crowded = _without_crowds(connected_groups(*keys.values(), n=n), exact)
+    if labels is not None and _too_few_groups(groups, exact, labels):
+        groups, n_crowded = exact, n
+    parts = np.bincount(np.unique(np.stack([groups, exact]), axis=1)[0])  # exact groups in each
+    sizes = np.bincount(groups)
+    return RelatedRows(
+        rule, groups, keys, int(sizes[parts > 1].sum()), int((parts > 1).sum()), n_crowded, tuple(notes)
+    )
+
+
+def _without_crowds(groups: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return groups in which crowds of near duplicates have fallen apart, and how many rows these had."""
+    most = max(FEW_ALIKE, int(SHARE_ALIKE * len(groups)))
+    crowded = np.zeros(len(groups), dtype=bool)
+    for number in np.flatnonzero(np.bincount(groups) > most):
+        rows = np.flatnonzero(groups == number)
+        crowded[rows] = len(np.unique(exact[rows])) > 1
+    if not crowded.any():
+        return groups, 0
+    apart = [
+        ("exact", int(e)) if crowd else ("near", int(g))
+        for g, e, crowd in zip(groups, exact, crowded, strict=True)
+    ]
+    return connected_groups(apart, n=len(groups)), int(crowded.sum())
+
+
+def _too_few_groups(groups: np.ndarray, exact: np.ndarray, labels: np.ndarray) -> bool:
+    """Tell whether near duplicates leave a class fewer groups than folds may need."""
+    for code in np.unique(labels[labels >= 0]):
+        rows = labels == code
+        if len(np.unique(groups[rows])) < min(_GROUPS_PER_CLASS, len(np.unique(exact[rows]))):
+            return True
+    return False
+
+
+def _members(groups: np.ndarray) -> list[np.ndarray]:
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(groups))[:-1]) if len(groups) else []
+
+
+def _near_keys(
+    texts: Sequence[str] | None,
+    images: Sequence[str] | None,
+    image_hashes: Sequence[bytes | None] | None,
+    blocks: Mapping[str, np.ndarray],
+    folders: Sequence[Path],
+    all_pictures: bool,
+) -> tuple[dict[str, Sequence[Hashable | None]], list[str]]:
+    """Compare texts by their words, pictures by their pixels, and whatever is not at hand by its vectors."""
+    keys: dict[str, Sequence[Hashable | None]] = {}
+    notes: list[str] = []
+    if texts is not None and any(texts):
+        keys["near text"] = near_text_key(texts)
+    by_vector = {name: X for name, X in blocks.items() if _modality(name) == "text" and texts is None}
+    pictured = {name: X for name, X in blocks.items() if _modality(name) != "text"}
+    if pictured or all_pictures:
+        found = (
+            same_picture_pairs(list(pictured.values()), images, image_hashes, folders)
+            if images is not None and any(images)
+            else None
+        )
+        if found is not None:
+            keys["near picture"] = groups_of_pairs(found, len(images or ()))
+        else:
+            by_vector |= {name: X for name, X in pictured.items() if _modality(name) == "image"}
+            if images is not None and any(images):
+                notes.append(
+                    "the pictures are not where the stores say, so near duplicates among them are looked for "
+                    "by their vectors alone, which misses many; run from the data set's folder"
+                )
+    for name, X in by_vector.items():
+        keys[f"near vector {name}"] = groups_of_pairs(near_pairs(X), len(X))
+    return keys, notes
+
+
+def _modality(block: str) -> str:
+    return block.split(".")[0]
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Return the words of a text that count when it is compared: no case, punctuation, links or mentions."""
+    words: list[str] = []
+    for characters, word in _RUNS.findall(_LINKS.sub(" ", text).casefold()):
+        if word:
+            words.append(word)
+        else:
+            words += [characters[k : k + 2] for k in range(max(1, len(characters) - 1))]
+    return tuple(words)
+
+
+def near_text_key(texts: Sequence[str]) -> list[int | None]:
+    """Return a key by which texts that are nearly the same agree; None for texts that are like no other."""
+    words = [words_of(text) for text in texts]
+    first: dict[tuple[str, ...], int] = {}
+    same = [(first.setdefault(these, row), row) for row, these in enumerate(words) if these]
+    alike = similar_sets([frozenset(these) for these in words], LEAST_JACCARD, fewest=FEWEST_WORDS)
+    equal = np.array([pair for pair in same if pair[0] != pair[1]], dtype=np.int64).reshape(-1, 2)
+    return groups_of_pairs(np.concatenate([alike, equal]), len(texts))
+
+
+def related_notes(related: RelatedRows, labels: np.ndarray) -> list[str]:
+    """Say in a line or two what near duplicates did to the groups.
+
+    Parameters
+    ----------
+    related : RelatedRows
+    labels : ndarray of shape (n_samples,), int
+        Class codes; -1 = none.
+    """
+    notes = list(related.notes)
+    if related.n_crowded:
+        notes.append(
+            f"{related.n_crowded:,} of {len(labels):,} rows are like so many others that they count as of "
+            "one kind, not as near duplicates; only exact copies among them stay in one fold"
+        )
+    if not related.n_near:
+        return notes
+    notes.append(
+        f"{related.n_near:,} near duplicates in {related.n_near_groups:,} group(s) stay in one fold "
+        "(--duplicates near, exact or none)"
+    )
+    several = [rows for rows in _members(related.groups) if len(rows) > 1]
+    torn = sum(len(np.unique(labels[rows][labels[rows] >= 0])) > 1 for rows in several)
+    if torn:
+        notes.append(
+            f"{torn:,} group(s) of duplicates hold rows with different labels; embedonce audit lists them"
+        )
+    return notes
+
+
+def duplicate_settings(found: Sequence[RelatedRows | None]) -> dict[str, str]:
+    """Return what ``config.json`` records: the rule if it is not the usual one, and the groups it led to.
+
+    Near duplicates depend on the pictures at hand, so the groups themselves are part of a run's identity;
+    data without near duplicates keep the names that their runs have always had.
+    """
+    related = [one for one in found if one is not None]
+    values = {}
+    if related and related[0].rule != "near":
+        values["duplicates"] = related[0].rule
+    if any(one.n_near for one in related):
+        digests = " ".join(one.digest for one in related)
+        values["related_rows"] = hashlib.sha256(digests.encode()).hexdigest()[:16]
+    return values

@@ -1,0 +1,133 @@
+"""Views of some rows of a run: those that its stores hold, or embedded anew with the run's backbones."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from cache import write_file
+from extract import Edit, EditedInputs
+from extract.views import image_view, text_view
+from pipelines.console import Progress
+from pipelines.matrices import Matrix
+from pipelines.prediction_rows import EmbeddingOptions, open_again
+from pipelines.run_inputs import TowerRows, check_unchanged_vectors, open_edited, read_tower_rows
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def embed_views(
+    matrix: Matrix,
+    rows: np.ndarray,
+    spaces: Sequence[Mapping[str, Any]],
+    *,
+    n_views: int,
+    augment: str,
+    run: Path,
+    data: Path | None,
+    how: EmbeddingOptions,
+    work: Path,
+) -> np.ndarray:
+    """Embed views of some rows of a matrix, the same that ``extract --views`` would store.
+
+    Parameters
+    ----------
+    matrix : Matrix
+    rows : ndarray of integer
+        Rows of the matrix.
+    spaces : sequence of mapping
+        As in ``config.json`` of the run, in the order of the matrix's blocks.
+    n_views : int
+    augment : {"light", "strong"}
+    run : Path
+        The run folder.
+    data : Path or None
+        The data set, where the pictures lie; None looks around the stores and the run.
+    how : EmbeddingOptions
+    work : Path
+        An existing folder that keeps the views of finished towers, so that an interrupted call goes on. It
+        belongs to one question: the same run, rows and kind of views.
+
+    Returns
+    -------
+    ndarray of shape (n_views, n_samples, n_features), float32
+        Of the other rows, and of inputs that have no view (no text is left), the clean vectors.
+
+    Raises
+    ------
+    RunError
+        If stores or pictures are not there or have changed, or the backbones do not make the stored vectors.
+    UsageError
+        If a space was imported, or a backbone needs its folder of weights.
+    """
+    ids = [matrix.ids[row] for row in rows]
+    towers = read_tower_rows(spaces, ids, run=run, data=data)
+    backbones = {tower.backbone: open_again(tower.backbone, how) for tower in towers}
+    for backbone in backbones.values():
+        backbone.check_available()  # all weights are asked for before any network runs
+    made: dict[str, np.ndarray] = {}
+    for number, tower in enumerate(towers):
+        path = work / f"views-{number}.npz"
+        known = _recall(path, tower)
+        if known is None:
+            with open_edited(tower, backbones[tower.backbone], device=how.device) as inputs:
+                check_unchanged_vectors(partial(_unchanged, tower, inputs), tower, ids)
+                known = _tower_views(tower, inputs, n_views, augment)
+            _remember(path, known)
+        made |= known
+    views = np.repeat(matrix.X[None], n_views, axis=0)
+    start = 0
+    for block, width in matrix.blocks.items():
+        part, new = views[:, rows, start : start + width], made[block]
+        views[:, rows, start : start + width] = np.where(np.isnan(new), part, new)
+        start += width
+    return views
+
+
+def _unchanged(tower: TowerRows, inputs: EditedInputs, rows: np.ndarray) -> dict[str, np.ndarray]:
+    return tower.by_block({name: x[0] for name, x in inputs.embed([Edit()], rows=rows).items()})
+
+
+def _tower_views(tower: TowerRows, inputs: EditedInputs, n_views: int, augment: str) -> dict[str, np.ndarray]:
+    """Return block -> views, float32 of shape (n_views, n_rows, width)."""
+    progress = Progress(f"{tower.backbone} {tower.modality} views", "inputs")
+    edits = [_view(augment, number) for number in range(1, n_views + 1)]
+    total = n_views * len(tower.sources)
+    found = inputs.embed(edits, on_progress=lambda done: progress.update(done, total))
+    progress.close()
+    return tower.by_block(found)
+
+
+def _view(augment: str, number: int) -> Edit:
+    def text(value: str, seed: bytes) -> str:
+        return text_view(value, augment=augment, seed=seed, view=number)
+
+    def image(value: Image, seed: bytes) -> Image:
+        return image_view(value, augment=augment, seed=seed, view=number)
+
+    return Edit(text=text, image=image)
+
+
+def _remember(path: Path, views: Mapping[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **{str(number): x for number, x in enumerate(views.values())})
+    write_file(path, buffer.getvalue())
+
+
+def _recall(path: Path, tower: TowerRows) -> dict[str, np.ndarray] | None:
+    """Return what an interrupted call has made; a file that is cut short or changed does not count."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:  # a zip file: every array has a checksum
+            return {block: arrays[str(number)] for number, block in enumerate(tower.stored)}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        path.unlink()
+        return None

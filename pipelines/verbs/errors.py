@@ -1,0 +1,50 @@
+"""``embedonce errors``."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from pipelines.verbs import types
+from pipelines.verbs.shared import Parser, json_option
+
+HELP = "bad cases of a run: confusion pairs, weak slices, likely label errors"
+
+
+def add_options(parser: Parser) -> None:
+    """Options of ``errors``."""
+    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="run folder of tune or train")
+    parser.add_argument("--id", metavar="ID", help="print one labelled row with its nearest neighbours")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="the data set, to look at texts before they were cleaned (URLs, mentions, hashtags)",
+    )
+    parser.add_argument(
+        "--top",
+        type=types.count,
+        default=10,
+        metavar="N",
+        help="lines of each table (default: %(default)s; the files have all)",
+    )
+    json_option(parser)
+
+
+def run(options: Namespace, _words: list[str]) -> None:
+    """Run ``errors``."""
+    import time
+
+    from pipelines import bad_cases
+    from pipelines.console import duration, tell
+
+    began = time.perf_counter()
+    found = bad_cases.find_bad_cases(options.run, data=options.data)
+    bad_cases.tell_notes(found)
+    if options.id is not None:
+        bad_cases.print_case(found, options.id, as_json=options.json)
+        return
+    files = bad_cases.write_bad_cases(found)
+    bad_cases.print_bad_cases(found, files, top=options.top, as_json=options.json)
+    tell(f"done in {duration(time.perf_counter() - began)}")
+    tell(f"Next: look through {files[0]}, correct labels, and tune again; or embedonce report --run RUN")

@@ -1,0 +1,61 @@
+"""``embedonce explain``."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from pipelines.verbs.shared import Parser, json_option, weights_option
+
+HELP = "show which words and parts of the picture speak for an answer"
+
+
+def add_options(parser: Parser) -> None:
+    """Options of ``explain``."""
+    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="run folder of tune or train")
+    parser.add_argument("--id", metavar="ID", help="explain this row of the run's stores")
+    parser.add_argument("--text", help="explain this text")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="explain this picture")
+    parser.add_argument(
+        "--class",
+        dest="target",
+        metavar="NAME",
+        help="the class whose probability is explained (default: the most probable)",
+    )
+    parser.add_argument(
+        "--method",
+        default="occlusion",
+        help="occlusion (any network and head) or gradient (integrated gradients; CLIP, BERT, ResNet and "
+        "their kin under logreg or mlp); default: %(default)s",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="the data set, where the pictures lie (default: around the stores and the run)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page (default: explain-ID.html in the current folder)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    weights_option(parser)
+    json_option(parser)
+
+
+def run(options: Namespace, _words: list[str]) -> None:
+    """Run ``explain``."""
+    from pipelines import explaining
+
+    settings = explaining.ExplainSettings(
+        run=options.run,
+        id=options.id,
+        text=options.text,
+        image=options.image,
+        target=options.target,
+        method=options.method,
+        data=options.data,
+        out=options.out,
+        device=options.device,
+        weights=dict(options.weights),
+    )
+    explaining.print_explanation(explaining.explain(settings), settings, as_json=options.json)

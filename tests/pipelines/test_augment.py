@@ -1,0 +1,267 @@
+"""Targeted augmentation: what is chosen never looks at the rows that are scored, and real gains show."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache import FeatureStore
+from pipelines import row_views
+from pipelines.ablation.fitting import FitData
+from pipelines.bad_cases.facts import RowFacts
+from pipelines.cli import main
+from pipelines.errors import RunError
+from pipelines.matrices import read_matrix
+from pipelines.prediction_rows import EmbeddingOptions
+from pipelines.row_views import embed_views
+from pipelines.runs import read_json
+from pipelines.targeting import choose_targets, fit_variants, viewed_rows
+from tests.pipelines.ablation_stores import CLASSES, labels_of, make_store
+from tests.pipelines.conftest import World
+from tests.pipelines.planted_errors import SLICE
+from tuning import default_configuration, make_folds
+
+N, WIDTH, N_VIEWS = 450, 80, 4
+
+
+def _vectors(codes: np.ndarray, hard: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return vectors and views: hard rows carry their class elsewhere, under strong noise that views redraw.
+
+    So the hard rows are few examples of a pattern of their own, and views of them are what teaches it.
+    """
+    rng = np.random.default_rng(seed)
+    signal = np.zeros((len(codes), WIDTH))
+    signal[np.arange(len(codes)), np.where(hard, 3 + codes, codes)] = 3.0
+    spread = np.where(hard, 1.5, 1.0)[:, None]
+    drawn = signal + spread * rng.normal(size=(1 + N_VIEWS, len(codes), WIDTH))
+    return drawn[0].astype(np.float32), drawn[1:].astype(np.float32)
+
+
+def _planted(folder: Path, seed: int, *, permute: bool = False) -> Path:
+    """Write a store with views and texts, in which a sixth of the rows is hard and has a URL."""
+    codes = labels_of(N, seed=seed)
+    rng = np.random.default_rng(seed + 50)
+    hard, lengths = rng.random(N) < 1 / 6, rng.integers(1, 80, N)
+    x, views = _vectors(codes, hard, seed)
+    labels = np.random.default_rng(seed).permutation(codes) if permute else codes
+    texts = tuple(f"{'x' * lengths[i]} {i}" + (" http://a.b" if hard[i] else "") for i in range(N))
+    return make_store(folder / f"s{seed}.h5", "toy", {"text": x}, labels, texts=texts, views={"text": views})
+
+
+def _augment(store: Path, folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dict:
+    run = folder / "runs" / "run"
+    train = ["train", "--head", "logreg", "--features", str(store), "--use-views", "none"]
+    assert main([*train, "--out", str(folder / "runs"), "--study", "run", "--folds", "3"]) == 0
+    capsys.readouterr()
+    asked = ["augment", "--run", str(run), "--out", str(folder / "runs"), "--slices", "1", "--folds", "3"]
+    assert main([*asked, "--json", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_augment_finds_a_gain_where_views_of_the_slice_help(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hard slice is chosen, and its views help more than none and than as many random ones."""
+    found = _augment(_planted(tmp_path, 4), tmp_path, capsys)
+    assert found["slices"] == {SLICE: 3}
+    assert found["n_views"] == N_VIEWS
+    inside = {line["against"]: line for line in found["comparisons"] if line["rows"] != "all"}
+    assert inside["none"]["difference"] > 0.1
+    assert inside["none"]["p_holm"] < 0.05
+    assert inside["random"]["difference"] > 0.05
+    variants = {line["variant"]: line for line in found["variants"]}
+    assert list(variants) == ["none", "random 1", "random 2", "random 3", "targeted"]
+    assert variants["none"]["rows_with_views"] == 0
+    assert variants["random 1"]["rows_with_views"] == variants["targeted"]["rows_with_views"] > 0
+    assert {"augmentation.csv", "comparisons.csv", "config.json"} <= {
+        path.name for path in Path(found["run"]).iterdir()
+    }
+
+
+@pytest.mark.nightly
+def test_augment_gains_inside_the_slice_on_average(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over five draws, against none and against as many random views."""
+    gains: dict[str, list[float]] = {"none": [], "random": []}
+    for seed in range(5):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        found = _augment(_planted(folder, seed), folder, capsys)
+        assert found["slices"] == {SLICE: 3}
+        for line in found["comparisons"]:
+            if line["rows"] != "all":
+                gains[line["against"]].append(line["difference"])
+    assert np.mean(gains["none"]) > 0.1
+    assert np.mean(gains["random"]) > 0.08
+
+
+def test_augment_on_permuted_labels_gains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every variant stays at chance when there is nothing to learn."""
+    found = _augment(_planted(tmp_path, 1, permute=True), tmp_path, capsys)
+    for line in found["variants"]:
+        assert abs(line["cv"]["balanced_accuracy"]["mean"] - 1 / len(CLASSES)) < 0.09, line["variant"]
+    assert all(line["verdict"] == "inside the noise" for line in found["comparisons"])
+
+
+def test_augment_again_has_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same command finds its finished run, and prints the same."""
+    first = _augment(_planted(tmp_path, 2), tmp_path, capsys, "--draws", "1")
+    asked = ["augment", "--run", str(tmp_path / "runs" / "run"), "--out", str(tmp_path / "runs")]
+    assert main([*asked, "--slices", "1", "--folds", "3", "--draws", "1"]) == 0
+    shown = capsys.readouterr()
+    assert "Nothing to do" in shown.err
+    assert SLICE in shown.out
+    assert shown.out.strip().splitlines()[-1] == first["run"]
+
+
+# --- what is chosen ----------------------------------------------------------------------------------
+
+
+def _inputs(seed: int = 0) -> tuple[FitData, RowFacts]:
+    codes = labels_of(N, seed=seed)
+    hard = np.random.default_rng(seed + 50).random(N) < 1 / 6
+    x, views = _vectors(codes, hard, seed)
+    texts = ["w" * (1 + i % 37) + (" http://a.b" if hard[i] else "") for i in range(N)]
+    return FitData(x, codes, {"text": WIDTH}, CLASSES, views), RowFacts(texts)
+
+
+def _targets(data: FitData, facts: RowFacts, folds: list) -> list:
+    configuration = default_configuration("ridge")
+    clean = FitData(data.X, data.y, data.blocks, data.class_names)
+    return choose_targets(configuration, clean, facts, np.arange(N), folds, n_slices=2, seed=0)
+
+
+def test_targets_do_not_depend_on_the_rows_that_are_scored() -> None:
+    """Other vectors, labels and texts of the held-out rows change no choice of their fold."""
+    data, facts = _inputs()
+    folds = make_folds(data.y, n_folds=3, random_state=0)
+    before = _targets(data, facts, folds)
+    held_out = folds[0][1]
+    rng = np.random.default_rng(9)
+    X, y, texts = data.X.copy(), data.y.copy(), list(facts.texts or ())
+    X[held_out] = 50 * rng.normal(size=(len(held_out), WIDTH))
+    y[held_out] = rng.permutation(y[held_out])
+    for row in held_out:
+        texts[row] = "z" * int(rng.integers(1, 4000))
+    after = _targets(FitData(X, y, data.blocks, CLASSES), RowFacts(texts), folds)
+    assert after[0].slices == before[0].slices
+    np.testing.assert_array_equal(after[0].rows, before[0].rows)
+    assert not np.intersect1d(before[0].rows, held_out).size
+
+
+def test_variants_score_no_row_that_their_model_saw() -> None:
+    """NaN in held-out views, and any label of held-out rows, leave every prediction of the fold as it was."""
+    data, facts = _inputs()
+    folds = make_folds(data.y, n_folds=3, random_state=0)
+    targets = _targets(data, facts, folds)
+    viewed = viewed_rows(targets, draws=1, seed=0)
+    configuration = default_configuration("ridge")
+    before = fit_variants(configuration, data, targets, viewed, seed=0)
+    held_out = folds[0][1]
+    views, y = np.array(data.views), data.y.copy()
+    views[:, held_out] = np.nan
+    y[held_out] = (y[held_out] + 1) % 3
+    changed = FitData(data.X, y, data.blocks, CLASSES, views)
+    for name, rows in viewed.items():
+        only_first = {name: rows[:1]}
+        after = fit_variants(configuration, changed, targets[:1], only_first, seed=0)
+        np.testing.assert_array_equal(after[name][held_out], before[name][held_out])
+
+
+def test_random_controls_bring_as_many_views_from_the_same_rows() -> None:
+    """Each draw is another one, of training rows only, and repeats with its seed."""
+    data, facts = _inputs()
+    targets = _targets(data, facts, make_folds(data.y, n_folds=3, random_state=0))
+    viewed = viewed_rows(targets, draws=2, seed=4)
+    for fold, target in enumerate(targets):
+        one, two = viewed["random 1"][fold], viewed["random 2"][fold]
+        assert len(np.unique(one)) == len(np.unique(two)) == len(target.rows)
+        assert np.isin(one, target.train).all()
+        assert not np.array_equal(one, two)
+    again = viewed_rows(targets, draws=2, seed=4)
+    np.testing.assert_array_equal(again["random 2"][1], viewed["random 2"][1])
+
+
+def test_targets_without_facts_are_refused() -> None:
+    """Stores without texts and pictures leave nothing to sort rows by."""
+    data, _ = _inputs()
+    with pytest.raises(RunError, match="No slice can be told from the inputs"):
+        _targets(data, RowFacts(), make_folds(data.y, n_folds=3, random_state=0))
+
+
+# --- embedding ---------------------------------------------------------------------------------------
+
+
+def test_embedded_views_are_the_views_that_a_pass_stores(
+    in_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal to those of ``extract --views``; other rows stay clean; what an interrupted call made is kept."""
+    out = tmp_path / "views"
+    assert main(["extract", "--backbone", str(in_world.clip), "--views", "2", "--out", str(out)]) == 0
+    config = read_json(in_world.run / "config.json")
+    store = next(out.glob("*.h5"))
+    specs = [f"{store}:{space['space']}" for space in config["spaces"]]
+    stored = read_matrix(specs, duplicates="none").views
+    matrix = read_matrix([f"{s['path']}:{s['space']}" for s in config["spaces"]], duplicates="none")
+    rows = matrix.training[::9]
+    name = config["spaces"][0]["backbone"]
+    how = EmbeddingOptions(device="cpu", weights={name: in_world.clip})
+
+    def embedded() -> np.ndarray:
+        kind = {"n_views": 2, "augment": "light", "run": in_world.run, "data": None}
+        return embed_views(matrix, rows, config["spaces"], **kind, how=how, work=tmp_path)
+
+    found = embedded()
+    assert stored is not None
+    assert found.shape == stored.shape
+    np.testing.assert_allclose(found[:, rows], stored[:, rows], atol=1e-5)
+    others = np.setdiff1d(np.arange(len(matrix.ids)), rows)
+    np.testing.assert_array_equal(found[:, others], np.repeat(matrix.X[None, others], 2, axis=0))
+
+    (tmp_path / "views-0.npz").write_bytes(b"cut short")  # that tower is embedded again, the other recalled
+    opened: list[str] = []
+    open_edited = row_views.open_edited
+    monkeypatch.setattr(
+        row_views,
+        "open_edited",
+        lambda tower, *a, **k: opened.append(tower.modality) or open_edited(tower, *a, **k),
+    )
+    np.testing.assert_array_equal(embedded(), found)
+    assert len(opened) == 1
+
+
+def test_augment_command_embeds_views_that_the_stores_lack(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a run without views, with the weights named again; without them the folder is asked for."""
+    with FeatureStore.open(next((in_world.root / "features").glob("*.h5"))) as store:
+        name = store.meta["identity"]["backbone"]
+    asked = ["augment", "--run", str(in_world.run), "--out", str(tmp_path), "--draws", "1", "--folds", "2"]
+    assert main(asked) == 2
+    assert f"--weights {name}=DIR" in capsys.readouterr().err
+    assert main([*asked, "--weights", f"{name}={in_world.clip}", "--views", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["n_views"] == 1
+    assert [line["variant"] for line in found["variants"]] == ["none", "random 1", "targeted"]
+
+
+def test_augment_command_refuses_what_cannot_be(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that is no run, a run without a winner, and settings out of range are one line each."""
+    assert main(["augment", "--run", str(tmp_path / "none")]) == 1
+    assert "not a finished run folder" in capsys.readouterr().err
+    assert main(["augment", "--run", str(in_world.run), "--folds", "1", "--metric", "beauty"]) == 2
+    shown = capsys.readouterr().err
+    assert "folds 1 must be at least 2" in shown
+    assert "beauty" in shown
+    copy = tmp_path / "copy"
+    shutil.copytree(in_world.run, copy)
+    (copy / "metrics.json").write_text("{}", encoding="utf-8")
+    assert main(["augment", "--run", str(copy)]) == 1
+    assert "has no winner" in capsys.readouterr().err

@@ -1,0 +1,128 @@
+"""The best five of a search on other splits: what the run records, prints and leaves out."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.cli import main
+from pipelines.finalists import finalist_rows, repeated_finalists, repeats_of
+from pipelines.matrices import read_matrix
+from tuning import evaluate, make_folds, nadeau_bengio, search
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 150 rows, of which some come twice."""
+    folder = tmp_path_factory.mktemp("finalists")
+    rng = np.random.default_rng(5)
+    labels = rng.permutation(np.repeat(["a", "b", "c"], [90, 15, 45]))
+    X = rng.normal(size=(150, 10)).astype(np.float32)
+    X[:, 0] += np.unique(labels, return_inverse=True)[1]
+    np.save(folder / "x.npy", X)
+    lines = ["id,label,group", *(f"{i},{label},{i // 2}" for i, label in enumerate(labels))]
+    (folder / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    make = ["import", "--table", str(folder / "t.csv"), "--text", str(folder / "x.npy")]
+    assert main([*make, "--out", str(folder / "s.h5")]) == 0
+    return folder / "s.h5"
+
+
+def _tuned(store: Path, out: Path, *words: str) -> dict:
+    """Run ``tune`` and return its metrics."""
+    base = ["tune", "--features", str(store), "--heads", "ridge", "--trials", "8", "--study", "r"]
+    assert main([*base, "--out", str(out), *words]) == 0
+    return json.loads((out / "r" / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_tune_repeats_its_finalists_and_compares_them_with_the_winner(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Five trials, two repeats of five folds; differences are to the winner; the table is printed."""
+    metrics = _tuned(store, tmp_path, "--repeats", "2")
+    finalists = metrics["finalists"]
+    assert len(finalists) == 5
+    assert finalists[0]["number"] == metrics["winner"]["number"]
+    assert finalists[0]["configuration"]["parameters"] == metrics["winner"]["parameters"]
+    scores = np.array([entry["scores"] for entry in finalists])
+    assert scores.shape == (5, 2, 5)
+    for entry, own in zip(finalists, scores, strict=True):
+        expected = nadeau_bengio((own - scores[0]).ravel(), test_share=0.25)
+        assert entry["difference"] == pytest.approx(expected["difference"])
+        assert entry["p_value"] == pytest.approx(expected["p_value"], abs=0.02)  # folds differ by a row
+    assert [entry["mean"] for entry in finalists[1:]] == sorted(
+        (entry["mean"] for entry in finalists[1:]), reverse=True
+    )
+    captured = capsys.readouterr()
+    assert "on 2 other splits" in captured.out
+    assert "repeat 2 of 2" in captured.err
+    assert json.loads((tmp_path / "r" / "config.json").read_text(encoding="utf-8"))["repeats"] == 2
+
+
+def test_small_searches_repeat_nothing_unless_asked(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Eight trials have no finalists by default, and settings without the option keep the run's name."""
+    assert _tuned(store, tmp_path)["finalists"] == []
+    assert "other splits" not in capsys.readouterr().out
+    assert "repeats" not in json.loads((tmp_path / "r" / "config.json").read_text(encoding="utf-8"))
+
+
+def test_repeats_of_follows_size_and_request_only() -> None:
+    """Large searches of small matrices repeat three times; what is asked for holds."""
+    assert repeats_of(None, n_trials=200, shape=(574, 1664)) == 3
+    assert repeats_of(None, n_trials=99, shape=(574, 1664)) == 0
+    assert repeats_of(None, n_trials=200, shape=(4000, 1536)) == 0
+    assert repeats_of(0, n_trials=200, shape=(574, 1664)) == 0
+    assert repeats_of(2, n_trials=1, shape=(100_000, 1536)) == 2
+
+
+def test_repeated_finalists_keep_to_the_deadline_and_to_the_groups(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Past the deadline nothing is begun, and it is said; in time, splits keep groups together."""
+    matrix = read_matrix((str(store),))
+    y, groups = matrix.labels[matrix.training], matrix.groups[matrix.training]
+    folds = make_folds(y, groups=groups)
+    found = search(
+        matrix.X[matrix.training], y, heads=["ridge"], n_trials=3, folds=folds, n_classes=3, random_state=1
+    )
+    late = repeated_finalists(found, matrix, n_repeats=2, random_state=0, deadline=time.perf_counter() - 1)
+    assert late == []
+    assert "--timeout leaves no time" in capsys.readouterr().err
+    (first, *_) = repeated_finalists(found, matrix, n_repeats=1, random_state=0, deadline=None)
+    split_seed, model_seed = np.random.SeedSequence([0, 0]).generate_state(2).tolist()
+    folds = make_folds(y, groups=groups, random_state=split_seed)
+    best = found.trials[found.best]
+    plain = evaluate(
+        best.configuration,
+        matrix.X[matrix.training],
+        y,
+        folds,
+        blocks=matrix.blocks,
+        n_classes=3,
+        random_state=model_seed,
+    )
+    assert first["scores"] == [pytest.approx(plain.fold_scores)]
+    assert finalist_rows([first])[0][-3:] == ["winner", "", ""]
+
+
+def test_the_same_seed_and_store_give_the_same_numbers_twice(store: Path, tmp_path: Path) -> None:
+    """Winner, scores, intervals and finalists of three heads are equal to the last digit in two runs."""
+    words = ["--heads", "mlp,logreg,lightgbm", "--trials", "9", "--repeats", "1"]
+    first, again = (_tuned(store, tmp_path / name, *words) for name in ("a", "b"))
+    for metrics in (first, again):
+        del metrics["seconds"]
+    assert first == again
+
+
+def test_a_negative_number_of_repeats_is_a_usage_error(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2, with the value found."""
+    words = ["tune", "--features", str(store), "--out", str(tmp_path), "--repeats", "-1"]
+    assert main(words) == 2
+    assert "repeats -1 must not be negative" in capsys.readouterr().err
