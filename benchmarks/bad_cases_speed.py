@@ -21,7 +21,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipelines.bad_cases import find_bad_cases, write_bad_cases
-from pipelines.tune import TuneSettings, train
+from pipelines.tune import train
+from pipelines.tune_settings import TuneSettings
 from tests.pipelines.planted_errors import SLICE, plant
 
 

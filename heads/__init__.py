@@ -36,8 +36,9 @@ if TYPE_CHECKING:
         soft_vote,
     )
     from heads.linear import LogisticHead
+    from heads.loaded_model import LoadedModel
     from heads.mlp import MLPHead
-    from heads.model_files import LoadedModel, load_model, save_model
+    from heads.model_files import load_model, save_model
     from heads.names import (
         CALIBRATIONS,
         DECISIONS,
@@ -137,7 +138,7 @@ _MODULE_OF = {
     "DecisionWeights": "decisions",
     "LightGBMHead": "boosting",
     "LinearSVMHead": "svm",
-    "LoadedModel": "model_files",
+    "LoadedModel": "loaded_model",
     "LogisticHead": "linear",
     "LowConfidenceRule": "decisions",
     "MLPHead": "mlp",

@@ -38,7 +38,7 @@ from pipelines.errors import UsageError
 from pipelines.matrices import default_features
 from pipelines.report import write_ablation_report
 from pipelines.runs import METRICS, REPORT, RunFolder, read_json, write_csv, write_json
-from pipelines.tune import check_trainable
+from pipelines.trainable import check_trainable
 from tuning import majority_scores, score_name
 
 

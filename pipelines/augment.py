@@ -25,7 +25,7 @@ from pipelines.run_stores import store_specs
 from pipelines.runs import CONFIG, METRICS, RunFolder, check_config, read_json, write_json
 from pipelines.stability import winner_of_run
 from pipelines.targeting import choose_targets, fit_variants, times_chosen, viewed_rows
-from pipelines.tune import check_trainable, matrix_folds
+from pipelines.trainable import check_trainable, matrix_folds
 from tuning import Configuration, score_name
 
 TABLE, COMPARISONS = "augmentation", "comparisons"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image, ImageFont
 
     from pipelines.ablate import Ablation
-    from pipelines.tune import RunResult
+    from pipelines.tune_settings import RunResult
 
 BACKBONES = ("minilm-l6", "efficientnet-lite0")
 CLASSES = ("negative", "neutral", "positive")
@@ -135,7 +135,8 @@ def _embed(backbone: str) -> bool:
 
 def _ablate_and_tune(trials: int) -> tuple[Ablation, RunResult]:
     from pipelines.ablate import AblateSettings, ablate
-    from pipelines.tune import TuneSettings, tune
+    from pipelines.tune import tune
+    from pipelines.tune_settings import TuneSettings
 
     return ablate(AblateSettings()), tune(TuneSettings(trials=trials))
 

@@ -16,7 +16,7 @@ from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
     from pipelines.matrices import Matrix
-    from pipelines.tune import TuneSettings
+    from pipelines.tune_settings import TuneSettings
 
 #: Given instead of a name, it asks for the table.
 LIST = "list"

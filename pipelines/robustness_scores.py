@@ -12,7 +12,7 @@ from pipelines.console import tell
 from pipelines.errors import UsageError
 from pipelines.faulty_vectors import Variant
 from pipelines.matrices import Matrix
-from pipelines.tune import matrix_folds
+from pipelines.trainable import matrix_folds
 from tuning import Configuration, cv_summary, evaluate, paired_difference, score_name
 
 

@@ -17,7 +17,7 @@ from pipelines.runs import REPORT
 _SHOWN_TRIALS = 5
 
 if TYPE_CHECKING:
-    from pipelines.tune import RunResult
+    from pipelines.tune_settings import RunResult
     from tuning import Trial
 
 

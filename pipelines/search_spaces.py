@@ -12,7 +12,7 @@ from pipelines.errors import RunError
 
 if TYPE_CHECKING:
     from pipelines.matrices import Matrix
-    from pipelines.tune import TuneSettings
+    from pipelines.tune_settings import TuneSettings
     from tuning import Configuration, Space
 
 # Shown without data: as wide as embeddings are, in two blocks, so that nothing is left out.

@@ -25,7 +25,8 @@ from pipelines.metrics import SHOWN
 from pipelines.presets import apply_preset, settle_preset
 from pipelines.runs import CONFIG, METRICS, RunFolder, check_config, read_json, write_csv, write_json
 from pipelines.stability_statistics import variance_shares
-from pipelines.tune import TuneSettings, check_trainable, single_configuration
+from pipelines.trainable import check_trainable
+from pipelines.tune_settings import TuneSettings, single_configuration
 from tuning import SCORES, Configuration, confusion, nadeau_bengio, score, score_name
 
 TABLE, CELLS = "stability", "scores"

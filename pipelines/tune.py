@@ -3,150 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache import Split
-from heads import HEADS, OTHER_HEADS, RESAMPLERS
-from pipelines.after import applied_entry
-from pipelines.applied_steps import EXTRA, AppliedSteps, asked_steps, check_preferred, fit_applied
+from heads import HEADS, OTHER_HEADS
+from pipelines.applied_steps import check_preferred
 from pipelines.class_parameters import with_class_codes
 from pipelines.console import tell
-from pipelines.duplicates import RULES, duplicate_settings
-from pipelines.errors import RunError, UsageError
+from pipelines.duplicates import duplicate_settings
+from pipelines.errors import UsageError
 from pipelines.finalists import repeated_finalists, repeats_of
 from pipelines.matrices import Matrix, default_features, read_matrix
-from pipelines.metrics import metrics_of_run, test_scores
 from pipelines.presets import settle_preset
-from pipelines.report import write_report
 from pipelines.runs import (
     METRICS,
-    MODEL,
-    OUT_OF_FOLD,
-    PREDICTIONS,
-    REPORT,
-    TRIALS,
     RunFolder,
     read_json,
-    write_json,
-    write_out_of_fold,
-    write_predictions,
-    write_trials,
 )
 from pipelines.scoreboard import TrialPrinter
 from pipelines.search_spaces import planned_search
-from pipelines.training_trace import write_training_trace
-from tuning import Configuration, make_folds, score_name
+from pipelines.trainable import check_trainable, matrix_folds, split_notes
+from pipelines.tune_settings import RunResult, TuneSettings, single_configuration
+from pipelines.written_run import write_run
+from tuning import score_name
 
 if TYPE_CHECKING:
-    from heads import AfterSteps
     from pipelines.zero_shot import ClassPrompts
     from tuning import SearchResult
-
-
-@dataclass(frozen=True)
-class TuneSettings:
-    """Settings of ``embedonce tune`` and ``train``, as on the command line.
-
-    For ``train`` there is one head, `trials` is 1, and `resampler` and `parameters` may differ from the
-    head's defaults; `preset` names what they come from (``presets.apply_preset``). `use_views` is how many of
-    the stored augmented views are trained on, None for all. `space` is what a space file declares
-    (``search_spaces.read_space``); with `grid` every combination of it is tried, and nothing else.
-    `duplicates` says which rows share a fold (``duplicates.find_related_rows``).
-    `calibrate` and `decide` are what ``predict`` applies (``applied_steps.asked_steps``). `weights` are
-    folders of backbones by name, for a zero-shot head, which embeds its ``prompts`` (one of its parameters).
-    `select` is ``"best"``, or ``"simplest"`` for the simplest trial within one standard error of the best.
-    `repeats` is on how many other splits the best five are scored again, None for `finalists.repeats_of`.
-    """
-
-    features: tuple[str, ...] = ()
-    heads: tuple[str, ...] = ("mlp", "logreg", "lightgbm")
-    trials: int = 200
-    metric: str = "macro-f1"
-    folds: int = 5
-    seed: int = 0
-    timeout: float | None = None
-    study: str | None = None
-    storage: str | None = None
-    out: Path = Path("runs")
-    resampler: str = "none"
-    parameters: Mapping[str, Any] | None = None
-    use_views: int | None = None
-    preset: str | None = None
-    space: Mapping[str, Any] | None = None
-    grid: bool = False
-    select: str = "best"
-    repeats: int | None = None
-    duplicates: str = "near"
-    calibrate: str = "none"
-    decide: str = "argmax"
-    weights: Mapping[str, Path] | None = None
-
-    def __post_init__(self) -> None:
-        faults = []
-        unknown = [head for head in self.heads if head not in (*HEADS, *OTHER_HEADS)]
-        if unknown or not self.heads:
-            faults.append(
-                f"heads {', '.join(map(repr, unknown)) or '(none)'} are not known; allowed are "
-                f"{', '.join((*HEADS, *OTHER_HEADS))}"
-            )
-        if self.trials < 1:
-            faults.append(f"trials {self.trials} must be at least 1")
-        if self.folds < 2:
-            faults.append(f"folds {self.folds} must be at least 2")
-        if self.repeats is not None and self.repeats < 0:
-            faults.append(f"repeats {self.repeats} must not be negative")
-        if self.seed < 0:
-            faults.append(f"seed {self.seed} must not be negative")
-        if self.use_views is not None and self.use_views < 0:
-            faults.append(f"use_views {self.use_views} must not be negative")
-        if self.timeout is not None and self.timeout <= 0:
-            faults.append(f"timeout {self.timeout} must be a positive number of seconds")
-        if self.resampler not in RESAMPLERS:
-            faults.append(f"resampler {self.resampler!r} is not known; allowed are {', '.join(RESAMPLERS)}")
-        if self.duplicates not in RULES:
-            faults.append(f"duplicates {self.duplicates!r} is not known; allowed are {', '.join(RULES)}")
-        if self.storage is not None and self.study is None:
-            faults.append("a storage needs a name for the study: add --study NAME")
-        if self.study is not None and (Path(self.study).name != self.study or self.study in ("", ".", "..")):
-            faults.append(f"study {self.study!r} must be a plain name: it becomes a folder in --out")
-        try:
-            score_name(self.metric)
-        except ValueError as error:
-            faults.append(str(error))
-        try:
-            asked_steps(self.calibrate, self.decide)
-        except UsageError as error:
-            faults.append(str(error))
-        if faults:
-            raise UsageError("; ".join(faults))
-
-    @property
-    def applied(self) -> AppliedSteps:
-        """What ``predict`` does to the model's probabilities."""
-        return asked_steps(self.calibrate, self.decide)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """A finished run, new or found.
-
-    Attributes
-    ----------
-    path : Path
-    metrics : dict
-        As in ``metrics.json``.
-    nothing_to_do : bool
-        The run was there already.
-    """
-
-    path: Path
-    metrics: dict[str, Any]
-    nothing_to_do: bool
 
 
 def tune(settings: TuneSettings) -> RunResult:
@@ -193,27 +78,9 @@ def _run(command: str, settings: TuneSettings) -> RunResult:
         deadline = None if settings.timeout is None else asked + settings.timeout
         timed_out = deadline is not None and time.perf_counter() >= deadline
         finalists = _finalists(command, settings, found, matrix, deadline)
-        _write_run(run, found, matrix, settings, began, prompts, timed_out=timed_out, finalists=finalists)
+        write_run(run, found, matrix, settings, began, prompts, timed_out=timed_out, finalists=finalists)
         path = run.publish()
     return RunResult(path, read_json(path / METRICS), nothing_to_do=False)
-
-
-def split_notes(matrix: Matrix) -> list[str]:
-    """Say how the manifest's splits are used, where that could surprise."""
-    notes = []
-    validation = int(((matrix.splits == Split.VAL) & (matrix.labels >= 0)).sum())
-    if validation:
-        notes.append(
-            f"{validation:,} labelled rows of split 'val' are cross-validated and trained on like the "
-            "others; only split 'test' is held out"
-        )
-    shared = int(np.isin(matrix.groups[matrix.test], matrix.groups[matrix.training]).sum())
-    if shared:
-        notes.append(
-            f"{shared:,} of {len(matrix.test):,} test rows share a text, a picture or a group with training "
-            "rows: their score is too good"
-        )
-    return notes
 
 
 def run_config(command: str, settings: TuneSettings, matrix: Matrix) -> dict[str, Any]:
@@ -249,38 +116,6 @@ def run_config(command: str, settings: TuneSettings, matrix: Matrix) -> dict[str
     if matrix.stored_views:
         values["use_views"] = 0 if matrix.views is None else len(matrix.views)
     return values
-
-
-def check_trainable(matrix: Matrix, n_folds: int) -> None:
-    """Refuse a data set on which no head can be cross-validated.
-
-    Raises
-    ------
-    RunError
-        With the class counts.
-    """
-    labels = matrix.labels[matrix.training]
-    counts = {name: int((labels == code).sum()) for code, name in enumerate(matrix.class_names)}
-    present = {name: count for name, count in counts.items() if count}
-    shown = ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
-    if len(present) < 2:
-        raise RunError(
-            f"The data set has labelled rows of {len(present)} class(es) ({shown}); at least 2 are needed "
-            "to train."
-        )
-    few = {name: count for name, count in counts.items() if count < n_folds}
-    if few:
-        names = ", ".join(f"'{name}' has {count}" for name, count in few.items())
-        raise RunError(
-            f"Every class needs at least {n_folds} labelled rows for {n_folds} folds, but {names} "
-            f"({shown}). Lower --folds or label more."
-        )
-
-
-def matrix_folds(matrix: Matrix, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return folds over the training rows of a matrix; rows of one group stay together."""
-    rows = matrix.training
-    return make_folds(matrix.labels[rows], n_folds=n_folds, groups=matrix.groups[rows], random_state=seed)
 
 
 def _with_prompts(settings: TuneSettings, matrix: Matrix) -> tuple[ClassPrompts, TuneSettings]:
@@ -375,116 +210,3 @@ def _finalists(
     return repeated_finalists(
         found, matrix, n_repeats=n_repeats, random_state=settings.seed, deadline=deadline
     )
-
-
-def single_configuration(settings: TuneSettings) -> Configuration:
-    """Return the one configuration of ``train``: the head's defaults, changed by resampler and parameters."""
-    from heads import default_parameters
-
-    if len(settings.heads) != 1:
-        raise UsageError(f"train takes one head, got {', '.join(settings.heads)}")
-    start = Configuration(settings.heads[0], "none", default_parameters(settings.heads[0]))
-    unknown = [name for name in settings.parameters or {} if name not in start.parameters]
-    if unknown:
-        raise UsageError(
-            f"Parameter(s) {', '.join(map(repr, unknown))} of head '{start.head}' are not known; allowed are "
-            f"{', '.join(start.parameters)}."
-        )
-    return Configuration(start.head, settings.resampler, {**start.parameters, **(settings.parameters or {})})
-
-
-def _write_run(
-    run: RunFolder,
-    found: SearchResult,
-    matrix: Matrix,
-    settings: TuneSettings,
-    began: float,
-    prompts: ClassPrompts | None,
-    *,
-    timed_out: bool,
-    finalists: list[dict[str, Any]],
-) -> None:
-    from heads import save_model
-
-    rows, names = matrix.training, matrix.class_names
-    best = found.trials[found.best]
-    folder = run.result
-    pipeline = fit_final(best.configuration, matrix, settings.seed, prompts)
-    fold_of = np.empty(len(rows), dtype=np.int64)
-    for number, (_, valid) in enumerate(found.folds):
-        fold_of[valid] = number
-    write_trials(folder / TRIALS, [*found.trials, *found.dropped], found.failures)
-    write_out_of_fold(
-        folder / OUT_OF_FOLD,
-        [matrix.ids[i] for i in rows],
-        fold_of,
-        [names[c] for c in matrix.labels[rows]],
-        best.oof,
-        names,
-    )
-    applied = settings.applied
-    steps = fit_applied(applied, found, matrix.labels[rows], names, pipeline.classes_)
-    extra: dict[str, Any] = {"spaces": run.config["spaces"]}
-    if matrix.terms:
-        extra["terms"] = {block: list(terms) for block, terms in matrix.terms.items()}
-    if not applied.is_nothing:
-        extra[EXTRA] = steps.as_dict()
-    save_model(pipeline, folder / MODEL, classes=[names[c] for c in pipeline.classes_], extra=extra)
-    write_training_trace(folder / MODEL, pipeline, matrix.X[rows], [matrix.ids[i] for i in rows])
-    tags = predict_tags(pipeline, matrix.X[matrix.unlabelled], names, steps)
-    write_predictions(folder / PREDICTIONS, [matrix.ids[i] for i in matrix.unlabelled], tags)
-    test = test_scores(pipeline, matrix)
-    metrics = metrics_of_run(
-        found,
-        matrix.labels[rows],
-        names,
-        groups=matrix.groups[rows],
-        test=test,
-        finalists=finalists,
-        random_state=settings.seed,
-    )
-    if not applied.is_nothing:
-        metrics["after"]["applied"] = applied_entry(
-            applied,
-            found,
-            matrix.labels[rows],
-            names,
-            pipeline.classes_,
-            random_state=settings.seed,
-            groups=matrix.groups[rows],
-        )
-    metrics["stopped_by_timeout"] = timed_out
-    metrics["n_parameters"] = int(pipeline.named_steps["head"].n_parameters)
-    metrics["seconds"] = round(time.perf_counter() - began, 3)
-    write_json(folder / METRICS, metrics)
-    write_json(folder / "config.json", run.config)
-    write_report(folder, folder / REPORT, title=run.path.name)
-
-
-def fit_final(
-    configuration: Configuration, matrix: Matrix, seed: int, prompts: ClassPrompts | None = None
-) -> Any:
-    """Fit a configuration on all labelled rows outside the test split, and on their views."""
-    from heads import fit_with_views, make_pipeline
-
-    configuration = with_class_codes(configuration, matrix.class_names)
-    if prompts is not None:
-        from pipelines.zero_shot import zero_shot_pipeline
-
-        return zero_shot_pipeline(configuration, matrix, prompts, matrix.training, seed)
-    pipeline = make_pipeline(
-        configuration.head,
-        blocks=matrix.blocks,
-        resampler=configuration.resampler,
-        parameters=dict(configuration.parameters),
-        random_state=seed,
-    )
-    return fit_with_views(pipeline, matrix.X, matrix.labels, matrix.views, rows=matrix.training)
-
-
-def predict_tags(pipeline: Any, X: np.ndarray, class_names: Sequence[str], steps: AfterSteps) -> list[str]:
-    """Return the class name of every row, after calibration and decision."""
-    if not len(X):
-        return []
-    codes = pipeline.classes_[steps.codes(steps.probabilities(pipeline.predict_proba(X)))]
-    return [class_names[code] for code in codes]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from pipelines.ablation.feature_sets import FeatureSets, Fold
 from pipelines.ablation.fitted_rows import Fitted
 from pipelines.ablation.grid import Candidate
@@ -51,12 +49,11 @@ def described_rows(
         paired difference, its interval, its p-value, the p-value with Holm's correction over the table, the
         p-value of McNemar's test (accuracy), and a verdict.
     """
-    y, names = sets.labels, sets.samples.class_names
-    found = [_described(row, fitted[row.key], y, names, folds, seed) for row in rows]
+    found = [_described(row, fitted[row.key], sets, folds, seed) for row in rows]
     compared = [
         None
         if row.name == reference.name
-        else compare(fitted[row.key], fitted[reference.key], y, folds, len(names), metric=metric, seed=seed)
+        else compare(fitted[row.key], fitted[reference.key], sets, folds, metric=metric, seed=seed)
         for row in rows
     ]
     with_holm([values for values in compared if values is not None])
@@ -68,12 +65,11 @@ def described_rows(
 def _described(
     row: Candidate,
     fitted: Fitted,
-    y: np.ndarray,
-    class_names: Sequence[str],
+    sets: FeatureSets,
     folds: Sequence[Fold],
     seed: int,
 ) -> dict[str, Any]:
-    configuration = row.configuration
+    configuration, y, class_names = row.configuration, sets.labels, sets.samples.class_names
     return {
         "name": row.name,
         "set": row.feature_set,
@@ -83,7 +79,9 @@ def _described(
         "resampler": configuration.resampler,
         "views": row.n_views,
         "blocks": list(row.blocks),
-        "cv": cv_summary(fitted.oof, y, folds, n_classes=len(class_names), random_state=seed),
+        "cv": cv_summary(
+            fitted.oof, y, folds, groups=sets.groups, n_classes=len(class_names), random_state=seed
+        ),
         "per_class": class_scores(fitted.predictions, y, class_names),
         "n_parameters": fitted.n_parameters,
         "seconds": round(fitted.seconds, 3),
@@ -93,14 +91,16 @@ def _described(
 
 
 def compare(
-    a: Fitted, b: Fitted, y: np.ndarray, folds: Sequence[Fold], n_classes: int, *, metric: str, seed: int
+    a: Fitted, b: Fitted, sets: FeatureSets, folds: Sequence[Fold], *, metric: str, seed: int
 ) -> dict[str, Any]:
     """Return how much better `a` is than `b` on the same rows, and two p-values."""
+    y = sets.labels
     difference = paired_difference(
         a.oof,
         b.oof,
         y,
-        n_classes=n_classes,
+        groups=sets.groups,
+        n_classes=len(sets.samples.class_names),
         metric=metric,
         folds=folds,
         n_bootstrap=_N_BOOTSTRAP,

@@ -45,10 +45,15 @@ class FeatureSets:
         codes: np.ndarray = self.samples.labels[self.samples.training]
         return codes
 
+    @property
+    def groups(self) -> np.ndarray:
+        """Groups of the training rows: those that are related in any set have one."""
+        numbers: np.ndarray = self.samples.groups[self.samples.training]
+        return numbers
+
     def folds(self, n_folds: int, seed: int) -> list[Fold]:
-        """Return folds over the training rows; rows that are related in any set stay together."""
-        groups = self.samples.groups[self.samples.training]
-        return make_folds(self.labels, n_folds=n_folds, groups=groups, random_state=seed)
+        """Return folds over the training rows; rows of a group stay together."""
+        return make_folds(self.labels, n_folds=n_folds, groups=self.groups, random_state=seed)
 
 
 def named_specs(features: Sequence[str], swaps: Sequence[str]) -> dict[str, tuple[str, ...]]:

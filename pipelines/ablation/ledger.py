@@ -126,12 +126,14 @@ def described_ledger(
     both = fitted[ledger.both.key]
 
     def against(row: Candidate) -> dict[str, Any]:
-        return compare(both, fitted[row.key], y, folds, n_classes, metric=metric, seed=seed)
+        return compare(both, fitted[row.key], sets, folds, metric=metric, seed=seed)
 
     def against_seeds(shuffled: Sequence[Candidate]) -> dict[str, Any]:
         others = [fitted[row.key].predictions for row in shuffled]
         arguments: dict[str, Any] = {"n_classes": n_classes, "metric": metric, "random_state": seed}
-        return dict(mean_paired_difference(both.predictions, others, y, folds, **arguments))
+        return dict(
+            mean_paired_difference(both.predictions, others, y, folds, groups=sets.groups, **arguments)
+        )
 
     def score_of(row: Candidate) -> float:
         return _score(fitted[row.key], y, folds, n_classes, metric)

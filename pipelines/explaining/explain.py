@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cache import StoreError, write_file
+from cache import StoreError
 from extract import DEFAULT_ENCODINGS, resolve_device
-from pipelines.console import duration, say, table, tell
 from pipelines.errors import RunError, UsageError
 from pipelines.explaining.attributions import (
     METHODS,
-    Attributions,
     check_gradient,
     follow_gradients,
     occlude,
 )
 from pipelines.explaining.case import Case, given_case, stored_case
-from pipelines.explaining.context import Neighbour, Shares, modality_shares, nearest_training_rows
+from pipelines.explaining.context import modality_shares, nearest_training_rows
+from pipelines.explaining.explanation import Explanation
 from pipelines.matrices import Matrix, read_matrix
 from pipelines.prediction_rows import EmbeddingOptions
 from pipelines.run_inputs import group_by_tower
 from pipelines.run_stores import store_specs
 from pipelines.runs import CONFIG, MODEL, OUT_OF_FOLD, check_config, read_csv, read_json
-
-_SHOWN_WORDS = 12
 
 
 @dataclass(frozen=True)
@@ -81,44 +73,6 @@ class ExplainSettings:
             faults.append(f"'{self.out}' cannot be written: it is a folder, or its folder does not exist")
         if faults:
             raise UsageError("; ".join(faults))
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """One answer and what speaks for it.
-
-    Attributes
-    ----------
-    case : Case
-    classes : tuple of str
-    probabilities : ndarray of shape (n_classes,), float64
-        Of the model.
-    code : int
-        Position of the class that is explained.
-    held_out : dict of str to float, or None
-        Class -> probability by the model that was trained without the row; None for a row that the run's
-        model was not trained on.
-    shares : Shares
-    attributions : Attributions
-    neighbours : dict of str to list of Neighbour
-        By block.
-    matrix : Matrix or None
-        Where the neighbours are; None if the run's stores are gone.
-    notes : tuple of str
-    seconds : float
-    """
-
-    case: Case
-    classes: tuple[str, ...]
-    probabilities: np.ndarray
-    code: int
-    held_out: Mapping[str, float] | None
-    shares: Shares
-    attributions: Attributions
-    neighbours: Mapping[str, list[Neighbour]]
-    matrix: Matrix | None
-    notes: tuple[str, ...]
-    seconds: float
 
 
 def explain(settings: ExplainSettings) -> Explanation:
@@ -205,89 +159,3 @@ def _honesty(case: Case, held_out: Mapping[str, float] | None) -> tuple[str, ...
         f"The model was trained on row '{case.name}', so it knows the answer. The model that was trained "
         f"without it said {best} ({held_out[best]:.3f}).",
     )
-
-
-def page_path(settings: ExplainSettings) -> Path:
-    """Return where the page goes; an id is data, so only harmless characters of it get into a file name."""
-    if settings.out is not None:
-        return settings.out
-    name = settings.id or "input"
-    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64]
-    if safe != name:
-        safe += "-" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return Path(f"explain-{safe}.html")
-
-
-def as_dict(found: Explanation) -> dict[str, Any]:
-    """Return an explanation as plain JSON values."""
-    maps = found.attributions
-    return {
-        "id": found.case.name,
-        "label": found.case.label,
-        "class": found.classes[found.code],
-        "probabilities": dict(zip(found.classes, found.probabilities.tolist(), strict=True)),
-        "held_out": None if found.held_out is None else dict(found.held_out),
-        "method": maps.method,
-        "shares": {
-            "nothing": found.shares.nothing,
-            "whole": found.shares.whole,
-            "values": dict(found.shares.values),
-        },
-        "words": [{"title": m.title, "pieces": [list(piece) for piece in m.pieces]} for m in maps.words],
-        "patches": [{"title": m.title, "values": m.values.tolist()} for m in maps.patches],
-        "neighbours": {
-            block: [{"id": n.guid, "label": n.label, "cosine": n.cosine} for n in rows]
-            for block, rows in found.neighbours.items()
-        },
-        "notes": [*found.notes, *maps.notes],
-    }
-
-
-def print_explanation(found: Explanation, settings: ExplainSettings, *, as_json: bool) -> None:
-    """Write the page and print the explanation."""
-    from pipelines.explaining.page import explanation_page
-
-    path = page_path(settings)
-    write_file(path, explanation_page(found, run=settings.run, data=settings.data))
-    if as_json:
-        say(json.dumps({**as_dict(found), "page": str(path)}, ensure_ascii=False, allow_nan=False))
-        return
-    for note in (*found.notes, *found.attributions.notes):
-        tell(f"note: {note}")
-    label = "" if found.case.label is None else f", labelled {found.case.label}"
-    say(f"{found.case.name}: {found.classes[int(found.probabilities.argmax())]}{label}")
-    order = np.argsort(-found.probabilities, kind="stable")
-    say(table([[found.classes[k], f"{found.probabilities[k]:.4f}"] for k in order], ["class", "probability"]))
-    say()
-    _print_shares(found)
-    for words in found.attributions.words:
-        lines = [[repr(piece)[1:-1], f"{value:+.4f}"] for piece, value in words.scored[:_SHOWN_WORDS]]
-        say(table(lines, [words.title, f"for {found.classes[found.code]}"]))
-        say()
-    for patches in found.attributions.patches:
-        row, column = np.unravel_index(int(np.abs(patches.values).argmax()), patches.values.shape)
-        size = " x ".join(map(str, patches.values.shape))
-        say(
-            f"{patches.title}: of {size}, the one in row {row + 1}, column {column + 1} matters most "
-            f"({patches.values[row, column]:+.4f})"
-        )
-    for block, rows in found.neighbours.items():
-        say()
-        lines = [[n.guid, n.label, f"{n.cosine:.3f}", _short(n.text)] for n in rows]
-        say(table(lines, [f"nearest by {block}", "label", "cosine", "text"]))
-    tell(f"done in {duration(found.seconds)}; open the page for the map over the picture")
-    say(str(path))
-
-
-def _print_shares(found: Explanation) -> None:
-    name, shares = found.classes[found.code], found.shares
-    lines = [["the training means alone", f"{shares.nothing:.4f}"]]
-    lines += [[f"the {modality}", f"{value:+.4f}"] for modality, value in shares.values.items()]
-    lines.append(["together", f"{shares.whole:.4f}"])
-    say(table(lines, ["what gives", f"for {name}"]))
-    say()
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 60 else line[:59] + "\u2026"

@@ -24,7 +24,7 @@ from pipelines.run_stores import find_store
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pipelines.explaining.explain import Explanation
+    from pipelines.explaining.explanation import Explanation
 
 _LARGEST = 640  # pixels of the picture's longer side
 _DEEPEST = 0.72  # opacity of the strongest part

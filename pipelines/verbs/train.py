@@ -67,7 +67,7 @@ def add_options(parser: Parser) -> None:
 
 def run(options: Namespace, words: list[str]) -> None:
     """Run ``train``."""
-    from pipelines import presets, scoreboard, tune
+    from pipelines import presets, scoreboard, tune, tune_settings
     from pipelines.errors import UsageError
 
     if options.preset == presets.LIST:
@@ -79,7 +79,7 @@ def run(options: Namespace, words: list[str]) -> None:
     if options.prompts and "head" in given and options.head != "zero-shot":
         raise UsageError(f"--prompts are for --head zero-shot, not {options.head!r}.")
     values = replayed(options, words)
-    settings = tune.TuneSettings(
+    settings = tune_settings.TuneSettings(
         features=tuple(values.features),
         heads=(values.head,),
         trials=1,

@@ -75,14 +75,14 @@ def add_options(parser: Parser) -> None:
 
 def run(options: Namespace, words: list[str]) -> None:
     """Run ``tune``."""
-    from pipelines import scoreboard, search_spaces, tune
+    from pipelines import scoreboard, search_spaces, tune, tune_settings
 
     values = replayed(options, words)
     space = search_spaces.read_space(values.space) if isinstance(values.space, Path) else values.space
     if options.print_space:
         search_spaces.print_spaces(values.heads, space, as_json=options.json)
         return
-    settings = tune.TuneSettings(
+    settings = tune_settings.TuneSettings(
         features=tuple(values.features),
         heads=tuple(values.heads),
         trials=values.trials,

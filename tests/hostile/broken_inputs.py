@@ -169,6 +169,7 @@ def sweep_data(sweep: Sweep, case: BrokenData) -> None:
         data = str(folder / "set" if named is None else folder / "set" / named)
         sweep.ask(case.name, ["inspect", "--data", data])
         sweep.ask(case.name, ["doctor", "--data", data, "--out", "out"])
+        sweep.ask(case.name, ["audit", "--data", data, "--out", "audit.csv"])
         sweep.ask(
             case.name, ["predict", "--run", str(sweep.good / "run"), "--data", data, "--out", "out.csv"]
         )
@@ -221,6 +222,7 @@ def sweep_stores(sweep: Sweep, case: Broken) -> None:
             ["train", "--features", f"{store}:text.pooled", "--folds", "2", "--out", "out-runs"],
             ["ablate", "--features", str(store), "--folds", "2", "--out", "out-runs"],
             ["predict", "--run", str(sweep.good / "run"), "--features", str(store), "--out", "out.csv"],
+            ["audit", "--features", str(store)],
         ):
             status, _ = sweep.ask(case.name, words)
             if status == 0 and not case.name.startswith("chance"):
@@ -245,6 +247,11 @@ def sweep_runs(sweep: Sweep, case: Broken) -> None:
             ["stability", "--run", str(run), "--seeds", "2", "--splits", "1", "--out", "out-runs"],
             ["train", "--config", str(run / "config.json"), "--features", store, "--out", "out-runs"],
             ["doctor", "--runs", str(folder)],
+            ["errors", "--run", str(run)],
+            ["audit", "--run", str(run)],
+            ["explain", "--run", str(run), "--id", "0"],
+            ["robustness", "--run", str(run), "--rows", "10"],
+            ["augment", "--run", str(run), "--out", "out-runs"],
         ):
             sweep.ask(case.name, words)
 

@@ -21,6 +21,8 @@ from tests.pipelines.conftest import World
 
 ROOT = Path(__file__).resolve().parents[2]
 
+WRITTEN = "pipelines.written_run"
+
 
 def _json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any], str]:
     """Run the doctor; return exit status, its JSON object and stderr."""
@@ -184,8 +186,11 @@ def test_doctor_does_not_believe_a_damaged_lock_file(
 @pytest.mark.parametrize(
     ("words", "where"),
     [
-        (["tune", "--trials", "2", "--heads", "logreg", "--folds", "3"], "pipelines.tune.write_report"),
-        (["train", "--folds", "3", "--study", "it's mine"], "pipelines.tune.write_report"),
+        (
+            ["tune", "--trials", "2", "--heads", "logreg", "--folds", "3"],
+            f"{WRITTEN}.write_report",
+        ),
+        (["train", "--folds", "3", "--study", "it's mine"], f"{WRITTEN}.write_report"),
         (["ablate", "--folds", "3"], "pipelines.runs.RunFolder.publish"),
         (["stability", "--seeds", "2", "--splits", "2"], "pipelines.runs.RunFolder.publish"),
     ],

@@ -15,7 +15,7 @@ from PIL import Image
 from pipelines.cli import main
 from pipelines.explaining import ExplainSettings, explain
 from pipelines.explaining.attributions import WordMap
-from pipelines.explaining.explain import page_path
+from pipelines.explaining.printing import page_path
 from tests.kit.browser import CHROMIUM, Browser
 from tests.kit.data_sets import write_list
 from tests.kit.tiny_checkpoints import make_resnet18, make_tiny_bert

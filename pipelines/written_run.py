@@ -1,0 +1,151 @@
+"""What a search found, written as a run folder: tables, the fitted model, its answers, scores and page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.after import applied_entry
+from pipelines.applied_steps import EXTRA, fit_applied
+from pipelines.class_parameters import with_class_codes
+from pipelines.matrices import Matrix
+from pipelines.metrics import metrics_of_run, test_scores
+from pipelines.report import write_report
+from pipelines.runs import (
+    METRICS,
+    MODEL,
+    OUT_OF_FOLD,
+    PREDICTIONS,
+    REPORT,
+    TRIALS,
+    RunFolder,
+    write_json,
+    write_out_of_fold,
+    write_predictions,
+    write_trials,
+)
+from pipelines.training_trace import write_training_trace
+from pipelines.tune_settings import TuneSettings
+from tuning import Configuration
+
+if TYPE_CHECKING:
+    from heads import AfterSteps
+    from pipelines.zero_shot import ClassPrompts
+    from tuning import SearchResult
+
+
+def write_run(
+    run: RunFolder,
+    found: SearchResult,
+    matrix: Matrix,
+    settings: TuneSettings,
+    began: float,
+    prompts: ClassPrompts | None,
+    *,
+    timed_out: bool,
+    finalists: list[dict[str, Any]],
+) -> None:
+    """Fit the winner on all labelled rows and write everything that a run folder holds.
+
+    Parameters
+    ----------
+    run : RunFolder
+        Being worked in.
+    found : SearchResult
+    matrix : Matrix
+    settings : TuneSettings
+    began : float
+        Reading of ``time.perf_counter`` when the command began.
+    prompts : ClassPrompts or None
+        Of a zero-shot head.
+    timed_out : bool
+    finalists : list of dict
+        From `repeated_finalists`.
+    """
+    from heads import save_model
+
+    rows, names = matrix.training, matrix.class_names
+    best = found.trials[found.best]
+    folder = run.result
+    pipeline = _fit_final(best.configuration, matrix, settings.seed, prompts)
+    fold_of = np.empty(len(rows), dtype=np.int64)
+    for number, (_, valid) in enumerate(found.folds):
+        fold_of[valid] = number
+    write_trials(folder / TRIALS, [*found.trials, *found.dropped], found.failures)
+    write_out_of_fold(
+        folder / OUT_OF_FOLD,
+        [matrix.ids[i] for i in rows],
+        fold_of,
+        [names[c] for c in matrix.labels[rows]],
+        best.oof,
+        names,
+    )
+    applied = settings.applied
+    steps = fit_applied(applied, found, matrix.labels[rows], names, pipeline.classes_)
+    extra: dict[str, Any] = {"spaces": run.config["spaces"]}
+    if matrix.terms:
+        extra["terms"] = {block: list(terms) for block, terms in matrix.terms.items()}
+    if not applied.is_nothing:
+        extra[EXTRA] = steps.as_dict()
+    save_model(pipeline, folder / MODEL, classes=[names[c] for c in pipeline.classes_], extra=extra)
+    write_training_trace(folder / MODEL, pipeline, matrix.X[rows], [matrix.ids[i] for i in rows])
+    tags = _predict_tags(pipeline, matrix.X[matrix.unlabelled], names, steps)
+    write_predictions(folder / PREDICTIONS, [matrix.ids[i] for i in matrix.unlabelled], tags)
+    test = test_scores(pipeline, matrix)
+    metrics = metrics_of_run(
+        found,
+        matrix.labels[rows],
+        names,
+        groups=matrix.groups[rows],
+        test=test,
+        finalists=finalists,
+        random_state=settings.seed,
+    )
+    if not applied.is_nothing:
+        metrics["after"]["applied"] = applied_entry(
+            applied,
+            found,
+            matrix.labels[rows],
+            names,
+            pipeline.classes_,
+            random_state=settings.seed,
+            groups=matrix.groups[rows],
+        )
+    metrics["stopped_by_timeout"] = timed_out
+    metrics["n_parameters"] = int(pipeline.named_steps["head"].n_parameters)
+    metrics["seconds"] = round(time.perf_counter() - began, 3)
+    write_json(folder / METRICS, metrics)
+    write_json(folder / "config.json", run.config)
+    write_report(folder, folder / REPORT, title=run.path.name)
+
+
+def _fit_final(
+    configuration: Configuration, matrix: Matrix, seed: int, prompts: ClassPrompts | None = None
+) -> Any:
+    """Fit a configuration on all labelled rows outside the test split, and on their views."""
+    from heads import fit_with_views, make_pipeline
+
+    configuration = with_class_codes(configuration, matrix.class_names)
+    if prompts is not None:
+        from pipelines.zero_shot import zero_shot_pipeline
+
+        return zero_shot_pipeline(configuration, matrix, prompts, matrix.training, seed)
+    pipeline = make_pipeline(
+        configuration.head,
+        blocks=matrix.blocks,
+        resampler=configuration.resampler,
+        parameters=dict(configuration.parameters),
+        random_state=seed,
+    )
+    return fit_with_views(pipeline, matrix.X, matrix.labels, matrix.views, rows=matrix.training)
+
+
+def _predict_tags(pipeline: Any, X: np.ndarray, class_names: Sequence[str], steps: AfterSteps) -> list[str]:
+    """Return the class name of every row, after calibration and decision."""
+    if not len(X):
+        return []
+    codes = pipeline.classes_[steps.codes(steps.probabilities(pipeline.predict_proba(X)))]
+    return [class_names[code] for code in codes]
