@@ -16,6 +16,7 @@ from heads.early_stopping import stop_scores
 from heads.losses import RowLoss
 from heads.networks import Network
 from heads.schedules import make_schedule
+from heads.threads import threads_for
 from heads.weighted_rows import Batch, Rows
 
 _ROWS_FOR_WEIGHTS = 512  # enough for a mean weight per block
@@ -116,6 +117,15 @@ def train(
     ValueError
         If the loss was not finite in the first epoch.
     """
+    n_weights = sum(part.numel() for part in network.parameters())
+    with threads_for(plan.batch_size * n_weights):
+        return _train(network, rows, held_out, plan, loss, seed=seed)
+
+
+def _train(
+    network: Network, rows: Rows, held_out: Rows | None, plan: Plan, loss: RowLoss, *, seed: int
+) -> Trained:
+    """Train epoch by epoch, and keep the weights of the best."""
     course = _Course(network, rows, plan, loss, seed=seed)
     history: list[dict[str, float | int | None]] = []
     fusion_weights: list[Tensor] = []
