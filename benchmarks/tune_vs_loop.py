@@ -1,6 +1,6 @@
 """``tune``'s search against the loop that a careful user writes, on the same data in one run.
 
-    python benchmarks/tune_vs_loop.py [--trials 200] [--sample 2] [--rows 4000] [--columns 1536]
+    python benchmarks/tune_vs_loop.py [--trials 200] [--sample 2] [--rows 4000] [--columns 1536] [--alone]
 
 The loop cross-validates each configuration by itself with the plain heads on standardised columns (as
 scikit-learn, imbalanced-learn, LightGBM and torch would), and is run on a sample of the search's own space.
@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=1, help="plain trials of each head")
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--columns", type=int, default=1536)
+    parser.add_argument("--alone", action="store_true", help="leave the plain loop out")
     options = parser.parse_args()
     X, y = make_data(options.rows, options.columns, 0)
     blocks = {"text.pooled": options.columns // 2, "image.pooled": options.columns - options.columns // 2}
@@ -81,6 +82,8 @@ def main() -> None:
     best = found.trials[found.best]
     say(f"search: {ours:.1f} s ({used:.0f} s of processor time), {len(made)} trials {count}, {peak:.2f} GiB")
     say(f"best: {best.configuration.head} {best.score:.4f}")
+    if options.alone:
+        return
     plain = plain_loop(X, y, blocks, options.sample)
     for head, seconds in plain.items():
         say(f"plain loop, one trial of {head}: {seconds:.1f} s")

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from heads.training import Plan
 
 
+MOST_UNITS = 1 << 16  # of a layer: more is a slip of the hand, and no memory holds it
+
+
 class MLPSettings(Head):
     """Constructor of ``heads.MLPHead``, which documents the arguments."""
 
     _rules: ClassVar[Mapping[str, Rule]] = {
-        "hidden": wholes(1),
-        "n_hidden": whole(0),
+        "hidden": wholes(1, MOST_UNITS),
+        "n_hidden": whole(0, 64),
         "dropout": number(0, 1),
         "learning_rate": number(0, open_low=True),
         "weight_decay": number(0),
@@ -51,9 +54,9 @@ class MLPSettings(Head):
         "mixup": number(0),
         "modality_dropout": number(0, 1),
         "fusion": one_of(FUSIONS),
-        "projection_width": whole(1),
+        "projection_width": whole(1, MOST_UNITS),
         "n_attention_heads": whole(1),
-        "rank": whole(1),
+        "rank": whole(1, 4096),
         "norm": one_of(NORMS),
         "activation": one_of(ACTIVATIONS),
         "taper": flag(),
@@ -61,7 +64,7 @@ class MLPSettings(Head):
         "input_norm": flag(),
         "pca": whole(1, or_none=True),
         "whiten": flag(),
-        "n_members": whole(1),
+        "n_members": whole(1, 1000),
     }
 
     def __init__(

@@ -16,23 +16,24 @@ Rule = Callable[[object], str | None]
 """Takes a value; returns None when it is fine, else what is allowed instead."""
 
 
-def whole(low: int, *, or_none: bool = False) -> Rule:
-    """Allow whole numbers of at least `low` (and None, when asked)."""
-    allowed = f"a whole number of at least {low}" + (" or None" if or_none else "")
+def whole(low: int, high: int | None = None, *, or_none: bool = False) -> Rule:
+    """Allow whole numbers of at least `low` and at most `high` (and None, when asked)."""
+    allowed = _range(low, high) + (" or None" if or_none else "")
 
     def rule(value: object) -> str | None:
         if value is None and or_none:
             return None
         is_whole = isinstance(value, Integral) and not isinstance(value, bool)
-        return None if is_whole and int(value) >= low else allowed  # type: ignore[call-overload]
+        fits = is_whole and int(value) >= low and (high is None or int(value) <= high)  # type: ignore[call-overload]
+        return None if fits else allowed
 
     return rule
 
 
-def wholes(low: int) -> Rule:
-    """Allow a whole number of at least `low`, or a list of one or more of them."""
-    one = whole(low)
-    allowed = f"a whole number of at least {low}, or a list of such numbers"
+def wholes(low: int, high: int | None = None) -> Rule:
+    """Allow a whole number of at least `low` and at most `high`, or a list of one or more of them."""
+    one = whole(low, high)
+    allowed = f"{_range(low, high)}, or a list of such numbers"
 
     def rule(value: object) -> str | None:
         if isinstance(value, list | tuple):
@@ -40,6 +41,10 @@ def wholes(low: int) -> Rule:
         return None if one(value) is None else allowed
 
     return rule
+
+
+def _range(low: int, high: int | None) -> str:
+    return f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
 
 
 def flag() -> Rule:

@@ -85,6 +85,8 @@ def _report(error: Exception) -> int:
         raise error
     # Every error class of the floors is also one of these builtins (DESIGN section 10).
     expected = (ValueError, TypeError, OSError, KeyError, ImportError, MemoryError)
+    if isinstance(error, RuntimeError) and "allocate memory" in str(error):  # torch's word for it
+        error = MemoryError()
     text = plain(_one_line(error))
     if isinstance(error, UsageError):
         sys.stderr.write(f"embedonce: {text}\n")

@@ -13,7 +13,6 @@ import contextlib
 import io
 import json
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -39,6 +38,7 @@ from tests.hostile.broken_files import (
 )
 from tests.hostile.broken_options import OPTIONS
 from tests.hostile.broken_weights import broken_weights, chance_weights
+from tests.hostile.peak import peak_bytes
 from tests.kit.tiny_checkpoints import make_tiny_bert, make_tiny_clip
 
 #: Seconds that an answer may take: on a shared machine, and with training where a harmless edit allows it.
@@ -68,7 +68,7 @@ class Sweep:
         words = ["extract", "--backbone", str(self.good / "tiny-clip"), "--data", str(self.good / "data")]
         assert self.call([*words, "--out", str(self.good / "features")])[0] == 0
         # What all libraries and good inputs take; the broken ones must not take much more.
-        self.loaded_bytes = _peak_bytes()
+        self.loaded_bytes = peak_bytes()
         self.n_inputs = 0
         self.codes: Counter[str] = Counter()
         self.wrong: list[dict[str, Any]] = []
@@ -315,10 +315,6 @@ def cases(root: Path, seed: int) -> Mapping[str, list[Callable[[Sweep], None]]]:
     }
 
 
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-
-
 class NoAnswerError(BaseException):
     """A command took too long; no `except` of the command's own may take this for an error of a file."""
 
@@ -344,7 +340,7 @@ def main() -> None:
         "wrong": sweep.wrong,
         "slowest": sweep.slowest,
         "loaded_bytes": sweep.loaded_bytes,
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_bytes(),
     }
     sys.stdout.write(f"\n{json.dumps(found)}\n")
 

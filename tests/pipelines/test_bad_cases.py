@@ -290,10 +290,11 @@ def test_errors_command_looks_at_the_original_texts_when_asked(
     for guid in in_world.ids[:20]:
         path = data / "data" / f"{guid}.txt"
         path.write_text(path.read_text(encoding="utf-8") + " http://a.b", encoding="utf-8")
+    run = shutil.copytree(in_world.run, tmp_path / "run")  # the command writes into it
     capsys.readouterr()
-    assert main(["errors", "--run", str(in_world.run), "--json"]) == 0
+    assert main(["errors", "--run", str(run), "--json"]) == 0
     before = json.loads(capsys.readouterr().out)
-    assert main(["errors", "--run", str(in_world.run), "--data", str(data), "--json"]) == 0
+    assert main(["errors", "--run", str(run), "--data", str(data), "--json"]) == 0
     after = json.loads(capsys.readouterr().out)
     assert SLICE not in {line["name"] for line in before["slices"]}
     assert any("--data" in note for note in before["notes"])
