@@ -71,6 +71,9 @@ class MLPHead(MLPSettings):
         One of ``heads.RESAMPLERS``. It sees the standardised rows that are learnt from, after the inner
         split, so a synthetic row never decides when to stop. (A resampling step before this head in a
         pipeline would break that.)
+    view_per_epoch : bool, default False
+        Whether an epoch shows each training sample once, in one of its augmented views (the clean one among
+        them) drawn anew, instead of all its views. It takes as many steps as without views.
     mixup : float, default 0.0
         Parameter of the Beta distribution of mixup; 0 is off.
     modality_dropout : float in [0, 1), default 0.0
@@ -336,6 +339,7 @@ class MLPHead(MLPSettings):
             whiten=self.whiten,
             validation_fraction=self.validation_fraction,
             resampler=self.resampler,
+            view_per_epoch=self.view_per_epoch,
             weigh=self._weigh,
             device=device,
             seed=seed,

@@ -51,6 +51,7 @@ class MLPSettings(Head):
         "logit_adjustment": number(0),
         "effective_beta": number(0, 1),
         "resampler": one_of(RESAMPLERS),
+        "view_per_epoch": flag(),
         "mixup": number(0),
         "modality_dropout": number(0, 1),
         "fusion": one_of(FUSIONS),
@@ -91,6 +92,7 @@ class MLPSettings(Head):
         class_boost: Mapping[object, float] | None = None,
         effective_beta: float = EFFECTIVE_BETA,
         resampler: str = "none",
+        view_per_epoch: bool = False,
         mixup: float = 0.0,
         modality_dropout: float = 0.0,
         fusion: str = "concat",
@@ -130,6 +132,7 @@ class MLPSettings(Head):
         self.class_boost = class_boost
         self.effective_beta = effective_beta
         self.resampler = resampler
+        self.view_per_epoch = view_per_epoch
         self.mixup = mixup
         self.modality_dropout = modality_dropout
         self.fusion = fusion
@@ -216,6 +219,11 @@ class MLPSettings(Head):
             faults.append(
                 f"sample_weight cannot be combined with resampler={self.resampler!r}, because synthetic and "
                 "repeated rows have no weight of their own (use resampler='none', or leave sample_weight out)"
+            )
+        if self.view_per_epoch and self.resampler != "none":
+            faults.append(
+                f"view_per_epoch cannot be combined with resampler={self.resampler!r}, because synthetic and "
+                "repeated rows are views of no sample (use resampler='none' and class weights)"
             )
         if self.fusion == "attention" and self.projection_width % self.n_attention_heads:
             faults.append(

@@ -22,6 +22,7 @@ _NEEDED: dict[str, Any] = {
     "validation_fraction": 0,
     "schedule": "constant",
     "clip_norm": None,
+    "view_per_epoch": False,
     "mixup": 0,
     "modality_dropout": 0,
     "n_members": 1,

@@ -61,6 +61,7 @@ def prepare_rows(
     whiten: bool,
     validation_fraction: float,
     resampler: str,
+    view_per_epoch: bool = False,
     weigh: Weigh,
     device: torch.device,
     seed: int,
@@ -87,7 +88,9 @@ def prepare_rows(
         See ``heads.projection.reduced_map``.
     validation_fraction : float in [0, 1)
     resampler : str
-        One of ``heads.RESAMPLERS``.
+        One of ``heads.RESAMPLERS``; "none" with `view_per_epoch`.
+    view_per_epoch : bool
+        Whether an epoch shows each sample once, in a view that is drawn anew, instead of all its views.
     weigh : callable
     device : torch.device
     seed : int
@@ -113,9 +116,11 @@ def prepare_rows(
     if held_out is not None:
         matched = matched_weights(row_codes, row_weights, codes[held_out], weights[held_out])
         stopped_on = WeightedRows.on(device, scale.apply(X[held_out]), codes[held_out], matched)
-    return TrainingRows(
-        scale, widths, WeightedRows.on(device, rows, row_codes, row_weights), stopped_on, mass / mass.sum()
-    )
+    samples = None
+    if view_per_epoch and origins is not None:
+        samples = np.unique(origins[kept], return_inverse=True)[1]
+    learnt_from = WeightedRows.on(device, rows, row_codes, row_weights, samples)
+    return TrainingRows(scale, widths, learnt_from, stopped_on, mass / mass.sum())
 
 
 def _columns(

@@ -27,7 +27,11 @@ FEW_ALIKE, SHARE_ALIKE = 10, 0.05
 """Larger groups, and of this share of all rows, are of one kind (a form letter, drawings in one style),
 not copies of one thing: near duplicates do not hold them together."""
 
-_GROUPS_PER_CLASS = 10  # that near duplicates must leave, so that folds can hold every class
+_MOST_ROWS = (
+    100_000  # compared with each other: 45 s of processor time, and four times that for twice as many
+)
+
+_GROUPS_PER_CLASS = 10  # that near duplicates must leave, so that folds hold every class
 _LINKS = re.compile(r"(?:https?://|www\.)\S+|[@＠]\w+", re.IGNORECASE)
 # A run of Chinese or Japanese is one word to \w: its pairs of neighbouring characters are compared instead.
 _RUNS = re.compile(
@@ -133,6 +137,12 @@ def find_related_rows(
     exact = connected_groups(*keys.values(), n=n)
     if rule == "exact":
         return RelatedRows(rule, exact, keys)
+    if n > _MOST_ROWS:
+        note = (
+            f"near duplicates are looked for among up to {_MOST_ROWS:,} rows; of these {n:,} only exact "
+            "copies stay in one fold"
+        )
+        return RelatedRows(rule, exact, keys, notes=(note,))
     near, notes = _near_keys(texts, images, image_hashes, blocks, folders, all_pictures)
     keys.update(near)
     groups, n_crowded = _without_crowds(connected_groups(*keys.values(), n=n), exact)

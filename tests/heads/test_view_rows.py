@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from imblearn.pipeline import Pipeline
 from numpy.testing import assert_allclose, assert_array_equal
 
 from heads import HEADS, RESAMPLERS, LogisticHead, MLPHead, fit_with_views, make_pipeline
+from heads.blocks import BlockImputer
 from heads.early_stopping import inner_split
 from heads.view_rows import check_origin, inner_split_of
+from heads.weighted_rows import WeightedRows
 
 FAST = {
     "mlp": {"hidden": 8, "max_epochs": 4},
@@ -218,3 +222,42 @@ def test_views_must_be_of_the_same_rows():
     X, y = np.zeros((4, 2), dtype=np.float32), np.array([0, 1, 0, 1])
     with pytest.raises(ValueError, match=r"View 2 has shape \(3, 2\), but X has \(4, 2\)"):
         fit_with_views(make_pipeline("logreg"), X, y, [X, X[:3]], rows=np.arange(4))
+
+
+def test_view_per_epoch_shows_each_sample_once_in_a_view_drawn_anew() -> None:
+    """Every epoch has one row of each sample; over many epochs all views come up about equally often."""
+    samples = np.tile(np.arange(40), 3)
+    X = np.arange(120, dtype=np.float32)[:, None]
+    weights = np.ones(120)
+    rows = WeightedRows.on(torch.device("cpu"), X, samples % 3, weights, samples)
+    order = torch.Generator().manual_seed(0)
+    counts = np.zeros(120)
+    orders = set()
+    for _ in range(300):
+        batches = list(rows.batches(order, 4))
+        assert [len(batch.X) for batch in batches] == [10, 10, 10, 10]
+        shown = torch.cat([batch.X[:, 0] for batch in batches]).numpy().astype(int)
+        assert sorted(shown % 40) == list(range(40))
+        for batch in batches:
+            assert_array_equal(batch.codes.numpy(), samples[batch.X[:, 0].numpy().astype(int)] % 3)
+        counts[shown] += 1
+        orders.add(tuple(shown % 40))
+    assert len(orders) == 300
+    assert counts.min() > 60
+    assert counts.max() < 140
+
+
+def test_view_per_epoch_learns_from_views_but_not_as_further_rows(hard) -> None:
+    """It is neither training without views nor training on all of them; a resampler is refused with it."""
+    X, y = hard
+    settings = {"hidden": 8, "max_epochs": 3, "validation_fraction": 0.0}
+    answers = []
+    for views, per_epoch in ((None, False), (_views(X), True), (_views(X), False)):
+        head = MLPHead(**settings, view_per_epoch=per_epoch)
+        pipeline = Pipeline([("impute", BlockImputer()), ("head", head)])
+        fitted = fit_with_views(pipeline, X, y, views, rows=EVERY[:200])
+        answers.append(fitted.predict_proba(X))
+    assert np.abs(answers[0] - answers[1]).max() > 1e-4
+    assert np.abs(answers[2] - answers[1]).max() > 1e-4
+    with pytest.raises(ValueError, match="view_per_epoch cannot be combined with resampler='smote'"):
+        MLPHead(view_per_epoch=True, resampler="smote").fit(X, y)

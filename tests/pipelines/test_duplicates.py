@@ -216,6 +216,16 @@ def test_a_crowd_of_similar_rows_is_a_kind_and_falls_apart() -> None:
     assert "21 of 100 rows are like so many others" in " ".join(related_notes(related, np.zeros(100)))
 
 
+def test_more_rows_than_can_be_compared_are_told_so() -> None:
+    """Above 100,000 rows exact copies alone share a fold, and a note says so."""
+    texts = [f"w{k} x{k} y{k}" for k in range(100_001)]
+    texts[7] = texts[3]
+    related = related_texts(texts)
+    assert related.groups[7] == related.groups[3]
+    assert len(np.unique(related.groups)) == 100_000
+    assert "of these 100,001 only exact copies" in " ".join(related_notes(related, np.zeros(100_001)))
+
+
 def test_near_duplicates_never_leave_a_class_too_small_for_folds() -> None:
     """Where every text of a rare class is like another, exact copies alone decide."""
     said = [" ".join(f"{letter}{k}" for letter in "abcdefghij") for k in range(6)]
