@@ -214,7 +214,10 @@ class _PageMaker:
         several = len(self.run.training["networks"])
         note = why(f"The first of {several} networks is drawn.") if several > 1 else ""
         if all(chart.key != "learning-f1" for chart in charts):
-            note += why("There were too few rows for an inner validation split: every row was learnt from.")
+            note += why(
+                "No inner validation split: every row was learnt from, because a search chose the number of "
+                "epochs over the folds, or the rows were too few."
+            )
         plain = why(f"Fusion '{self.run.training['fusion']}' gives blocks no weights that could be drawn.")
         note += why(self.run.missing[FUSION_WEIGHTS]) if FUSION_WEIGHTS in self.run.missing else ""
         return self._drawn(charts) + note + ("" if by_epoch is not None else plain)
