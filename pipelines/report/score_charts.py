@@ -106,7 +106,7 @@ def history_chart(trials: Sequence[Mapping[str, str]], metric: str) -> Chart | N
     return Chart(
         "search-history",
         "Search history",
-        "Each dot is one configuration; an open one was stopped early and scored on a part of the folds, so it "
+        "Each dot is one configuration; an open one was stopped early and scored on some folds only, so it "
         "does not compare. A line that is flat for long says that more trials would not help.",
         Axis("trial", -0.5, max(1, last) + 0.5, whole_ticks(-0.5, max(1, last) + 0.5)),
         Axis(score_name(metric), low, high),
