@@ -282,8 +282,8 @@ def print_demo(result: DemoResult, *, as_json: bool) -> None:
     say()
     cv, corrected = metrics["cv"]["macro_f1"], metrics["corrected"]["macro_f1"]
     say(
-        f"tuned, {metrics['n_trials']} trials: macro_f1 {cv['mean']:.3f} ({cv['ci95'][0]:.3f} to "
-        f"{cv['ci95'][1]:.3f}), corrected for the search {corrected['mean']:.3f}"
+        f"tuned, {metrics['n_trials'] + metrics['n_dropped']} trials: macro_f1 {cv['mean']:.3f} "
+        f"({cv['ci95'][0]:.3f} to {cv['ci95'][1]:.3f}), corrected for the search {corrected['mean']:.3f}"
     )
     say(verdict(metrics))
     say(

@@ -220,7 +220,7 @@ def test_head_refuses_faulty_input(name, hard):
         ),
         (
             heads.MLPHead(hidden=[64, 0], clip_norm=0, taper="yes", schedule="one_cycle", stop_metric="f1"),
-            r"5 wrong.*hidden=\[64, 0\] \(allowed: a whole number of at least 1, or a list of.*"
+            r"5 wrong.*hidden=\[64, 0\] \(allowed: a whole number from 1 to 65536, or a list of.*"
             r"'f1' \(allowed: 'loss', 'macro_f1', 'weighted_f1', 'accuracy'\); schedule='one_cycle' .*"
             r"mean 'one-cycle'\); clip_norm=0 .*or None.*taper='yes' \(allowed: True or False",
         ),
