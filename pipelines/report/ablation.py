@@ -11,6 +11,7 @@ from cache import write_file
 from pipelines.errors import RunError
 from pipelines.report.ablation_charts import ledger_charts, table_charts
 from pipelines.report.charts import Chart
+from pipelines.report.leaks import leak_chart, leak_table
 from pipelines.report.markup import Section, figures, no_rows, p_text, page, table, why
 from pipelines.report.page import Report
 from pipelines.report.score_charts import score_name
@@ -30,26 +31,29 @@ def write_ablation_report(folder: Path, target: Path, *, title: str) -> Report:
     """
     metrics, config = read_json(folder / METRICS), read_json(folder / CONFIG)
     check_config(config, folder / CONFIG)
-    lead, charts, ledgers = _drawn(metrics, folder / METRICS)
+    lead, charts, ledgers, (leaks, about_leaks) = _drawn(metrics, folder / METRICS)
     notes: list[str] = []
     sections = [
         Section("scores", "Scores", figures(charts)),
         Section("table", "Table", _table(folder / TABLE, notes)),
         Section("ledger", "Modality ledger", _ledger(metrics, ledgers)),
+        *([Section("leaks", "Leaks", about_leaks)] if leaks else []),
         Section("reproduce", "How to reproduce", reproduce(config, title)),
     ]
     content = page(title, lead, sections, no_rows(), ())
     write_file(target, content)
-    drawn = [*charts, *(chart for group in ledgers for chart in group)]
+    drawn = [*charts, *(chart for group in ledgers for chart in group), *leaks]
     return Report(target, len(content), [*drawn], notes)
 
 
-def _drawn(metrics: Mapping[str, Any], path: Path) -> tuple[str, list[Chart], list[list[Chart]]]:
-    """Return the first sentences, and the charts of the table and of each ledger."""
+def _drawn(
+    metrics: Mapping[str, Any], path: Path
+) -> tuple[str, list[Chart], list[list[Chart]], tuple[list[Chart], str]]:
+    """Return the first sentences, the charts of the table and of each ledger, and `_leaks`."""
     try:
         ledgers = [ledger_charts(ledger, k) for k, ledger in enumerate(metrics.get("ledger") or ())]
-        return _lead(metrics), table_charts(metrics), ledgers
-    except (KeyError, TypeError, ValueError) as error:
+        return _lead(metrics), table_charts(metrics), ledgers, _leaks(metrics)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"'{path}' is not that of an ablation, or is damaged ({type(error).__name__}: {error}). Make the "
             "ablation again."
@@ -77,6 +81,20 @@ def _table(path: Path, notes: list[str]) -> str:
         notes.append(str(error))
         return why(str(error))
     return table(list(lines[0]), [list(line.values()) for line in lines]) if lines else why("It has no rows.")
+
+
+def _leaks(metrics: Mapping[str, Any]) -> tuple[list[Chart], str]:
+    """Return what leaks seem to add to the reference, and the section about it; nothing if not asked for."""
+    leaks = metrics.get("leaks")
+    if not leaks:
+        return [], ""
+    words = (
+        f"A lesson, and no result: the reference, {metrics['reference']}, scored as some reports have "
+        "scored, with validation rows reaching the training rows. Such a figure is worth no more than the "
+        "honest one beside it."
+    )
+    charts = [leak_chart(leaks, metrics["metric"])]
+    return charts, f"<p>{escape(words)}</p>" + figures(charts) + leak_table(leaks, metrics["metric"])
 
 
 def _ledger(metrics: Mapping[str, Any], charts: Sequence[Sequence[Chart]]) -> str:

@@ -28,6 +28,16 @@ def ablated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next((folder / "runs").iterdir())
 
 
+@pytest.fixture(scope="module")
+def leaky(ablated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the leaks of the reports; its stores hold no views."""
+    store = ablated.parent.parent / "s.h5"
+    out = tmp_path_factory.mktemp("leaky")
+    words = ["--features", str(store), "--folds", "3", "--shuffles", "0", "--leaky", "--out", str(out)]
+    assert main(["ablate", *words]) == 0
+    return next(out.iterdir())
+
+
 def _chart(figures: list[Chart], key: str) -> Chart:
     return next(figure for figure in figures if figure.key == key)
 
@@ -55,6 +65,49 @@ def test_ablation_page_draws_its_table_and_ledger(ablated: Path, tmp_path: Path)
     assert list(totals.x) == [case["n"] for case in cases]
     assert list(right.x) == [case["both_right"] for case in cases]
     assert sum(totals.x) == 120
+
+
+def test_leaks_stand_beside_the_honest_score_with_what_leaked(
+    leaky: Path, ablated: Path, tmp_path: Path
+) -> None:
+    """Dots and intervals are those of ``metrics.json``; a leak that did not run says what it needs."""
+    report = write_ablation_report(leaky, tmp_path / "page.html", title="a")
+    assert figure_keys(report.path)[-1] == "leaks"
+    assert "leaks" not in figure_keys(ablated / "report.html")
+    leaks = json.loads((leaky / "metrics.json").read_text(encoding="utf-8"))["leaks"]
+    of_practice = {leak["practice"]: leak for leak in leaks}
+    wrong = [leak for leak in leaks if leak["leaky"]]
+    scored = [leak["cv"]["macro_f1"] for leak in wrong if leak["cv"]]
+    fair = [of_practice[leak["honest"]]["cv"]["macro_f1"] for leak in wrong if leak["cv"]]
+    charts = [figure for figure in report.figures if isinstance(figure, Chart)]
+    honest_span, honest, leaky_span, dots = _chart(charts, "leaks").marks
+    assert (honest.name, dots.name) == ("honest", "leaky")
+    assert list(honest.x) == [score["mean"] for score in fair]
+    assert list(dots.x) == [score["mean"] for score in scored]
+    assert list(zip(leaky_span.x, leaky_span.end, strict=True)) == [tuple(score["ci95"]) for score in scored]
+    assert list(zip(honest_span.x, honest_span.end, strict=True)) == [tuple(score["ci95"]) for score in fair]
+    text = shown_text(report.path)
+    assert "A lesson, and no result" in text
+    for leak in wrong:
+        assert leak["why"] in text
+        if leak["cv"]:
+            gain = leak["cv"]["macro_f1"]["mean"] - of_practice[leak["honest"]]["cv"]["macro_f1"]["mean"]
+            assert f">{gain:+.3f}<" in text
+    assert "extract with --views 2 to see it" in text
+
+
+def test_damaged_leaks_are_refused_in_one_line(
+    leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A leak without its honest partner cannot be drawn."""
+    run = Path(shutil.copytree(leaky, tmp_path / "run"))
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    for leaks in (metrics["leaks"][1:], [7], {"a": 1}):
+        (run / "metrics.json").write_text(json.dumps({**metrics, "leaks": leaks}), encoding="utf-8")
+        capsys.readouterr()
+        assert main(["report", "--run", str(run)]) == 1
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "is not that of an ablation, or is damaged" in line
 
 
 def test_ablation_without_its_table_says_so(
@@ -97,11 +150,17 @@ def test_damaged_ablation_is_refused_in_one_line(
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (CI installs it)")
-def test_ablation_page_opens_without_a_complaint(ablated: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "n_charts"), [("ablated", 4), ("leaky", 5)])
+def test_ablation_page_opens_without_a_complaint(
+    kind: str, n_charts: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Wide and narrow, light and dark, with every chart visible."""
+    page = request.getfixturevalue(kind) / "report.html"
     with Browser(tmp_path / "profile") as browser:
         for width, dark in ((1280, False), (390, True)):
-            browser.open(ablated / "report.html", width=width, dark=dark)
+            browser.open(page, width=width, dark=dark)
             assert browser.value("document.documentElement.scrollWidth") <= width
-            assert browser.value("document.querySelectorAll('figure svg').length") == 4
+            assert browser.value("document.querySelectorAll('figure svg').length") == n_charts
+            low = "[...document.querySelectorAll('section')].filter(s => s.offsetHeight < 60).length"
+            assert browser.value(low) == 0
         assert browser.complaints == []
