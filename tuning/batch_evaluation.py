@@ -22,7 +22,7 @@ from tuning.trials import Configuration, Trial, evaluate, fold_scores_of
 Outcome = Trial | str
 """A trial, or the reason why there is none."""
 
-_PATH_PARAMETERS = ("max_iter", "tol", "class_boost")  # a path is solved with the head's defaults for these
+_ON_A_PATH = ("C", "class_weight")  # what may differ along a path; it has the head's defaults for the rest
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class BatchEvaluation:
             if engine == "mlp"
             else BoostedTrees(configurations, self.reductions, binned=self.binned, **options)
         )
-        trials = climb(
+        outcomes = climb(
             population,
             Judge(task.y, task.folds, task.n_classes, task.metric),
             numbers=[number for _, number in pairs],
@@ -172,13 +172,21 @@ class BatchEvaluation:
             incumbent=incumbent,
             on_rung=self._say,
         )
-        return {one.key: trial for one, trial in zip(configurations, trials, strict=True)}
+        return {
+            # What must be taken to its end is judged as a model fitted alone is, which keeps its last finite
+            # epoch.
+            one.key: self._alone(one, number)
+            if isinstance(found, str) and one.key in never_dropped
+            else found
+            for (one, number), found in zip(pairs, outcomes, strict=True)
+        }
 
     def _path(self, pairs: Sequence[tuple[Configuration, int]]) -> dict[str, Outcome]:
         """Evaluate logistic regressions along their paths of penalties."""
         task = self.task
         started = time.perf_counter()
-        settings = [(one.parameters["class_weight"], one.parameters["C"]) for one, _ in pairs]
+        given = [_logistic_parameters(one) for one, _ in pairs]
+        settings = [(parameters["class_weight"], parameters["C"]) for parameters in given]
         self._say(f"{len(pairs)} x logreg, {len(task.folds)} folds")
         solved = logistic_path(
             self.reductions,
@@ -222,8 +230,12 @@ def _is_on_a_path(configuration: Configuration) -> bool:
     """Tell whether a configuration is a logistic regression that `logistic_path` solves."""
     if configuration.head != "logreg" or configuration.resampler != "none":
         return False
-    usual = heads.default_parameters("logreg")
-    weight = configuration.parameters.get("class_weight")
+    usual, given = heads.default_parameters("logreg"), _logistic_parameters(configuration)
+    weight = given["class_weight"]
     weighted = weight is None or weight == "balanced" or isinstance(weight, float)
-    same = all(configuration.parameters.get(name, usual[name]) == usual[name] for name in _PATH_PARAMETERS)
-    return weighted and same and "C" in configuration.parameters
+    return weighted and all(given[name] == usual.get(name) for name in given if name not in _ON_A_PATH)
+
+
+def _logistic_parameters(configuration: Configuration) -> dict[str, Any]:
+    """Return the parameters of a logistic regression, with the head's defaults for those not given."""
+    return {**heads.default_parameters("logreg"), **configuration.parameters}

@@ -49,20 +49,18 @@ class EarlyDrops:
         Returns
         -------
         EarlyDrops or None
-            None when nothing was dropped. Trials of one head are a cohort; the first of each head is the
-            configuration that it starts with, which is never dropped.
+            None when nothing was dropped. Trials of one head are a cohort, but for those that could not be
+            dropped (``asked`` is None): where the head starts, points of a grid, and what was cross-validated
+            by itself.
         """
         if not dropped:
             return None
         names = list(dict.fromkeys(trial.configuration.head for trial in dropped))
-        first: dict[str, int] = {}
-        for trial in trials:
-            head = trial.configuration.head
-            first[head] = min(first.get(head, trial.number), trial.number)
-        heads = [trial.configuration.head for trial in trials]
         competed = [
-            names.index(head) if head in names and trial.number != first[head] else -1
-            for head, trial in zip(heads, trials, strict=True)
+            names.index(trial.configuration.head)
+            if trial.configuration.head in names and trial.asked is not None
+            else -1
+            for trial in trials
         ]
         seen = [np.isfinite(trial.oof).all(axis=1) for trial in dropped]
         return cls(

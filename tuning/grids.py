@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tuning.balance import BALANCE, treatment
+from tuning.balance import BALANCE, NONE, treatment
 from tuning.dimensions import Choice, Dimension, Float
 from tuning.head_spaces import HeadSpace
 from tuning.spaces import Space, build_spaces
@@ -91,8 +91,9 @@ def logistic_grid(n: int, space: Space | None = None) -> list[Configuration]:
     list of Configuration
         All different. First the one a search starts with (the default configuration, unless the space says
         otherwise), then a cover of C, coarse first, each value with every weighting of the space: any
-        beginning of the list is a cover too. Fewer than ``n`` when the space has fewer. Resamplers in the
-        space are not laid out: they make other training rows, so they are no part of one closed path.
+        beginning of the list is a cover too. Fewer than ``n`` when the space has fewer. Nothing but C and
+        weightings is laid out: other parameters and resamplers are no part of one closed path, see
+        `is_on_a_path`.
 
     Raises
     ------
@@ -112,6 +113,24 @@ def logistic_grid(n: int, space: Space | None = None) -> list[Configuration]:
     settled = {**one.fixed, **{k: v for k, v in first.parameters.items() if k in one.fixed}}
     laid_out = [one.configuration({**settled, "C": C, BALANCE: word}) for C in strengths for word in words]
     return list({configuration.key: configuration for configuration in [first, *laid_out]}.values())[:n]
+
+
+def is_on_a_path(space: HeadSpace) -> bool:
+    """Tell whether `logistic_grid` leaves out nothing of a space of the logistic regression.
+
+    Parameters
+    ----------
+    space : HeadSpace
+        Of ``logreg``.
+
+    Returns
+    -------
+    bool
+        False when something besides C and class weights is asked, such as a share of the L1 penalty or a
+        resampler: that makes other minima, or other training rows.
+    """
+    weighed = all(treatment(word)[0] == NONE for word in _choices(space, BALANCE))
+    return weighed and set(space.dimensions) <= {"C", BALANCE}
 
 
 def _choices(space: HeadSpace, name: str) -> Sequence[Any]:

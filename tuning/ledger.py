@@ -10,6 +10,8 @@ import numpy as np
 from tuning.batch_evaluation import BatchEvaluation, Outcome, Task
 from tuning.trials import Configuration, Trial, fold_scores_of
 
+_READ_AT_ONCE = 2**22  # values: 16 MiB as float32
+
 
 class TrialMemory(Protocol):
     """Where finished trials are kept, so that an interrupted search goes on instead of starting again.
@@ -48,16 +50,15 @@ class Ledger:
         asked : sequence of (Configuration, int)
             With the number for a trial that is new.
         never_dropped : collection of str
-            Keys of configurations that are evaluated in full.
+            Keys of configurations that are evaluated in full, also when the memory has less of them.
         """
         new = {one.key: (one, number) for one, number in reversed(asked) if one.key not in self.outcomes}
         unknown = []
         for one, number in reversed(new.values()):
-            known = None if self.recall is None else self.recall.get(one.key)
+            known = self._recalled(one, in_full=one.key in never_dropped)
             if known is None:
                 unknown.append((one, number))
             else:
-                self._check_recalled(known, one)
                 self.outcomes[one.key] = replace(known, number=number)
         incumbent = self.trials[self.best].predictions if self.trials else None
         if unknown:
@@ -75,6 +76,33 @@ class Ledger:
             self.failures.append((configuration, outcome))
         else:
             (self.dropped if outcome.rung else self.trials).append(outcome)
+
+    def enter_failure(self, configuration: Configuration, reason: str) -> None:
+        """Take up why a configuration could not be trained, as found out before."""
+        if configuration.key not in self.outcomes:
+            self.outcomes[configuration.key] = reason
+            self._enter(configuration, reason)
+
+    def _recalled(self, configuration: Configuration, *, in_full: bool) -> Trial | None:
+        """Return the stored trial of a configuration, or None when none answers what is asked."""
+        known = None if self.recall is None else self.recall.get(configuration.key)
+        if known is None:
+            return None
+        # A search may have dropped it, or have stopped it where it was best.
+        if in_full and known.asked is not None:
+            return None
+        if self._is_torn(known):
+            return None
+        self._check_recalled(known, configuration)
+        return known
+
+    def _is_torn(self, known: Trial) -> bool:
+        """Tell whether rows that are scored are not finite: earlier versions kept what diverged."""
+        task = self.evaluation.task
+        if known.oof.shape != (len(task.y), task.n_classes):
+            return False
+        seen = task.folds[: len(known.fold_scores)]
+        return not all(np.isfinite(known.oof[valid]).all() for _, valid in seen)
 
     def _check_recalled(self, known: Trial, configuration: Configuration) -> None:
         """The scores follow from the probabilities: a memory of other rows, folds or metric shows itself."""
@@ -121,8 +149,39 @@ class Ledger:
 
 
 def describe_task(task: Task, heads: Sequence[str]) -> dict[str, Any]:
-    """Return what the scores of one study must share to be comparable."""
+    """Return what the scores of one study must share to be comparable.
+
+    Parameters
+    ----------
+    task : Task
+        Its matrix and views are read once.
+    heads : sequence of str
+
+    Returns
+    -------
+    dict of str to JSON value
+        Rows are named by what they hold, not by where they come from: equal rows make equal trials.
+    """
     digest = hashlib.sha256(task.y.tobytes())
     for _, valid in task.folds:
         digest.update(len(valid).to_bytes(8, "little") + np.asarray(valid, dtype=np.int64).tobytes())
-    return {"heads": list(heads), "metric": task.metric, "labels and folds": digest.hexdigest()[:16]}
+    views = [] if task.views is None else [task.views[view] for view in range(len(task.views))]
+    return {
+        "heads": list(heads),
+        "metric": task.metric,
+        "labels and folds": digest.hexdigest()[:16],
+        "matrix": _content(task.X),
+        "views": [_content(view) for view in views],
+        "blocks": None if task.blocks is None else [list(block) for block in task.blocks.items()],
+        "random_state": task.random_state,
+    }
+
+
+def _content(X: Any) -> str:
+    """Name a matrix by its shape and the values that are trained on, read a part at a time."""
+    rows = X if hasattr(X, "shape") else np.asarray(X)
+    digest = hashlib.blake2b(digest_size=8)
+    step = max(1, _READ_AT_ONCE // max(1, rows.shape[1]))
+    for start in range(0, rows.shape[0], step):
+        digest.update(np.asarray(rows[start : start + step], dtype=np.float32).tobytes())
+    return f"{rows.shape[0]} x {rows.shape[1]} {digest.hexdigest()}"

@@ -72,6 +72,11 @@ class Rung:
     keep: float
 
 
+_DIVERGED = (
+    "Training diverged: its probabilities are not finite. Use a smaller learning_rate, or look for extreme "
+    "values in X."
+)
+
 _RISING = 3  # a member is given three times the epochs of its best checkpoint, to rise once more
 _ENOUGH = 0.5  # of the checkpoints: what every member is given, if it is not dropped
 
@@ -97,13 +102,10 @@ class Judge:
     metric: str
 
     def fold_scores(self, probabilities: NDArray[np.float32], fold: int) -> NDArray[np.float64]:
-        """Return the score at each checkpoint; 0 where a network is no longer finite."""
+        """Return the score at each checkpoint."""
         predicted = probabilities.argmax(axis=2)
         truth = self.y[self.folds[fold][1]]
-        found = np.asarray(score(confusion(truth, predicted, self.n_classes), self.metric))
-        finite = np.isfinite(probabilities).all(axis=(1, 2))
-        scores: NDArray[np.float64] = np.where(finite, found, 0.0)
-        return scores
+        return np.asarray(score(confusion(truth, predicted, self.n_classes), self.metric))
 
     def hits(self, predicted: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return per row 0 or a weight: with mean 1 over all rows, equal for classes if the metric is."""
@@ -137,7 +139,7 @@ def climb(
     incumbent: NDArray[np.int64] | None = None,
     rungs: Sequence[Rung] = RUNGS,
     on_rung: Callable[[str], None] | None = None,
-) -> list[Trial]:
+) -> list[Trial | str]:
     """Take the members of a population up the rungs.
 
     Parameters
@@ -160,9 +162,10 @@ def climb(
 
     Returns
     -------
-    list of Trial
+    list of Trial or str
         One per member, in order. ``rung`` is 0 when it was taken to the end; else the number (from 1) of the
-        rung after which it was dropped, with NaN in the rows of folds that it did not see.
+        rung after which it was dropped, with NaN in the rows of folds that it did not see, and only there. A
+        text says why a member has no trial: it diverged.
 
     Notes
     -----
@@ -171,6 +174,10 @@ def climb(
     from the checkpoint that is best on the other folds. A member that was best long before the end
     of a rung is not trained to the end of the next: it stops at three times its best epoch, but not before
     half of the checkpoints.
+
+    A member that diverges is judged by the checkpoints before, at which all its folds were finite, as a model
+    that is fitted alone keeps the last epoch that was. One that has none has diverged, and so has one of
+    `never_dropped` that is not finite where it ends.
     """
     members = list(range(len(population.configurations)))
     standings: dict[int, _Standing] = {}
@@ -181,36 +188,52 @@ def climb(
     for place, rung in enumerate(steps, start=1):
         until = max(0, math.ceil(rung.share * (last + 1)) - 1)
         _train(population, {m: min(until, limits[m]) for m in members}, range(rung.n_folds), on_rung)
-        for member in members:
-            standings[member], reached[member] = _stand(population, judge, member, rung.n_folds), place
+        finite = _stand_all(population, judge, standings, members, rung.n_folds)
+        for member in finite:
+            reached[member] = place
             if member not in never_dropped:
                 best = standings[member].checkpoint
                 limits[member] = min(limits[member], _limit(population.checkpoints, best, until))
         compared = incumbent if place == len(steps) else None
-        kept = _going_on(judge, standings, members, rung, compared)
-        staying = [m for m in members if m in kept or m in never_dropped]
+        kept = _going_on(judge, standings, finite, rung, compared)
+        staying = [m for m in finite if m in kept or m in never_dropped]
         for member in set(members) - set(staying):
             population.drop(member)
         members = staying
     _train(population, {m: limits[m] for m in members}, range(len(judge.folds)), on_rung)
+    _stand_all(population, judge, standings, members, len(judge.folds), at_their_end=never_dropped)
     for member in members:
-        at_its_end = member in never_dropped
-        standings[member] = _stand(population, judge, member, len(judge.folds), at_its_end=at_its_end)
         reached[member] = 0
         population.drop(member)
     return [
-        Trial(
+        _DIVERGED
+        if member not in standings
+        else _trial(
+            population,
+            member,
+            standings[member],
             number=numbers[member],
-            configuration=population.final(member, standing.checkpoint),
-            score=standing.score,
-            fold_scores=standing.fold_scores,
-            seconds=population.seconds(member),
-            oof=standing.oof,
             rung=reached[member],
-            asked=population.configurations[member],
+            as_asked=member in never_dropped,
         )
-        for member, standing in sorted(standings.items())
+        for member in range(len(population.configurations))
     ]
+
+
+def _trial(
+    population: Population, member: int, standing: _Standing, *, number: int, rung: int, as_asked: bool
+) -> Trial:
+    asked = population.configurations[member]
+    return Trial(
+        number=number,
+        configuration=asked if as_asked else population.final(member, standing.checkpoint),
+        score=standing.score,
+        fold_scores=standing.fold_scores,
+        seconds=population.seconds(member),
+        oof=standing.oof,
+        rung=rung,
+        asked=None if as_asked else asked,
+    )
 
 
 def _train(
@@ -238,10 +261,29 @@ def _limit(checkpoints: Sequence[int], best: int, until: int) -> int:
     return max(enough, next(later, last))
 
 
+def _stand_all(
+    population: Population,
+    judge: Judge,
+    standings: dict[int, _Standing],
+    members: Sequence[int],
+    n_folds: int,
+    *,
+    at_their_end: Collection[int] = (),
+) -> list[int]:
+    """Score members on the first folds; return those that are finite, the others lose their standing."""
+    for member in members:
+        standing = _stand(population, judge, member, n_folds, at_its_end=member in at_their_end)
+        if standing is None:
+            standings.pop(member, None)
+        else:
+            standings[member] = standing
+    return [member for member in members if member in standings]
+
+
 def _stand(
-    population: Population, judge: Judge, member: int, n_folds: int, *, at_its_end: bool = False
-) -> _Standing:
-    """Score a member on the first folds, where it is best or where it ended.
+    population: Population, judge: Judge, member: int, n_folds: int, *, at_its_end: bool
+) -> _Standing | None:
+    """Score a member on the first folds, where it is best or where it ended; None if it is not finite there.
 
     Taken to the end, each fold is scored where the mean of the *other* folds is best: the best of many
     checkpoints on a fold's own rows would be too good, and nothing that looks at stored predictions later
@@ -249,6 +291,10 @@ def _stand(
     """
     found = [population.probabilities(member, fold) for fold in range(n_folds)]
     n_reached = min(len(part) for part in found)
+    n_finite = _n_finite([part[:n_reached] for part in found])
+    if n_finite < (n_reached if at_its_end else 1):
+        return None
+    n_reached = n_finite
     table = np.stack([judge.fold_scores(part[:n_reached], fold) for fold, part in enumerate(found)])
     # The first of equals is the earliest.
     checkpoint = n_reached - 1 if at_its_end else int(table.mean(axis=0).argmax())
@@ -263,6 +309,12 @@ def _stand(
     return _Standing(float(np.mean(fold_scores)), fold_scores, checkpoint, predicted, oof)
 
 
+def _n_finite(found: Sequence[NDArray[np.float32]]) -> int:
+    """Count the checkpoints, from the first, at which the probabilities of every fold are finite."""
+    finite = np.all([np.isfinite(part).all(axis=(1, 2)) for part in found], axis=0)
+    return len(finite) if finite.all() else int(finite.argmin())
+
+
 def _going_on(
     judge: Judge,
     standings: dict[int, _Standing],
@@ -271,6 +323,8 @@ def _going_on(
     incumbent: NDArray[np.int64] | None,
 ) -> set[int]:
     """Return the members that are not clearly worse than the leader, and at most the share that may go on."""
+    if not members:
+        return set()
     rows = np.concatenate([judge.folds[fold][1] for fold in range(rung.n_folds)])
     ranked = sorted(members, key=lambda member: (-standings[member].score, member))
     leader = judge.hits(standings[ranked[0]].predicted, rows)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from heads import check_views
 from tuning.batch_evaluation import BatchEvaluation, Outcome, Task
 from tuning.dead_trials import fail_dead_trials, sign
 from tuning.folds import Fold, check_partition
-from tuning.grids import logistic_grid
+from tuning.grids import is_on_a_path, logistic_grid
 from tuning.ledger import Ledger, TrialMemory, describe_task
 from tuning.scores import class_codes, score_name
 from tuning.shared_trials import SharedMemory, shared_attributes
@@ -44,8 +44,6 @@ class SearchResult:
     ----------
     trials : list of Trial
         The configurations that were cross-validated in full, each once, in the order asked.
-    dropped : list of Trial
-        Those that were dropped on a rung; see `tuning.rungs`.
     failures : list of (Configuration, str)
         The configurations that could not be trained, each once, with the reason.
     best : int
@@ -57,6 +55,8 @@ class SearchResult:
     metric : str
         Name of the score in snake_case.
     n_classes : int
+    dropped : list of Trial
+        Those that were dropped on a rung; see `tuning.rungs`.
     """
 
     trials: list[Trial]
@@ -150,7 +150,8 @@ def search(
     -----
     Configurations are asked for in batches and evaluated together, see `tuning.batch_evaluation`. Logistic
     regression is not asked for one by one: its path of penalties and class weights is laid out at the start
-    and solved as a whole (`logistic_grid`), as the share of ``n_trials`` that one head has.
+    and solved as a whole (`logistic_grid`), as the share of ``n_trials`` that one head has. Where its space
+    asks more than these (an ``l1_ratio``, a resampler), it is asked for like any other head.
 
     A configuration that raises ValueError (SMOTE with a class of one row, for example) is recorded and the
     search goes on. A configuration asked again counts as a trial, but is neither computed nor listed again.
@@ -169,26 +170,27 @@ def search(
     start = [starting_configuration(head, space) for head in heads] if grid is None else []
     first = _laid_out(start, space, n_trials) if grid is None else list(grid)
     n_trials = n_trials if grid is None else len(first)
-    if study is None:
-        study = open_study(random_state=random_state)
-    else:
-        recall = SharedMemory(study, recall, shape=(len(codes), n_classes))
-    ledger = Ledger(BatchEvaluation(task, on_step), recall)
-    in_full = {configuration.key for configuration in (start or first)}
+    whole = start or first
+    in_full = frozenset(configuration.key for configuration in whole)
     started = time.monotonic()
     with quiet_optuna():
-        _claim(study, {**describe_task(task, heads), "space": space.digest})
-        talk = _Talk(study, _asked_space(space), ledger, in_full, on_trial)
+        if study is None:
+            study = open_study(random_state=random_state)
+        else:
+            _claim(study, {**describe_task(task, heads), "space": space.digest})
+            recall = SharedMemory(study, recall, shape=(len(codes), n_classes))
+        ledger = Ledger(BatchEvaluation(task, on_step), recall)
+        talk = _Talk(study, _asked_space(space), ledger, in_full, on_trial, asks=grid is None)
         talk.hear(_finished(study))
         _enqueue(study, space, first, tried=set(ledger.outcomes))
-        while talk.hear(_finished(study)) < n_trials:
+        while (left := talk.left(n_trials)) > 0:
             size = 1 if timeout is not None and not ledger.outcomes else _batch_size(study, n_trials)
-            talk.answer(talk.ask(min(size, n_trials - len(_finished(study)))))
+            talk.answer(talk.ask(min(size, left)))
             if timeout is not None and time.monotonic() - started >= timeout:
                 break
-        else:
-            ledger.look_up([(one, number) for number, one in enumerate(start)], in_full)
-        ledger.keep(_numbers(study, n_trials, in_full))
+        else:  # another process may have begun with some of these, and have died or still be at work
+            ledger.look_up([(one, number) for number, one in enumerate(whole)], in_full)
+        ledger.keep(_numbers(study, n_trials, in_full) if grid is None else _places(first))
     _check_any(ledger)
     return SearchResult(
         trials=ledger.trials,
@@ -205,7 +207,7 @@ def search(
 def _laid_out(start: Sequence[Configuration], space: Space, n_trials: int) -> list[Configuration]:
     """Return what is tried before anything is asked: where each head starts, and the logistic path."""
     first = list(start)
-    if "logreg" in space.heads:
+    if _has_a_path(space):
         only = len(space.heads) == 1
         length = n_trials if only else min(_LONGEST_PATH, n_trials // len(space.heads))
         first += logistic_grid(max(length, 1), space)
@@ -213,15 +215,23 @@ def _laid_out(start: Sequence[Configuration], space: Space, n_trials: int) -> li
 
 
 def _asked_space(space: Space) -> Space:
-    """Return the heads that a study is asked for: logistic regression has its path, unless it is alone."""
-    others = {head: one for head, one in space.heads.items() if head != "logreg"}
+    """Return the heads that a study is asked for: not one that is laid out as a path, unless it is alone."""
+    others = {head: one for head, one in space.heads.items() if head != "logreg" or not _has_a_path(space)}
     return Space(others or space.heads)
+
+
+def _has_a_path(space: Space) -> bool:
+    """Whether there is a logistic regression, and a path of penalties and weights leaves nothing out."""
+    return "logreg" in space.heads and is_on_a_path(space.heads["logreg"])
 
 
 def _batch_size(study: Study, n_trials: int) -> int:
     """Return how many configurations to ask for: first all that wait, then a fair part of the rest."""
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    return len(waiting) or min(_LARGEST_BATCH, max(4, math.ceil(n_trials / _BATCHES)))
+    return _n_waiting(study) or min(_LARGEST_BATCH, max(4, math.ceil(n_trials / _BATCHES)))
+
+
+def _n_waiting(study: Study) -> int:
+    return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
 @dataclass
@@ -231,11 +241,22 @@ class _Talk:
     study: Study
     space: Space
     ledger: Ledger
-    in_full: set[str]
+    in_full: frozenset[str]
     on_trial: Callable[[Trial, Trial], None] | None
+    asks: bool
+    """Whether more is asked than what waits, which is all of a grid."""
+
+    def left(self, n_trials: int) -> int:
+        """Return how many trials are still to be made; those of processes that died are asked again."""
+        n_finished = self.hear(_finished(self.study))
+        fail_dead_trials(self.study, kept=(_CONFIGURATION,))
+        return n_trials - n_finished if self.asks else _n_waiting(self.study)
 
     def hear(self, finished: Sequence[FrozenTrial]) -> int:
         """Take up what was finished before, or by another process; return how many trials are finished."""
+        for trial in finished:
+            if _FAILURE in trial.user_attrs and _configuration(trial).key not in self.in_full:
+                self.ledger.enter_failure(_configuration(trial), trial.user_attrs[_FAILURE])
         asked = [(_configuration(trial), number) for number, trial in enumerate(finished)]
         new = [(one, number) for one, number in asked if one.key not in self.ledger.outcomes]
         if new:
@@ -246,13 +267,14 @@ class _Talk:
     def ask(self, n: int) -> list[tuple[Question, Configuration]]:
         """Ask for some configurations; what was enqueued comes first.
 
-        After a few shapes of networks were asked for, the others of the batch get one of these.
+        After a few shapes of networks were asked for, the others of the batch get one of these. What waits
+        has its shape: it would be asked later than the shapes that were enqueued for it.
         """
-        fail_dead_trials(self.study, kept=(_CONFIGURATION,))
+        shapes = self.asks and not _n_waiting(self.study)
         asked: list[tuple[Question, Configuration]] = []
         structures: list[dict[str, Any]] = []
         for place in range(n):
-            if len(structures) >= _STRUCTURES:
+            if shapes and len(structures) >= _STRUCTURES:
                 self.study.enqueue_trial(structures[place % _STRUCTURES])
             question = self.study.ask()
             sign(question)
@@ -330,6 +352,8 @@ def _claim(study: Study, task: dict[str, Any]) -> None:
         return
     if known != task:
         found = "trials of another program" if known is None else _unlike(known, task)
+        if known is not None and "matrix" not in known:
+            found = "trials of an earlier version, which did not note their matrix"
         raise ValueError(
             f"Study '{study.study_name}' holds {found}; scores of different tasks cannot be compared. "
             "Pass another study name, or search with the settings it was made with."
@@ -355,10 +379,15 @@ def _finished(study: Study) -> list[FrozenTrial]:
     return sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number))
 
 
-def _numbers(study: Study, n_trials: int, in_full: set[str]) -> dict[str, int]:
+def _places(grid: Sequence[Configuration]) -> dict[str, int]:
+    """Return the keys and numbers of a grid: its order, whichever process was first with a point."""
+    return {key: number for number, key in enumerate(dict.fromkeys(one.key for one in grid))}
+
+
+def _numbers(study: Study, n_trials: int, in_full: Collection[str]) -> dict[str, int]:
     """Return the keys and numbers that all processes of a study report: its first so many finished trials."""
     reported = [_configuration(trial).key for trial in _finished(study)[:n_trials]]
-    others = sorted(in_full - set(reported))  # where the process that began with them has died
+    others = sorted(set(in_full) - set(reported))  # where the process that began with them has died
     return {key: number for number, key in reversed(list(enumerate([*reported, *others])))}
 
 

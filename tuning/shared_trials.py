@@ -119,19 +119,33 @@ class SharedMemory:
 
     def __init__(self, study: "Study", own: "TrialMemory | None", *, shape: tuple[int, int]) -> None:
         self._study, self._own, self._shape = study, own, shape
+        self._answers: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
+        self._known: set[int] = set()
 
     def get(self, key: str) -> Trial | None:
         """Return the trial stored under `Configuration.key`, or None."""
         known = None if self._own is None else self._own.get(key)
         if known is not None:
             return known
-        for answer in self._study.get_trials(deepcopy=False):
-            found = shared_trial(answer.user_attrs, number=answer.number, shape=self._shape)
+        self._look_through()
+        for number, attributes in self._answers.get(key, []):
+            found = shared_trial(attributes, number=number, shape=self._shape)
             if found is not None and found.key == key:
                 if self._own is not None:
                     self._own.put(found)
                 return found
         return None
+
+    def _look_through(self) -> None:
+        """Note which finished trials of the study are of which configuration; nothing is unpacked."""
+        for answer in self._study.get_trials(deepcopy=False):
+            if answer.number in self._known or not answer.state.is_finished():
+                continue
+            self._known.add(answer.number)
+            facts = answer.user_attrs.get(_FACTS)
+            if isinstance(facts, Mapping):
+                key = Configuration(**(facts.get("asked") or facts["configuration"])).key
+                self._answers.setdefault(key, []).append((answer.number, answer.user_attrs))
 
     def put(self, trial: Trial) -> None:
         """Store a finished trial in the own memory; the study gets it with its answer."""

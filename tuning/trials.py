@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,8 +86,9 @@ class Trial:
     rung : int
         How far the trial was taken. Scores of different rungs are not comparable; 0 means all folds in full.
     asked : Configuration or None
-        What was asked for, where that differs: a search asks for the most epochs or rounds, and
-        ``configuration`` has as many as were best. None when they are the same.
+        What was asked for, of a trial that was chosen or dropped on the way: a search asks for the most
+        epochs or rounds, and ``configuration`` has as many as were best. None for one that was taken to its
+        end in any case.
     """
 
     number: int
@@ -169,6 +170,7 @@ def evaluate(
     metric: str = "macro-f1",
     random_state: int = 0,
     number: int = 0,
+    on_fold: Callable[[int], None] | None = None,
 ) -> Trial:
     """Cross-validate one configuration.
 
@@ -177,7 +179,8 @@ def evaluate(
     configuration : Configuration
     X : array-like of shape (n_samples, n_features), float32
         Anything with ``shape`` that slices by row numbers (an HDF5 dataset does). A block without a valid
-        embedding is NaN in that row; the pipeline imputes it from training rows.
+        embedding is NaN in that row; the pipeline imputes it from training rows. Rows of a matrix on disk
+        that is too big for memory stay there where the head allows it (``heads.trains_by_chunks``).
     y : array-like of shape (n_samples,), integer
         Class codes 0 .. n_classes - 1.
     folds : sequence of (train, valid)
@@ -194,6 +197,8 @@ def evaluate(
         Each fold has its own seed made from this one.
     number : int
         Stored in the result.
+    on_fold : callable or None
+        Told the position of each fold when it begins.
 
     Returns
     -------
@@ -202,8 +207,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        When ``y``, ``folds`` or ``views`` are wrong, or the head or resampler refuses its parameters or
-        training rows.
+        When ``y``, ``folds`` or ``views`` are wrong, the head or resampler refuses its parameters or training
+        rows, or training diverged: what is returned is finite.
 
     Notes
     -----
@@ -216,6 +221,8 @@ def evaluate(
     oof = np.zeros((len(codes), n_classes), dtype=np.float32)
     started = time.perf_counter()
     for fold, (train, valid) in enumerate(folds):
+        if on_fold is not None:
+            on_fold(fold)
         pipeline = heads.make_pipeline(
             configuration.head,
             blocks=blocks,
@@ -224,7 +231,13 @@ def evaluate(
             random_state=fold_seed(random_state, fold),
         )
         heads.fit_with_views(pipeline, rows, codes, views, rows=train)
-        oof[np.ix_(valid, pipeline.classes_)] = pipeline.predict_proba(np.asarray(rows[valid]))
+        found = pipeline.predict_proba(heads.select_rows(rows, valid))
+        if not np.isfinite(found).all():
+            raise ValueError(
+                f"Training diverged: probabilities of fold {fold} are not finite. Use a smaller "
+                "learning_rate, or look for extreme values in X."
+            )
+        oof[np.ix_(valid, pipeline.classes_)] = found
     seconds = time.perf_counter() - started
     fold_scores = fold_scores_of(oof.argmax(axis=1), codes, folds, n_classes=n_classes, metric=metric)
     return Trial(

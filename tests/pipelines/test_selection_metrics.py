@@ -36,7 +36,7 @@ def _found(rights: list[float], *, n: int = 400, default: int | None = 0) -> tup
         codes = np.where(rng.random(n) < right, y, rng.integers(0, 3, n))
         oof = np.eye(3, dtype=np.float32)[codes] * 0.8 + np.float32(0.2 / 3)
         configuration = Configuration("ridge", "none", {"alpha": float(number + 1)})
-        trials.append(Trial(number, configuration, right, [right] * 5, 0.1, oof))
+        trials.append(Trial(number, configuration, right, [right] * 5, 0.1, oof, asked=configuration))
     best = int(np.argmax(rights))
     return SearchResult(trials, [], best, default, folds, "macro_f1", 3), y
 

@@ -1,5 +1,7 @@
 """The corrected estimate repeats the dropping of a search: as written out slowly, and as luck demands."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
@@ -118,11 +120,12 @@ def trial(number, head, rung=0, rows=None):
     """A trial of ten rows, with probabilities in some of them."""
     oof = np.full((10, K), np.nan, np.float32)
     oof[slice(None) if rows is None else rows] = [0.2, 0.7, 0.1]
-    return Trial(number, Configuration(head, "none", {"a": number}), 0.5, [0.5], 0.1, oof, rung=rung)
+    asked = Configuration(head, "none", {"a": number})
+    return Trial(number, asked, 0.5, [0.5], 0.1, oof, rung=rung, asked=asked)
 
 
 def test_early_drops_knows_who_could_be_dropped():
-    """The first of each head and heads without drops stay out; unseen rows are -1."""
+    """What was taken to its end in any case and heads without drops stay out; unseen rows are -1."""
     finished = [
         trial(0, "mlp"),
         trial(1, "logreg"),
@@ -131,8 +134,10 @@ def test_early_drops_knows_who_could_be_dropped():
         trial(6, "logreg"),
     ]
     dropped = [trial(3, "mlp", 1, slice(0, 4)), trial(4, "lightgbm", 2, slice(0, 6))]
+    for place in (2, 3):  # of mlp not the one with the smallest number
+        finished[place] = replace(finished[place], asked=None)
     found = EarlyDrops.of(finished, dropped)
-    assert found.survivors.tolist() == [-1, -1, -1, 0, -1]
+    assert found.survivors.tolist() == [0, -1, -1, -1, -1]
     assert (found.cohorts.tolist(), found.rungs.tolist()) == ([0, 1], [1, 2])
     assert found.predictions.tolist() == [[1] * 4 + [-1] * 6, [1] * 6 + [-1] * 4]
     assert [len(step.staying) for step in found.steps()] == [1]  # nobody of lightgbm competed to the end

@@ -81,9 +81,10 @@ def test_climb_drops_the_worst_after_each_rung_and_keeps_what_they_had():
 def test_climb_does_not_drop_what_must_be_taken_to_the_end():
     """The worst of all is trained in full when it is named, and scored where it ends."""
     hits = [rising(0.9, 9), rising(0.88, 9), rising(0.4, 3)]
-    _, trials = taken_up(hits, never_dropped=[2], rungs=(Rung(1, 0.3, 1 / 3),))
+    population, trials = taken_up(hits, never_dropped=[2], rungs=(Rung(1, 0.3, 1 / 3),))
     assert [trial.rung for trial in trials] == [0, 1, 0]
-    assert trials[2].configuration.parameters["max_epochs"] == 30
+    assert trials[2].configuration == population.configurations[2]
+    assert [trial.asked for trial in trials] == [*population.configurations[:2], None]
 
 
 def test_climb_stops_a_member_that_was_best_early_and_lets_others_rise():

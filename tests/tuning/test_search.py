@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from optuna.trial import TrialState
 
 import heads
 from tuning import (
     batch_evaluation,
     bbc_cv,
+    grid_configurations,
     make_folds,
     open_study,
+    parse_space,
     search,
     trials,
 )
@@ -153,6 +156,20 @@ def test_search_refuses_a_memory_of_other_data(labelled, make_data):
         run(make_data(100), n_trials=2, recall=memory)
 
 
+def test_search_makes_again_what_an_earlier_version_kept_of_a_diverged_network(labelled):
+    """A stored trial with rows that are not finite has no score that means anything."""
+    memory = InMemory()
+    first = run(labelled, n_trials=3, recall=memory)
+    torn = replace(first.trials[1], oof=first.trials[1].oof.copy(), fold_scores=[0.0, 0.0], score=0.0)
+    torn.oof[7] = np.nan
+    del memory.kept[torn.key]
+    fresh = InMemory()
+    fresh.get = lambda key: torn if key == torn.key else memory.get(key)
+    again = run(labelled, n_trials=3, recall=fresh)
+    assert facts(again) == facts(first)
+    assert list(fresh.kept) == [torn.key]
+
+
 def test_search_refuses_a_study_of_another_task(labelled, make_data):
     """Scores of other heads, metric, labels or folds do not mix in one study."""
     study = open_study("mine")
@@ -165,6 +182,146 @@ def test_search_refuses_a_study_of_another_task(labelled, make_data):
     foreign.tell(foreign.ask(), 0.5)
     with pytest.raises(ValueError, match="Study 'foreign' holds trials of another program"):
         run(labelled, study=foreign)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({}, r"matrix '150 x 12 \w+', not '150 x 12 \w+'"),
+        ({"blocks": {"text": 5, "image": 7}}, r"blocks None, not \[\['text', 5\], \['image', 7\]\]"),
+        ({"views": True}, r"views \[\], not \['150 x 12 \w+'\]"),
+        ({"random_state": 3}, "random_state 0, not 3"),
+    ],
+    ids=["matrix", "blocks", "views", "seed"],
+)
+def test_search_does_not_take_over_trials_of_other_rows(labelled, changed, named):
+    """Equal labels, folds and names are not enough: what is trained on must be equal, and both are named."""
+    X, y = labelled
+    study = open_study("shared")
+    run((X, y), n_trials=2, study=study)
+    run((X.astype(np.float64), y), n_trials=2, study=study)  # the same rows, however they are kept
+    options = {**changed, "views": X[None] + 1} if "views" in changed else changed
+    rows = X if changed else X + np.float32(0.001)
+    with pytest.raises(ValueError, match=f"Study 'shared' holds {named}; scores of different tasks"):
+        run((rows, y), n_trials=2, study=study, **options)
+
+
+def test_search_refuses_a_study_that_did_not_note_its_rows(labelled):
+    """Trials of an earlier version may be of any matrix with these labels."""
+    study = open_study("old")
+    run(labelled, n_trials=2, study=study)
+    known = study.user_attrs["embedonce:task"]
+    study.set_user_attr(
+        "embedonce:task", {k: known[k] for k in ("heads", "metric", "labels and folds", "space")}
+    )
+    with pytest.raises(
+        ValueError, match="'old' holds trials of an earlier version, which did not note their mat"
+    ):
+        run(labelled, n_trials=2, study=study)
+
+
+def test_search_asks_for_what_is_declared_of_logistic_regression(labelled):
+    """A share of the L1 penalty or a resampler is no part of a path: it is asked, and scored as it is."""
+    X, y = labelled
+    declared = parse_space(
+        "[logreg]\nC = 0.05\ntol = 0.001\nl1_ratio = [0.0, 0.5]\nbalance = ['smote', 'none']"
+    )
+    space = build_spaces(["logreg", "ridge"], n_features=12, n_rows=150, declared=declared)
+    found = run(labelled, names=("logreg", "ridge"), n_trials=16, space=space)
+    mine = [t for t in found.trials if t.configuration.head == "logreg"]
+    asked = {(t.configuration.parameters["l1_ratio"], t.configuration.resampler) for t in mine}
+    assert {share for share, _ in asked} == {0.0, 0.5}
+    assert {resampler for _, resampler in asked} == {"smote", "none"}
+    for trial in mine:
+        alone = trials.evaluate(trial.configuration, X, y, found.folds, n_classes=3)
+        assert trial.score == alone.score
+
+
+NETWORKS = """
+[mlp]
+hidden = [4, 6, 8]
+n_hidden = [1, 2]
+max_epochs = 6
+pca = 'none'
+only = true
+"""
+
+
+def networks():
+    """A grid of six networks of six shapes, and the space that it is made of."""
+    space = build_spaces(["mlp"], n_features=12, n_rows=150, declared=parse_space(NETWORKS))
+    return {"names": ("mlp",), "space": space, "grid": grid_configurations(space, limit=6)}
+
+
+def test_search_continues_a_grid_with_its_points_and_nothing_else(labelled, tmp_path, monkeypatch):
+    """Interrupted while all of it ran, a grid of many shapes is asked again point by point, and is whole."""
+    path = str(tmp_path / "study.journal")
+    options = networks()
+    whole = run(labelled, **options)
+    assert [t.configuration for t in whole.trials] == options["grid"]
+
+    def cut_short(*_, **__):
+        raise KeyboardInterrupt("stopped by the test")
+
+    monkeypatch.setattr(batch_evaluation, "climb", cut_short)
+    with pytest.raises(KeyboardInterrupt, match="stopped by the test"):
+        run(labelled, study=open_study("s", path), **options)
+    monkeypatch.undo()
+    study = open_study("s", path)
+    assert facts(run(labelled, study=study, **options)) == facts(whole)
+    assert len([t for t in study.trials if t.state.name == "COMPLETE"]) == len(study.trials) - 6 == 6
+
+
+def test_search_asks_what_waits_and_no_like_shapes_beside_it(labelled, tmp_path, monkeypatch):
+    """A batch of many shapes that was cut short is asked again as it was."""
+    options = {**networks(), "grid": None}
+    path, climb, calls = str(tmp_path / "study.journal"), batch_evaluation.climb, []
+
+    def cut_short(*arguments, **named):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt("stopped by the test")
+        return climb(*arguments, **named)
+
+    monkeypatch.setattr(batch_evaluation, "climb", cut_short)
+    with pytest.raises(KeyboardInterrupt, match="stopped by the test"):
+        run(labelled, study=open_study("s", path), n_trials=40, **options)
+    monkeypatch.undo()
+    study = open_study("s", path)
+    waiting = study.get_trials(states=(TrialState.WAITING,))
+    assert len(waiting) == 8
+    run(labelled, study=study, n_trials=9, **options)
+    states = [trial.state for trial in study.trials]
+    assert TrialState.WAITING not in states
+    assert len(states) == 1 + 8 + 8  # the start, the batch that was cut short, and the same again
+
+
+def test_search_takes_a_grid_in_full_after_a_free_search_dropped_its_points(labelled):
+    """What is remembered as dropped, or as stopped where it was best, is evaluated as the grid asks."""
+    options = networks()
+    study = open_study("shared")
+    free = run(labelled, study=study, n_trials=24, n_folds=4, **{**options, "grid": None})
+    assert free.dropped
+    again = run(labelled, study=study, n_folds=4, **options)
+    alone = run(labelled, n_folds=4, **options)
+    assert not again.dropped
+    assert [(t.number, t.configuration, t.score) for t in again.trials] == [
+        (t.number, t.configuration, t.score) for t in alone.trials
+    ]
+
+
+def test_search_records_networks_that_diverge_and_does_not_train_them_again(labelled, monkeypatch):
+    """A network whose weights become infinite is a failure, also for who continues the study."""
+    declared = parse_space("[mlp]\nlearning_rate = [0.001, 1e30]\npca = 'none'\nonly = true\nmax_epochs = 4")
+    space = build_spaces(["mlp"], n_features=12, n_rows=150, declared=declared)
+    study, options = open_study("wild"), {"names": ("mlp",), "space": space, "n_trials": 6}
+    found = run(labelled, study=study, **options)
+    ((failed, reason),) = found.failures
+    assert failed.parameters["learning_rate"] == 1e30
+    assert "Use a smaller learning_rate" in reason
+    assert all(np.isfinite(t.oof).all() for t in found.trials)
+    monkeypatch.setattr(batch_evaluation, "climb", None)
+    assert facts(run(labelled, study=study, **options))[1:] == facts(found)[1:]
 
 
 def test_search_has_nothing_to_do_in_a_finished_study(labelled):

@@ -1,9 +1,12 @@
 """Probabilities survive a shared study with every score; damage and other data never pass for them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tuning import (
+    Configuration,
     Trial,
     default_configuration,
     evaluate,
@@ -11,6 +14,7 @@ from tuning import (
     open_study,
     shared_attributes,
     shared_trial,
+    shared_trials,
 )
 from tuning.trials import fold_scores_of
 
@@ -46,6 +50,33 @@ def test_shared_trial_comes_back_from_a_study(trial, labelled, tmp_path, storage
     assert found.oof.dtype == np.float32
     folds = make_folds(y, n_folds=2)
     assert fold_scores_of(found.predictions, y, folds, n_classes=3, metric="macro-f1") == trial.fold_scores
+
+
+def test_shared_memory_unpacks_only_what_it_is_asked_for(trial, monkeypatch):
+    """Looked up among many, only the trials of that configuration are unpacked, those told later included."""
+    unpacked = []
+
+    def counted(attributes, *, number, shape):
+        unpacked.append(number)
+        return shared_trial(attributes, number=number, shape=shape)
+
+    def tell(C):
+        asked = Configuration("logreg", "none", {**trial.configuration.parameters, "C": C})
+        question = study.ask()
+        for name, value in shared_attributes(replace(trial, configuration=asked)).items():
+            question.set_user_attr(name, value)
+        study.tell(question, trial.score)
+        return asked.key
+
+    monkeypatch.setattr(shared_trials, "shared_trial", counted)
+    study = open_study()
+    memory = shared_trials.SharedMemory(study, None, shape=(150, 3))
+    keys = [tell(C) for C in (1.0, 2.0, 3.0)]
+    assert memory.get(keys[2]).number == 2
+    assert memory.get("of nothing") is None
+    keys.append(tell(4.0))
+    assert memory.get(keys[3]).configuration.parameters["C"] == 4.0
+    assert unpacked == [2, 3]
 
 
 def made_trial(oof):
