@@ -12,6 +12,7 @@ from imblearn.under_sampling import EditedNearestNeighbours, RandomUnderSampler
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from heads.class_neighbors import ClassNeighbors
 from heads.names import RESAMPLERS, unknown_name
 
 _MOST_NEIGHBORS = 5  # of the same class, for making a row between two
@@ -23,7 +24,8 @@ class FoldSMOTE(BaseOverSampler):  # type: ignore[misc]
     """SMOTE whose number of neighbours shrinks with the smallest class of the fold.
 
     Plain SMOTE fails in the one fold in which a rare class happens to have five rows. Here k is the smaller
-    of 5 and the rows of the smallest class that is enlarged, less one.
+    of 5 and the rows of the smallest class that is enlarged, less one. A class of more than 4,096 rows is
+    searched for neighbours in parts (``heads.class_neighbors``), so that time grows with the rows only.
 
     Parameters
     ----------
@@ -39,8 +41,8 @@ class FoldSMOTE(BaseOverSampler):  # type: ignore[misc]
         self.random_state = random_state
 
     def _fit_resample(self, X: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        k = _neighbors_of_smallest(y, "SMOTE")
-        resampled = SMOTE(k_neighbors=k, random_state=self.random_state).fit_resample(X, y)
+        neighbors = ClassNeighbors(_neighbors_of_smallest(y, "SMOTE") + 1)  # a row is its own first
+        resampled = SMOTE(k_neighbors=neighbors, random_state=self.random_state).fit_resample(X, y)
         return resampled[0], resampled[1]
 
 

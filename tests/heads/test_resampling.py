@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 import heads
 from heads import LogisticHead, MLPHead, make_pipeline, make_resampler
+from heads.class_neighbors import ClassNeighbors
 
 ACTIVE = [name for name in heads.RESAMPLERS if name != "none"]
 FAST = {
@@ -270,3 +271,39 @@ def test_mlp_refuses_weights_with_resampling(hard):
     X, y = hard
     with pytest.raises(ValueError, match="sample_weight cannot be combined with resampler='smote'"):
         MLPHead(resampler="smote").fit(X, y, sample_weight=np.ones(len(y)))
+
+
+def test_resampler_smote_searches_a_large_class_in_parts(monkeypatch):
+    """Dealt out into parts, a row's neighbours are exactly the nearest rows of its own part."""
+    monkeypatch.setattr("heads.class_neighbors._MOST_TOGETHER", 40)
+    X = np.random.default_rng(0).normal(size=(103, 5)).astype(np.float32)  # 3 parts: 35, 34 and 34 rows
+    distances, places = ClassNeighbors(4).fit(X).kneighbors(X)
+    assert_array_equal(places[:, 0], np.arange(103))
+    for row in (0, 1, 5, 102):
+        part = np.arange(row % 3, 103, 3)
+        away = np.linalg.norm(X[part] - X[row], axis=1)
+        assert_array_equal(places[row], part[np.argsort(away)[:4]])
+        assert_allclose(distances[row], np.sort(away)[:4], atol=1e-3)
+    assert_array_equal(ClassNeighbors(4).fit(X).kneighbors(X, return_distance=False), places)
+    with pytest.raises(ValueError, match="neighbours are found for these rows only, not for 7 others"):
+        ClassNeighbors(4).fit(X).kneighbors(X[:7])
+
+
+def test_resampler_smote_of_a_large_class_stays_between_its_rows(monkeypatch):
+    """With parts, classes are evened out as without, and every new row lies between two rows of its class."""
+    random = np.random.default_rng(1)
+    y = random.permutation(np.repeat([0, 1, 2], [90, 20, 70]))
+    X = (random.normal(size=(180, 3)) + 3 * y[:, None]).astype(np.float32)
+    whole, _ = make_resampler("smote", random_state=0).fit_resample(X, y)
+    monkeypatch.setattr("heads.class_neighbors._MOST_TOGETHER", 30)
+    rows, labels = make_resampler("smote", random_state=0).fit_resample(X, y)
+    assert_array_equal(np.bincount(labels), [90, 90, 90])
+    assert_array_equal(rows[:180], X)
+    assert (rows[-20:] != whole[-20:]).any()  # class 2, of 70 rows, comes last
+    for row, label in zip(rows[180:], labels[180:], strict=True):
+        own = X[y == label]
+        towards = own - row
+        lengths = np.linalg.norm(towards, axis=1)
+        directions = towards / np.maximum(lengths, 1e-9)[:, None]
+        opposite = (directions @ directions.T).min()
+        assert lengths.min() < 1e-4 or opposite < -1 + 1e-4
