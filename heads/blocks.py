@@ -144,16 +144,20 @@ class BlockImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         check_is_fitted(self, "means_")
         if is_large(X):
             validate_data(self, X, skip_check_array=True, reset=False)
-            return cast("NDArray[Any]", MappedRows(X, self.transform))  # it slices like one
-        X = self._checked(X, reset=False)
+            return cast("NDArray[Any]", MappedRows(X, self._filled))  # it slices like one
+        return self._filled(X, 0)
+
+    def _filled(self, rows: ArrayLike, first_row: int) -> NDArray[Any]:
+        """Fill in the invalid blocks of rows that are in memory."""
+        X = self._checked(rows, reset=False)
         slices = block_slices(self.blocks, self.n_features_in_)
-        invalid = invalid_blocks(X, slices)
+        invalid = invalid_blocks(X, slices, first_row=first_row)
         filled = X
         for name, columns in slices.items():
-            rows = np.ones(len(X), dtype=bool) if name in self.dead_blocks_ else invalid[name]
-            if rows.any():
+            missing = np.ones(len(X), dtype=bool) if name in self.dead_blocks_ else invalid[name]
+            if missing.any():
                 filled = X.copy() if filled is X else filled
-                filled[rows, columns] = self.means_[columns]
+                filled[missing, columns] = self.means_[columns]
         return filled
 
     def _fit_large(self, X: Any) -> Self:

@@ -103,7 +103,7 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
         if is_large(X) and arguments_are_right:
             validate_data(self, X, skip_check_array=True)  # only notes the number of columns
             counted = term_slices(self.blocks, self.n_features_in_)
-            if sample_origin is None and not counted and self._fits_by_chunks():
+            if sample_origin is None and not counted and self.fits_by_chunks(self.n_features_in_):
                 return self._fit_by_chunks(X, y, sample_weight)
         found = faults.note(_rows_and_labels, self, X, y)
         if found is None:
@@ -144,11 +144,16 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
         """
         check_is_fitted(self, "classes_")
         if is_large(X):
-            return np.concatenate([self.predict_proba(widened(part)) for _, part in LargeRows(X).chunks()])
+            parts = LargeRows(X).chunks()
+            return np.concatenate([self._checked_probabilities(widened(p), at.start) for at, p in parts])
+        return self._checked_probabilities(X, 0)
+
+    def _checked_probabilities(self, X: ArrayLike, first_row: int) -> NDArray[np.float64]:
+        """Compute probabilities of rows in memory; `first_row` is what the first is called in messages."""
         rows = validate_data(
             self, X, dtype=[np.float32, np.float64], order="C", ensure_all_finite=False, reset=False
         )
-        refuse_rows(rows_not_finite(rows))
+        refuse_rows([first_row + row for row in rows_not_finite(rows)])
         return self._probabilities(rows)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -185,8 +190,13 @@ class Head(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type: ignore[m
         `origins` are row numbers as in ``sample_origin``, or None when no row is a view.
         """
 
-    def _fits_by_chunks(self) -> bool:
-        """Whether these arguments allow training on rows that stay on disk; then `_fit_large` is there."""
+    def fits_by_chunks(self, n_features: int) -> bool:  # noqa: ARG002 - a subclass with `_fit_large` asks
+        """Tell whether these arguments allow training on rows that stay on disk.
+
+        Parameters
+        ----------
+        n_features : int
+        """
         return False
 
     def _fit_large(self, rows: LargeRows, codes: NDArray[np.intp], weights: NDArray[np.float64]) -> None:

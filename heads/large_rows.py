@@ -42,8 +42,8 @@ class LargeRows:
         Slices by rows.
     numbers : ndarray of shape (n_rows,), integer, or None
         Which rows, ascending; None is all.
-    chunk_bytes : int
-        Largest read; whole HDF5 chunks where `X` tells their size.
+    chunk_bytes : int or None
+        Largest read, None is 4 MiB; whole HDF5 chunks where `X` tells their size.
 
     Attributes
     ----------
@@ -58,15 +58,15 @@ class LargeRows:
     """
 
     def __init__(
-        self, X: Any, numbers: NDArray[np.intp] | None = None, *, chunk_bytes: int = _CHUNK_BYTES
+        self, X: Any, numbers: NDArray[np.intp] | None = None, *, chunk_bytes: int | None = None
     ) -> None:
         self._source = X
         self.numbers = np.arange(X.shape[0]) if numbers is None else numbers
-        self._chunk_bytes = chunk_bytes
+        self._chunk_bytes = _CHUNK_BYTES if chunk_bytes is None else chunk_bytes
         self.shape = (len(self.numbers), int(X.shape[1]))
         self.stored_dtype: np.dtype[Any] = X.dtype
         self.dtype = np.dtype(np.float64 if X.dtype == np.float64 else np.float32)
-        step = max(1, chunk_bytes // (self.shape[1] * X.dtype.itemsize))
+        step = max(1, self._chunk_bytes // (self.shape[1] * X.dtype.itemsize))
         stored = getattr(X, "chunks", None)
         if isinstance(stored, tuple):
             step = max(stored[0], step // stored[0] * stored[0])
@@ -112,8 +112,8 @@ class MappedRows:
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-    function : callable
-        From some rows of `dtype` to as many of them.
+    function : callable (rows, first_row) -> rows
+        From some rows to as many of them; `first_row` is the number of the first.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class MappedRows:
 
     ndim = 2
 
-    def __init__(self, X: Any, function: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    def __init__(self, X: Any, function: Callable[[NDArray[Any], int], NDArray[Any]]) -> None:
         self._source = X
         self._function = function
         self.shape = (int(X.shape[0]), int(X.shape[1]))
@@ -139,7 +139,18 @@ class MappedRows:
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         """Read some rows."""
-        return self._function(widened(np.asarray(self._source[rows]))).astype(self.dtype, copy=False)
+        first, _, _ = rows.indices(len(self))
+        found = self._function(widened(np.asarray(self._source[rows])), first)
+        return found.astype(self.dtype, copy=False)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read everything, chunk after chunk: for what cannot work on a part of the rows."""
+        if copy is False:
+            raise ValueError("Rows on disk cannot become an array without a copy; leave out copy=False.")
+        whole = np.empty(self.shape, dtype=self.dtype if dtype is None else dtype)
+        for places, rows in LargeRows(self).chunks():
+            whole[places] = rows
+        return whole
 
 
 def widened(rows: NDArray[Any]) -> NDArray[Any]:

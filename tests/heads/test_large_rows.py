@@ -77,6 +77,38 @@ def test_missing_blocks_are_filled_in_by_chunks(stored, monkeypatch):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ridge", {}),
+        ("knn", {}),
+        ("logreg", {"resampler": "smote"}),
+        ("logreg", {"parameters": {"l1_ratio": 0.5, "tol": 1e-2}}),
+        ("mlp", {"parameters": {"pca": 3, "max_epochs": 2, "hidden": 8}}),
+    ],
+    ids=["ridge", "knn", "smote", "elastic net", "pca"],
+)
+def test_pipeline_that_needs_all_rows_reads_them(name, options, stored):
+    """Behind the imputer too, what cannot work by chunks gets all rows, filled in."""
+    on_disk, in_memory, y = stored
+    in_memory[::9, :5] = np.nan
+    with h5py.File(on_disk.file.filename.replace("x.h5", "holes.h5"), "w") as file:
+        holes = file.create_dataset("x", data=in_memory.astype(np.float16), chunks=(32, 12))
+        first, second = (heads.make_pipeline(name, blocks=BLOCKS, **options) for _ in range(2))
+        expected = first.fit(in_memory, y).predict_proba(in_memory)
+        np.testing.assert_allclose(second.fit(holes, y).predict_proba(holes), expected, atol=1e-5)
+
+
+def test_mapped_rows_are_no_array_without_a_copy(stored):
+    """As an array they are read in the dtype that is asked for; a view of the disk is refused."""
+    on_disk, in_memory, _ = stored
+    mapped = large_rows.MappedRows(on_disk, lambda rows, first: rows + first)
+    assert np.asarray(mapped, dtype=np.float64).dtype == np.float64
+    np.testing.assert_array_equal(mapped[40:43], in_memory[40:43] + 40)
+    with pytest.raises(ValueError, match="cannot become an array without a copy"):
+        np.asarray(mapped, copy=False)
+
+
 @pytest.mark.parametrize("name", heads.HEADS)
 def test_head_predicts_by_chunks(name, stored):
     """Every head gives a matrix on disk the probabilities of the same rows in memory."""
@@ -173,6 +205,22 @@ def test_faulty_rows_on_disk_are_named(stored, tmp_path):
                 head.fit(X, y)
         with pytest.raises(ValueError, match=r"row 40, block 'all': partly NaN; row 299, block 'all': inf"):
             heads.make_pipeline("logreg").fit(X, y)
+
+
+def test_faulty_rows_are_named_as_in_the_input_when_predicted(stored, tmp_path, monkeypatch):
+    """The number of a row is its place in the matrix, not in the chunk that was being read."""
+    _, in_memory, y = stored
+    monkeypatch.setattr(large_rows, "_CHUNK_BYTES", 32 * 12 * 4)
+    whole = heads.make_pipeline("logreg").fit(in_memory, y)
+    faulty = in_memory.copy()
+    faulty[299, 3] = np.inf
+    with h5py.File(tmp_path / "faulty.h5", "w") as file:
+        X = file.create_dataset("x", data=faulty, chunks=(32, 12))
+        assert LargeRows(X).n_chunks == 10
+        with pytest.raises(ValueError, match=r"NaN or infinity in 1 row\(s\): 299\. Values"):
+            whole["head"].predict_proba(X)
+        with pytest.raises(ValueError, match=r"row 299, block 'all': infinity"):
+            whole.predict_proba(X)
 
 
 def test_faults_of_rows_on_disk_are_told_together(stored):
