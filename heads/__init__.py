@@ -52,11 +52,12 @@ if TYPE_CHECKING:
     )
     from heads.neighbours import NeighboursHead
     from heads.nested import nested_apply, step_scores, with_and_without
-    from heads.presets import default_parameters, make_pipeline
+    from heads.presets import default_parameters, make_pipeline, trains_by_chunks
     from heads.report_presets import Preset
     from heads.reported_systems import PRESETS, find_preset
     from heads.resampling import make_resampler
     from heads.ridge import RidgeHead
+    from heads.selected_rows import select_rows
     from heads.svm import LinearSVMHead
     from heads.term_blocks import term_recipe
     from heads.term_weights import TermWeights
@@ -115,9 +116,11 @@ __all__ = [
     "nested_apply",
     "reliability_bins",
     "save_model",
+    "select_rows",
     "soft_vote",
     "step_scores",
     "term_recipe",
+    "trains_by_chunks",
     "with_and_without",
 ]
 
@@ -173,9 +176,11 @@ _MODULE_OF = {
     "nested_apply": "nested",
     "reliability_bins": "calibration",
     "save_model": "model_files",
+    "select_rows": "selected_rows",
     "soft_vote": "ensembles",
     "step_scores": "nested",
     "term_recipe": "term_blocks",
+    "trains_by_chunks": "presets",
     "with_and_without": "nested",
 }
 

@@ -143,8 +143,9 @@ class LogisticHead(Head):
             fitted = self._solved(scale.apply(X), codes, self._weigh(codes, weights))
         self._keep(scale, fitted)
 
-    def _fits_by_chunks(self) -> bool:
-        return self.l1_ratio == 0 and self.n_features_in_ <= _MOST_FACTORISED
+    def fits_by_chunks(self, n_features: int) -> bool:
+        """Tell whether rows on disk can be trained on: with an L2 penalty, up to 2,048 columns."""
+        return self.l1_ratio == 0 and n_features <= _MOST_FACTORISED
 
     def _fit_large(self, rows: LargeRows, codes: NDArray[np.intp], weights: NDArray[np.float64]) -> None:
         scale = measured_scale(rows, weights)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from heads.blocks import block_slices
 from heads.columns import ColumnScale, LinearMap
 from heads.estimator import TrainedState
-from heads.large_rows import LargeRows
+from heads.large_rows import LargeRows, is_large, widened
 from heads.members import Member, join_members, split_members
 from heads.mlp_settings import MLPSettings
 from heads.training_rows import TrainingRows, prepare_rows
@@ -207,6 +207,9 @@ class MLPHead(MLPSettings):
             If the fusion does not weigh blocks, or `X` does not fit.
         """
         check_is_fitted(self, "classes_")
+        if is_large(X):
+            parts = (widened(part) for _, part in LargeRows(X).chunks())
+            return np.concatenate([self.sample_fusion_weights(part, detail=detail) for part in parts])
         rows = validate_data(self, X, dtype=[np.float32, np.float64], order="C", reset=False)
         used = self.members_[:1] if detail else self.members_
         found = [member.fusion_weights_of(rows, self.fusion, self._shape(), detail=detail) for member in used]
@@ -270,7 +273,8 @@ class MLPHead(MLPSettings):
             for seed in self._seeds(self.n_members)
         ]
 
-    def _fits_by_chunks(self) -> bool:
+    def fits_by_chunks(self, n_features: int) -> bool:  # noqa: ARG002 - of any width
+        """Tell whether rows on disk can be trained on: without resampling and PCA."""
         return self.resampler == "none" and self.pca is None
 
     def _fit_large(self, rows: LargeRows, codes: NDArray[np.intp], weights: NDArray[np.float64]) -> None:

@@ -128,6 +128,20 @@ def make_pipeline(
     return Pipeline(steps)
 
 
+def trains_by_chunks(pipeline: Pipeline, n_features: int) -> bool:
+    """Tell whether a pipeline can be trained on a matrix on disk without reading it as a whole.
+
+    Parameters
+    ----------
+    pipeline : imblearn.pipeline.Pipeline
+        From `make_pipeline`.
+    n_features : int
+        Columns of the matrix.
+    """
+    by_chunks: bool = pipeline["head"].fits_by_chunks(n_features)
+    return by_chunks and not {"terms", "resample"} & pipeline.named_steps.keys()
+
+
 def head_class(head: str) -> type[Head]:
     """Return the class behind a name of ``heads.HEADS``; its module is imported here."""
     if head == "mlp":

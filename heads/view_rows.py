@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heads.early_stopping import inner_split
+from heads.selected_rows import select_rows
 
 
 class Views(Protocol):
@@ -52,7 +53,8 @@ def fit_with_views(
         Anything that slices by row numbers.
     y : array-like of shape (n_samples,)
     views : Views of shape (n_views, n_samples, n_features), or None
-        A view of a row has the row's label. With None or no view this is ``pipeline.fit(X[rows], y[rows])``.
+        A view of a row has the row's label. With None or no view this is ``pipeline.fit(X[rows], y[rows])``,
+        where X may be a matrix on disk that is too big for memory (`select_rows`).
     rows : ndarray of shape (n_rows,), integer
         Rows to train on; no view of any other row is read.
     viewed : ndarray of shape (n_viewed,), integer, or None
@@ -80,7 +82,7 @@ def fit_with_views(
     """
     labels = np.asarray(y)[rows]
     if views is None or not len(views):
-        return _fitted(pipeline, np.asarray(X[rows]), labels, {})
+        return _fitted(pipeline, select_rows(X, rows), labels, {})
     check_views(X, views)
     bringing = np.arange(len(rows)) if viewed is None else _places(viewed, rows)
     parts = [X[rows], *(views[k][rows[bringing]] for k in range(len(views)))]

@@ -50,8 +50,8 @@ class RelatedRows:
         Numbered from 0 in row order; a row that stands alone has its own.
     keys : dict of str to list of (hashable or None)
         Kind of relation -> one key per row; rows of one kind with equal keys are related, None is with
-        nobody. Kinds are ``"group"``, ``"text"``, ``"picture"``, ``"near text"``, ``"near picture"``
-        and ``"near vector"``.
+        nobody, as are near duplicates of a crowd. Kinds are ``"group"``, ``"text"``, ``"picture"``,
+        ``"near text"``, ``"near picture"`` and ``"near vector"``.
     n_near : int
         Rows in groups that only near duplicates hold together.
     n_near_groups : int
@@ -82,6 +82,11 @@ class RelatedRows:
     def digest(self) -> str:
         """Hash of the groups, for the settings of a run: near duplicates change which rows share a fold."""
         return hashlib.sha256(np.ascontiguousarray(self.groups, dtype="<i4").tobytes()).hexdigest()[:16]
+
+
+def compares_vectors(rule: str, n_rows: int) -> bool:
+    """Tell whether `find_related_rows` looks at the vectors of so many rows."""
+    return rule == "near" and n_rows <= _MOST_ROWS
 
 
 def find_related_rows(
@@ -144,31 +149,30 @@ def find_related_rows(
         )
         return RelatedRows(rule, exact, keys, notes=(note,))
     near, notes = _near_keys(texts, images, image_hashes, blocks, folders, all_pictures)
-    keys.update(near)
-    groups, n_crowded = _without_crowds(connected_groups(*keys.values(), n=n), exact)
+    crowded = _crowded(connected_groups(*keys.values(), *near.values(), n=n), exact)
+    for kind, key in near.items():
+        keys[kind] = [None if crowd else value for value, crowd in zip(key, crowded, strict=True)]
+    groups = connected_groups(*keys.values(), n=n)
     if labels is not None and _too_few_groups(groups, exact, labels):
-        groups, n_crowded = exact, n
+        groups = exact
+        notes.append(
+            "near duplicates would leave a class fewer groups than folds need, so only exact copies stay in "
+            "one fold"
+        )
     parts = np.bincount(np.unique(np.stack([groups, exact]), axis=1)[0])  # exact groups in each
     sizes = np.bincount(groups)
-    return RelatedRows(
-        rule, groups, keys, int(sizes[parts > 1].sum()), int((parts > 1).sum()), n_crowded, tuple(notes)
-    )
+    n_near, n_near_groups = int(sizes[parts > 1].sum()), int((parts > 1).sum())
+    return RelatedRows(rule, groups, keys, n_near, n_near_groups, int(crowded.sum()), tuple(notes))
 
 
-def _without_crowds(groups: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return groups in which crowds of near duplicates have fallen apart, and how many rows these had."""
+def _crowded(groups: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Return which rows are in a crowd of near duplicates: of one kind, not copies of one thing."""
     most = max(FEW_ALIKE, int(SHARE_ALIKE * len(groups)))
     crowded = np.zeros(len(groups), dtype=bool)
     for number in np.flatnonzero(np.bincount(groups) > most):
         rows = np.flatnonzero(groups == number)
         crowded[rows] = len(np.unique(exact[rows])) > 1
-    if not crowded.any():
-        return groups, 0
-    apart = [
-        ("exact", int(e)) if crowd else ("near", int(g))
-        for g, e, crowd in zip(groups, exact, crowded, strict=True)
-    ]
-    return connected_groups(apart, n=len(groups)), int(crowded.sum())
+    return crowded
 
 
 def _too_few_groups(groups: np.ndarray, exact: np.ndarray, labels: np.ndarray) -> bool:

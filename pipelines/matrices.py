@@ -4,55 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cache import FeatureStore, SpaceError, Split, align
-from pipelines.duplicates import RelatedRows, find_related_rows, related_notes
+from heads import select_rows
+from pipelines.duplicates import RelatedRows, compares_vectors, find_related_rows, related_notes
 from pipelines.errors import RunError, UsageError
-from pipelines.term_counts import (
-    TERMS_BACKBONE,
-    TermCounts,
-    build_term_counts,
-    is_term_space,
-    terms_fingerprint,
-)
-from pipelines.view_stacks import common_views, n_views_of, read_views, view_notes, views_to_read
+from pipelines.joined_blocks import SpaceRef as SpaceRef
+from pipelines.joined_blocks import clean_recipe as clean_recipe
+from pipelines.joined_blocks import join_blocks
+from pipelines.joined_blocks import texts_of as texts_of
+from pipelines.matrix_memory import refuse_too_big
+from pipelines.picture_files import folders_around
+from pipelines.stored_rows import StoredRows
+from pipelines.term_counts import is_term_space
+from pipelines.view_stacks import common_views, n_views_of, view_notes, views_to_read
 
 FEATURES_FOLDER = Path("features")
-
-
-@dataclass(frozen=True)
-class SpaceRef:
-    """Where one block comes from.
-
-    Attributes
-    ----------
-    path : str
-        The store's file, as given.
-    space : str
-        E.g. ``"text.pooled"``.
-    block : str
-        Name of the block in X.
-    width : int
-    backbone : str
-    space_fingerprint, store_fingerprint : str
-    clean, precision : str
-        Settings that predicting from raw inputs needs again.
-    """
-
-    path: str
-    space: str
-    block: str
-    width: int
-    backbone: str
-    space_fingerprint: str
-    store_fingerprint: str
-    clean: str
-    precision: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +34,8 @@ class Matrix:
     Attributes
     ----------
     X : ndarray of shape (n_samples, n_features), float32
-        Blocks side by side. A row whose embedding is missing holds NaN in that whole block.
+        Blocks side by side. A row whose embedding is missing holds NaN in that whole block. Where
+        `read_matrix` was allowed to leave rows on disk, this may be a `StoredRows`, which slices like one.
     blocks : dict of str to int
         Block name -> width, in column order.
     ids : tuple of str
@@ -125,6 +98,28 @@ class Matrix:
     def training_views(self) -> np.ndarray | None:
         """Views of the training rows, of shape (n_views, n_training, n_features); None without views."""
         return None if self.views is None else self.views[:, self.training]
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether X is read from open stores piece by piece."""
+        return isinstance(self.X, StoredRows)
+
+    def rows(self, numbers: np.ndarray) -> np.ndarray:
+        """Return some rows of X, by ascending number: a copy, or rows that stay on disk where X does."""
+        return select_rows(self.X, numbers)
+
+    def in_memory(self, why: str) -> Matrix:
+        """Return the matrix with all of X in memory.
+
+        Raises
+        ------
+        RunError
+            If it does not fit; `why` is the sentence that says why it has to be there.
+        """
+        if not self.is_on_disk:
+            return self
+        refuse_too_big((len(self.ids), self.X.shape[1]), why=why)
+        return replace(self, X=np.asarray(self.X, dtype=np.float32))
 
     def columns(self, blocks: Sequence[str]) -> np.ndarray:
         """Return X with only the named blocks."""
@@ -209,7 +204,13 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
     return Path(file), space or None
 
 
-def read_matrix(specs: Sequence[str], *, use_views: int | None = None, duplicates: str = "near") -> Matrix:
+def read_matrix(
+    specs: Sequence[str],
+    *,
+    use_views: int | None = None,
+    duplicates: str = "near",
+    stay_open: ExitStack | None = None,
+) -> Matrix:
     """Open, verify, align and join stores.
 
     Parameters
@@ -221,6 +222,9 @@ def read_matrix(specs: Sequence[str], *, use_views: int | None = None, duplicate
         How many of the stored views to read, the first ones; None reads all.
     duplicates : {"near", "exact", "none"}
         Which rows share a group beside those of declared groups; see ``duplicates.find_related_rows``.
+    stay_open : ExitStack or None
+        Leave rows that are too big for memory (``heads.large_rows.is_large``) on disk; the stores stay open
+        until this is closed. None reads everything.
 
     Raises
     ------
@@ -229,7 +233,8 @@ def read_matrix(specs: Sequence[str], *, use_views: int | None = None, duplicate
     UsageError
         If a space is named twice, or is ambiguous, or there are fewer views than `use_views`.
     RunError
-        If terms are to be counted and there are no texts, or too many terms.
+        If terms are to be counted and there are no texts, or too many terms, or the rows do not fit in
+        memory.
     """
     with ExitStack() as stack:
         opened: dict[str, FeatureStore] = {}
@@ -241,7 +246,10 @@ def read_matrix(specs: Sequence[str], *, use_views: int | None = None, duplicate
                 opened[key] = stack.enter_context(FeatureStore.open(path))
             wanted += [(key, name) for name in _spaces(opened[key], space, key)]
         _refuse_repeats(wanted)
-        return _join(opened, wanted, use_views, duplicates)
+        matrix = _join(opened, wanted, use_views, duplicates, may_stay=stay_open is not None)
+        if stay_open is not None and matrix.is_on_disk:
+            stay_open.enter_context(stack.pop_all())
+        return matrix
 
 
 def _spaces(store: FeatureStore, asked: str | None, path: str) -> list[str]:
@@ -265,48 +273,31 @@ def _join(
     wanted: Sequence[tuple[str, str]],
     use_views: int | None,
     duplicates: str,
+    *,
+    may_stay: bool,
 ) -> Matrix:
     paths = list(opened)
     aligned = align([opened[path] for path in paths])
-    names = [space for _, space in wanted]
     stored = {
         f"{path}:{space}": 0 if is_term_space(space) else n_views_of(opened[path].select(space))
         for path, space in wanted
     }
     n_views = views_to_read(stored, use_views)
-    columns, blocks, spaces, stacks = [], {}, [], []
-    counted: dict[str, TermCounts] = {}
-    for path, space in wanted:
-        store, rows = opened[path], aligned.rows[paths.index(path)]
-        block = space if names.count(space) == 1 else f"{space}@{Path(path).stem}"
-        if is_term_space(space):
-            counted[block] = build_term_counts(texts_of(store, rows), space, path)
-            x = counted[block].counts
-            stacks.append(np.broadcast_to(x, (n_views, *x.shape)))
-            spaces.append(_terms_reference(store, path, space, block, counted[block].terms))
-        else:
-            values, valid = aligned.take(paths.index(path), space)
-            x = np.array(values, dtype=np.float32)
-            x[~valid] = np.nan
-            stacks.append(read_views(store.select(space), rows, x, n_views))
-            spaces.append(_reference(store, path, space, block, x.shape[1]))
-        columns.append(x)
-        blocks[block] = x.shape[1]
+    joined = join_blocks(opened, wanted, aligned, n_views=n_views, may_stay=may_stay)
     texts, images, image_hashes = _raw_columns(aligned)
-    homes = [Path(path).resolve().parent for path in paths]
     related = find_related_rows(
         duplicates,
         np.asarray(aligned.groups),
         texts=texts,
         image_hashes=image_hashes,
         images=images,
-        blocks=dict(zip(blocks, columns, strict=True)),
-        folders=[*(folder for home in homes for folder in (home.parent, home)), Path()],
+        blocks=joined.vectors() if compares_vectors(duplicates, len(aligned)) else {},
+        folders=folders_around(map(Path, paths)),
         labels=np.asarray(aligned.labels),
     )
     return Matrix(
-        X=np.concatenate(columns, axis=1),
-        blocks=blocks,
+        X=joined.X,
+        blocks=joined.widths,
         ids=tuple(aligned.ids),
         labels=np.asarray(aligned.labels),
         class_names=tuple(aligned.class_names),
@@ -314,8 +305,8 @@ def _join(
         groups=related.groups,
         texts=texts,
         images=images,
-        spaces=tuple(spaces),
-        views=np.concatenate(stacks, axis=2) if n_views else None,
+        spaces=joined.spaces,
+        views=joined.views,
         stored_views=common_views(stored),
         notes=(
             *(
@@ -324,53 +315,11 @@ def _join(
                 if count
             ),
             *view_notes(stored, n_views),
-            *(found.note for found in counted.values() if found.note),
+            *joined.notes,
             *related_notes(related, np.asarray(aligned.labels)),
         ),
         related=related,
-        terms={block: found.terms for block, found in counted.items()},
-    )
-
-
-def texts_of(store: FeatureStore, rows: Sequence[int] | np.ndarray) -> list[str] | None:
-    """Return the cleaned texts of some rows of a store; None if it has none."""
-    return None if store.texts is None else [store.texts[row] for row in rows]
-
-
-def clean_recipe(store: FeatureStore) -> str:
-    """Return the name of the recipe that a store's texts were cleaned by; "" for an imported store."""
-    return str(dict(store.meta).get("clean", {}).get("recipe", ""))
-
-
-def _reference(store: FeatureStore, path: str, space: str, block: str, width: int) -> SpaceRef:
-    meta: dict[str, Any] = dict(store.meta)
-    return SpaceRef(
-        path=path,
-        space=space,
-        block=block,
-        width=width,
-        backbone=meta["identity"].get("backbone", ""),
-        space_fingerprint=store.select(space).fingerprint,
-        store_fingerprint=store.fingerprint,
-        clean=clean_recipe(store),
-        precision=meta.get("precision", ""),
-    )
-
-
-def _terms_reference(
-    store: FeatureStore, path: str, space: str, block: str, terms: Sequence[str]
-) -> SpaceRef:
-    clean = clean_recipe(store)
-    return SpaceRef(
-        path=path,
-        space=space,
-        block=block,
-        width=len(terms),
-        backbone=TERMS_BACKBONE,
-        space_fingerprint=terms_fingerprint(space, clean, terms),
-        store_fingerprint=store.fingerprint,
-        clean=clean,
-        precision="",
+        terms=joined.terms,
     )
 
 

@@ -21,6 +21,7 @@ from tuning import (
 )
 
 if TYPE_CHECKING:
+    from heads import AfterSteps
     from pipelines.matrices import Matrix
     from tuning import SearchResult, Trial
 
@@ -138,23 +139,57 @@ def _overtuning(
     return {"gain": gain["difference"], "ci95": gain["ci95"], "inside_noise": low <= 0 <= high}
 
 
-def test_scores(pipeline: Any, matrix: Matrix) -> dict[str, Any] | None:
-    """Score a fitted pipeline once on the test split; None without one."""
+def test_scores(pipeline: Any, matrix: Matrix, steps: AfterSteps) -> dict[str, Any] | None:
+    """Score a fitted pipeline once on the test split; None without one.
+
+    Parameters
+    ----------
+    pipeline : imblearn.pipeline.Pipeline
+        Fitted on the training rows.
+    matrix : Matrix
+    steps : AfterSteps
+        What ``predict`` does to its probabilities.
+
+    Returns
+    -------
+    dict or None
+        ``n``, the scores of the model as it was trained (like ``cv``) and ``per_class``; ``applied`` holds
+        the same of what ``predict`` answers, where calibration or decision change it.
+    """
     rows = matrix.test
     if not len(rows):
         return None
     shared = np.isin(matrix.groups[rows], matrix.groups[matrix.training])
-    names = matrix.class_names
-    probabilities = np.zeros((len(rows), len(names)), dtype=np.float32)
-    probabilities[:, pipeline.classes_] = pipeline.predict_proba(matrix.X[rows])
-    y = matrix.labels[rows]
-    whole = [(np.empty(0, dtype=np.int64), np.arange(len(rows)))]
-    scores: dict[str, Any] = dict(
-        cv_summary(probabilities, y, whole, n_classes=len(names), groups=matrix.groups[rows], random_state=0)
-    )
-    return {
+    told = pipeline.predict_proba(matrix.rows(rows))
+    scores = {
         "n": len(rows),
         "sharing_text_image_or_group_with_training": int(shared.sum()),
-        **{name: scores[name] for name in SCORES},
-        "per_class": class_scores(probabilities.argmax(axis=1), y, names),
+        **_test_scores(told.astype(np.float32), pipeline.classes_, matrix),
+    }
+    if steps.as_dict():
+        result = steps.apply(told)
+        votes = np.eye(len(pipeline.classes_))[result] if result.ndim == 1 else result
+        scores["applied"] = _test_scores(votes, pipeline.classes_, matrix)
+    return scores
+
+
+def _test_scores(probabilities: np.ndarray, classes: np.ndarray, matrix: Matrix) -> dict[str, Any]:
+    """Score probabilities, or votes, of the rows of the test split; columns are those of `classes`."""
+    rows, names = matrix.test, matrix.class_names
+    whole = np.zeros((len(rows), len(names)), dtype=probabilities.dtype)
+    whole[:, classes] = probabilities
+    y = matrix.labels[rows]
+    found: dict[str, Any] = dict(
+        cv_summary(
+            whole,
+            y,
+            [(np.empty(0, dtype=np.int64), np.arange(len(rows)))],
+            n_classes=len(names),
+            groups=matrix.groups[rows],
+            random_state=0,
+        )
+    )
+    return {
+        **{name: found[name] for name in SCORES},
+        "per_class": class_scores(whole.argmax(axis=1), y, names),
     }

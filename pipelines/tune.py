@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from pipelines.duplicates import duplicate_settings
 from pipelines.errors import UsageError
 from pipelines.finalists import repeated_finalists, repeats_of
 from pipelines.matrices import Matrix, default_features, read_matrix
+from pipelines.placed_rows import fold_teller, placed_rows
 from pipelines.presets import settle_preset
 from pipelines.runs import (
     METRICS,
@@ -53,8 +55,21 @@ def train(settings: TuneSettings) -> RunResult:
 def _run(command: str, settings: TuneSettings) -> RunResult:
     began = time.perf_counter()
     specs = settings.features or tuple(default_features())
-    matrix = read_matrix(specs, use_views=settings.use_views, duplicates=settings.duplicates)
+    with ExitStack() as stores:
+        matrix = read_matrix(
+            specs,
+            use_views=settings.use_views,
+            duplicates=settings.duplicates,
+            stay_open=stores if command == "train" else None,
+        )
+        return _run_on(matrix, command, settings, began)
+
+
+def _run_on(matrix: Matrix, command: str, settings: TuneSettings, began: float) -> RunResult:
     settings, notes = settle_preset(settings, matrix)
+    if matrix.is_on_disk:
+        matrix, note = placed_rows(matrix, single_configuration(settings))
+        notes = [*notes, note]
     for note in (*matrix.notes, *split_notes(matrix), *notes):
         tell(f"note: {note}")
     run = RunFolder(settings.out, settings.study, run_config(command, settings, matrix))
@@ -155,7 +170,14 @@ def _search(
             options = {"metric": settings.metric, "seed": settings.seed}
             trial = zero_shot_trial(coded, matrix, prompts, folds, **options)  # type: ignore[arg-type]
         else:
-            trial = evaluate(coded, matrix.X[rows], matrix.labels[rows], folds, **task)  # type: ignore[arg-type]
+            trial = evaluate(
+                coded,
+                matrix.rows(rows),
+                matrix.labels[rows],
+                folds,
+                on_fold=fold_teller(len(folds)) if matrix.is_on_disk else None,
+                **task,  # type: ignore[arg-type]
+            )
         trial = replace(trial, configuration=configuration)
         return SearchResult([trial], [], 0, 0, folds, score_name(settings.metric), len(matrix.class_names))
     study = (

@@ -91,10 +91,10 @@ def write_run(
     if not applied.is_nothing:
         extra[EXTRA] = steps.as_dict()
     save_model(pipeline, folder / MODEL, classes=[names[c] for c in pipeline.classes_], extra=extra)
-    write_training_trace(folder / MODEL, pipeline, matrix.X[rows], [matrix.ids[i] for i in rows])
-    tags = _predict_tags(pipeline, matrix.X[matrix.unlabelled], names, steps)
+    write_training_trace(folder / MODEL, pipeline, matrix.rows(rows), [matrix.ids[i] for i in rows])
+    tags = _predict_tags(pipeline, matrix.rows(matrix.unlabelled), names, steps)
     write_predictions(folder / PREDICTIONS, [matrix.ids[i] for i in matrix.unlabelled], tags)
-    test = test_scores(pipeline, matrix)
+    test = test_scores(pipeline, matrix, steps)
     metrics = metrics_of_run(
         found,
         matrix.labels[rows],

@@ -1,0 +1,209 @@
+"""Blocks side by side: spaces of aligned stores as the columns of one matrix, in memory or on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from cache import Aligned, FeatureStore
+from heads.large_rows import is_large
+from pipelines.matrix_memory import refuse_too_big
+from pipelines.stored_rows import StoredBlock, StoredRows
+from pipelines.term_counts import (
+    TERMS_BACKBONE,
+    TermCounts,
+    build_term_counts,
+    is_term_space,
+    terms_fingerprint,
+)
+from pipelines.view_stacks import read_views
+
+
+@dataclass(frozen=True)
+class SpaceRef:
+    """Where one block comes from.
+
+    Attributes
+    ----------
+    path : str
+        The store's file, as given.
+    space : str
+        E.g. ``"text.pooled"``.
+    block : str
+        Name of the block in X.
+    width : int
+    backbone : str
+    space_fingerprint, store_fingerprint : str
+    clean, precision : str
+        Settings that predicting from raw inputs needs again.
+    """
+
+    path: str
+    space: str
+    block: str
+    width: int
+    backbone: str
+    space_fingerprint: str
+    store_fingerprint: str
+    clean: str
+    precision: str
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedBlocks:
+    """Columns of a matrix.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32
+        Or a `StoredRows`, which slices like one; a row whose embedding is missing is NaN in the whole block.
+    spaces : tuple of SpaceRef
+        In the order of the columns.
+    views : ndarray of shape (n_views, n_samples, n_features), float32, or None
+    terms : mapping of str to tuple of str
+        Block of term counts -> the term of each of its columns.
+    notes : tuple of str
+    """
+
+    X: np.ndarray
+    spaces: tuple[SpaceRef, ...]
+    views: np.ndarray | None = None
+    terms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Block name -> width, in column order."""
+        return {space.block: space.width for space in self.spaces}
+
+    def vectors(self) -> dict[str, np.ndarray]:
+        """Return block -> ndarray of shape (n_samples, width), float32; what is on disk is read."""
+        X = np.asarray(self.X, dtype=np.float32)
+        ends = np.cumsum(list(self.widths.values()))
+        return dict(zip(self.widths, np.split(X, ends[:-1], axis=1), strict=True))
+
+
+def join_blocks(
+    opened: Mapping[str, FeatureStore],
+    wanted: Sequence[tuple[str, str]],
+    aligned: Aligned,
+    *,
+    n_views: int,
+    may_stay: bool,
+) -> JoinedBlocks:
+    """Put spaces side by side.
+
+    Parameters
+    ----------
+    opened : mapping of str to FeatureStore
+        Path -> store, in the order of `aligned`.
+    wanted : sequence of (path, space)
+    aligned : Aligned
+    n_views : int
+        Views of each row that are read.
+    may_stay : bool
+        Leave rows on disk that are too big for memory; the stores then stay open. Term counts and rows with
+        views are always read.
+
+    Raises
+    ------
+    RunError
+        If the rows do not fit in memory, or terms cannot be counted.
+    """
+    paths, names = list(opened), [space for _, space in wanted]
+    blocks = [space if names.count(space) == 1 else f"{space}@{Path(path).stem}" for path, space in wanted]
+    stored = {
+        block: _stored_block(opened[path], aligned.rows[paths.index(path)], path, space)
+        for block, (path, space) in zip(blocks, wanted, strict=True)
+        if not is_term_space(space)
+    }
+    if len(stored) == len(wanted) and not n_views:
+        X = StoredRows(list(stored.values()))
+        if may_stay and X.is_ordered and is_large(X):
+            spaces = [_reference(opened[part.path], part, block) for block, part in stored.items()]
+            return JoinedBlocks(cast("np.ndarray", X), tuple(spaces))
+    width = sum(part.space.shape[1] for part in stored.values())
+    refuse_too_big((len(aligned), width), n_views=n_views)
+    return _read_blocks(opened, dict(zip(blocks, wanted, strict=True)), stored, aligned, n_views)
+
+
+def _read_blocks(
+    opened: Mapping[str, FeatureStore],
+    wanted: Mapping[str, tuple[str, str]],
+    stored: Mapping[str, StoredBlock],
+    aligned: Aligned,
+    n_views: int,
+) -> JoinedBlocks:
+    """Read all blocks and their views into memory."""
+    paths, columns, spaces, stacks = list(opened), [], [], []
+    counted: dict[str, TermCounts] = {}
+    for block, (path, space) in wanted.items():
+        store, rows = opened[path], aligned.rows[paths.index(path)]
+        if block in stored:
+            x = stored[block].read(slice(None)).astype(np.float32, copy=False)
+            stacks.append(read_views(stored[block].space, rows, x, n_views))
+            spaces.append(_reference(store, stored[block], block))
+        else:
+            counted[block] = build_term_counts(texts_of(store, rows), space, path)
+            x = counted[block].counts
+            stacks.append(np.broadcast_to(x, (n_views, *x.shape)))
+            spaces.append(_terms_reference(store, path, space, block, counted[block].terms))
+        columns.append(x)
+    return JoinedBlocks(
+        X=columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1),
+        spaces=tuple(spaces),
+        views=np.concatenate(stacks, axis=2) if n_views else None,
+        terms={block: found.terms for block, found in counted.items()},
+        notes=tuple(found.note for found in counted.values() if found.note),
+    )
+
+
+def texts_of(store: FeatureStore, rows: Sequence[int] | np.ndarray) -> list[str] | None:
+    """Return the cleaned texts of some rows of a store; None if it has none."""
+    return None if store.texts is None else [store.texts[row] for row in rows]
+
+
+def clean_recipe(store: FeatureStore) -> str:
+    """Return the name of the recipe that a store's texts were cleaned by; "" for an imported store."""
+    return str(dict(store.meta).get("clean", {}).get("recipe", ""))
+
+
+def _stored_block(store: FeatureStore, rows: np.ndarray, path: str, name: str) -> StoredBlock:
+    space = store.select(name)
+    return StoredBlock(path, space, rows, space.valid[rows])
+
+
+def _reference(store: FeatureStore, part: StoredBlock, block: str) -> SpaceRef:
+    meta: dict[str, Any] = dict(store.meta)
+    return SpaceRef(
+        path=part.path,
+        space=part.space.name,
+        block=block,
+        width=part.space.shape[1],
+        backbone=meta["identity"].get("backbone", ""),
+        space_fingerprint=part.space.fingerprint,
+        store_fingerprint=store.fingerprint,
+        clean=clean_recipe(store),
+        precision=meta.get("precision", ""),
+    )
+
+
+def _terms_reference(
+    store: FeatureStore, path: str, space: str, block: str, terms: Sequence[str]
+) -> SpaceRef:
+    clean = clean_recipe(store)
+    return SpaceRef(
+        path=path,
+        space=space,
+        block=block,
+        width=len(terms),
+        backbone=TERMS_BACKBONE,
+        space_fingerprint=terms_fingerprint(space, clean, terms),
+        store_fingerprint=store.fingerprint,
+        clean=clean,
+        precision="",
+    )
