@@ -157,6 +157,14 @@ def fold_findings(rows: AuditRows, fold_of: dict[str, str]) -> list[Finding]:
         torn = [known for group in groups if len(set(folds[known := group[folds[group] != ""]])) > 1]
         if torn:
             count = sum(map(len, torn))
+            # Near duplicates that `--duplicates near` itself leaves apart, so that no class is too small.
+            left = near and all(len(set(rows.related.groups[group])) > 1 for group in torn)
+            advice = (
+                "Leave them out and run it again, for --duplicates near would leave a class too few groups: "
+                "this score may be too good."
+                if left
+                else f"Run it again with --duplicates near: this score {'may be' if near else 'is'} too good."
+            )
             findings.append(
                 Finding(
                     f"{kind} across folds of the run",
@@ -165,7 +173,7 @@ def fold_findings(rows: AuditRows, fold_of: dict[str, str]) -> list[Finding]:
                     f"{len(torn):,} group(s); {count:,} of {int((folds != '').sum()):,} out-of-fold rows "
                     "were predicted by a model that had seen their duplicate",
                     _shown(rows, torn),
-                    f"Run it again with --duplicates near: this score {'may be' if near else 'is'} too good.",
+                    advice,
                 )
             )
     return findings

@@ -10,7 +10,7 @@ import numpy as np
 
 from cache import FeatureStore, Split
 from pipelines.console import Progress
-from pipelines.duplicates import RelatedRows, find_related_rows
+from pipelines.duplicates import RelatedRows, find_related_rows, related_notes
 from pipelines.errors import RunError
 from pipelines.matrices import read_matrix
 
@@ -89,7 +89,7 @@ def rows_of_stores(specs: Sequence[str]) -> AuditRows:
         None,
         matrix.related,
         matrix.X,
-        matrix.related.notes,
+        matrix.notes,
     )
 
 
@@ -147,7 +147,7 @@ def rows_of_data(
         np.array([_size_of(s.image_path) for s in samples]) if has_image else None,
         related,
         None,
-        (*(f"{name}: {note}" for name, note in data_set.notes.items()), *related.notes),
+        (*(f"{name}: {note}" for name, note in data_set.notes.items()), *related_notes(related, labels)),
     )
 
 

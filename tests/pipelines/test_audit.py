@@ -132,6 +132,39 @@ def test_audit_of_a_data_set_alone_tells_kinds_of_duplicates_apart(tmp_path: Pat
     assert set(examples[0].split(" = ")) == {f"p{train[3]}", f"p{test[3]}"}
 
 
+def _texts_audited(folder: Path, texts: list[str], labels: list[str]) -> Audit:
+    """Audit texts of which every second is a test row."""
+    table = folder / "texts.csv"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "label", "split"])
+        rows = enumerate(zip(texts, labels, strict=True))
+        writer.writerows([f"r{k}", text, label, ("train", "test")[k % 2]] for k, (text, label) in rows)
+    return audit(AuditSettings(data=table))
+
+
+def test_audit_does_not_take_a_crowd_of_one_kind_for_duplicates(tmp_path: Path) -> None:
+    """Twenty texts made from one form are no finding, but a note; a pair of near duplicates is a finding."""
+    form = "the quick brown fox jumps over a lazy dog near the old river bank"
+    pair = [f"{'some other words of one longer text which was posted'} {end}" for end in ("today", "now")]
+    texts = [*(f"{form} {letter}" for letter in "abcdefghijklmnopqrst"), *pair]
+    texts += [f"w{k} x{k} y{k}" for k in range(178)]
+    result = _texts_audited(tmp_path, texts, [("a", "b")[k // 2 % 2] for k in range(200)])
+    count, detail, _ = _by_check(result, "near-duplicate texts across splits")
+    assert (count, detail.split(";")[0]) == (1, "1 group(s)")
+    assert any("20 of 200 rows are like so many others" in note for note in result.notes)
+
+
+def test_audit_finds_near_duplicates_of_a_class_too_small_for_folds(tmp_path: Path) -> None:
+    """That folds leave them apart does not make them harmless across splits."""
+    said = [" ".join(f"{letter}{k}" for letter in "abcdefghij") for k in range(6)]
+    texts = [f"{text} {end}" for text in said for end in ("today", "tomorrow")]
+    texts += [f"w{k} x{k} y{k}" for k in range(88)]
+    result = _texts_audited(tmp_path, texts, ["rare"] * 12 + ["often"] * 88)
+    assert _by_check(result, "near-duplicate texts across splits")[0] == 6
+    assert any("only exact copies stay in one fold" in note for note in result.notes)
+
+
 def test_audit_finds_a_picture_size_that_encodes_the_label(tmp_path: Path) -> None:
     """Classes that were collected at two sizes are named, with the feature that tells them apart."""
     posts = make_posts(tmp_path, 160, seed=6)

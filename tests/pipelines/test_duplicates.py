@@ -213,6 +213,7 @@ def test_a_crowd_of_similar_rows_is_a_kind_and_falls_apart() -> None:
     assert len(np.unique(related.groups)) == 99
     assert related.groups[3] == related.groups[99]
     assert (related.n_near, related.n_crowded) == (0, 21)
+    assert set(related.keys["near text"]) == {None}  # so that nobody takes them for duplicates
     assert "21 of 100 rows are like so many others" in " ".join(related_notes(related, np.zeros(100)))
 
 
@@ -233,7 +234,12 @@ def test_near_duplicates_never_leave_a_class_too_small_for_folds() -> None:
     texts = [*pairs, *(f"w{k} x{k} y{k}" for k in range(88))]
     assert related_texts(texts).n_near > 0
     labels = np.array([1] * 12 + [0] * 88)
-    assert len(np.unique(related_texts(texts, labels).groups)) == 100
+    related = related_texts(texts, labels)
+    assert len(np.unique(related.groups)) == 100
+    assert len(set(related.keys["near text"]) - {None}) == 6  # across splits they are duplicates still
+    assert (related.n_near, related.n_crowded) == (0, 0)
+    (note,) = related_notes(related, labels)
+    assert "would leave a class fewer groups than folds need, so only exact copies" in note
 
 
 def test_train_keeps_near_duplicates_in_one_fold_and_records_the_rule(
