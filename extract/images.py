@@ -27,10 +27,11 @@ _STRIP_PIXELS = 4_000_000
 #: How pixels become RGB; enters the fingerprint of every image space.
 DECODING = {"exif": "applied", "frame": "first", "alpha": "over white", "sixteen_bit": "scaled", "version": 1}
 
-# What Pillow may raise for bad input, from its own fuzz tests (Tests/oss-fuzz/test_fuzzers.py).
+# What Pillow may raise for bad input, from its own fuzz tests (Tests/oss-fuzz/test_fuzzers.py) and from ours:
+# EXIF of odd types is an AttributeError, fractions of it are divided by zero.
 _PILLOW_ERRORS = (
     OSError, SyntaxError, ValueError, NotImplementedError, OverflowError, EOFError, IndexError, KeyError,
-    TypeError, struct.error, zlib.error,
+    TypeError, AttributeError, ZeroDivisionError, struct.error, zlib.error,
 )  # fmt: skip
 
 
@@ -92,8 +93,20 @@ def read_header(data: bytes) -> ImageHeader:
         return ImageHeader(image.format or "", image.width, image.height)
 
 
-def decode_image(data: bytes) -> Image:
+def decode_image(data: bytes, *, enough: int | None = None) -> Image:
     """Decode to RGB: first frame, EXIF orientation applied, transparency over white, 16 bits scaled to 8.
+
+    Parameters
+    ----------
+    data : bytes
+        Of the whole file.
+    enough : int, optional
+        Pixels of a side that are enough: a JPEG is then decoded at 1/2, 1/4 or 1/8 of its size, which is
+        faster, and other formats whole. For thumbnails, never for what a network reads.
+
+    Returns
+    -------
+    PIL.Image.Image
 
     Raises
     ------
@@ -102,6 +115,8 @@ def decode_image(data: bytes) -> Image:
     """
     with _open(data) as image:
         try:
+            if enough is not None:
+                image.draft("RGB", (enough, enough))
             image.load()
             return _to_rgb(_upright(image))
         except _PILLOW_ERRORS as error:

@@ -157,7 +157,7 @@ def _guid_rows(path: Path, encodings: Sequence[str]) -> Iterator[tuple[int, str,
         lines = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise DataError(f"'{path}' line {reader.line_num} cannot be parsed: {error}. Mend it.") from error
-    header = [cell.strip().lower() for cell in lines[0][1]]
+    header = [cell.strip().lower() for cell in lines[0][1]] if lines else []
     if header != ["guid", "tag"]:
         raise DataError(f"'{path}' starts with {','.join(header)[:60]!r}; its first line must be 'guid,tag'.")
     faults = []
@@ -221,10 +221,16 @@ def _files_by_stem(folder: Path) -> dict[str, dict[str, Path]]:
 
 
 def _refuse_link_outside(path: Path, root: Path) -> None:
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
+    if not path.is_symlink():
+        return
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle, a name that is too long
+        raise DataError(f"'{path}' is a link that leads nowhere ({error}). Remove it.") from error
+    if not target.is_relative_to(root):
         raise DataError(
-            f"'{path}' is a link to '{path.resolve()}', outside the data set. Copy the file into the "
-            "data set instead."
+            f"'{path}' is a link to '{target}', outside the data set. Copy the file into the data set "
+            "instead."
         )
 
 

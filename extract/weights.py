@@ -179,7 +179,7 @@ def _safetensors_parameters(path: Path) -> int:
             header = json.loads(file.read(n_bytes))
             shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
             return sum(prod(map(int, shape)) for shape in shapes)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"Weight file '{path}' is damaged (its header is no list of tensors)."
             ) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.console import Progress
+from pipelines.picture_files import data_root, file_inside
 from tuning import centred, rows_with_likeness, similar_rows, unit_rows
 
 LEAST_LIKENESS = 0.85
@@ -60,8 +61,6 @@ def same_picture_pairs(
     hash functions", 2010), but 16 x 16 real numbers instead of 64 bits: bits cannot tell simple drawings
     apart. The vectors have a say because marks see outlines and no meaning.
     """
-    from pipelines.report.thumbnails import data_root
-
     root = data_root(images, folders)
     if root is None:
         return None
@@ -124,7 +123,6 @@ def _read_grey(root: Path, name: str, digest: bytes | None) -> np.ndarray | None
     from PIL.Image import Resampling
 
     from extract import BadImageError, decode_image, read_image_file
-    from pipelines.report.thumbnails import file_inside, small_jpeg
 
     file = file_inside(root, name)
     if file is None:
@@ -133,7 +131,7 @@ def _read_grey(root: Path, name: str, digest: bytes | None) -> np.ndarray | None
         data = read_image_file(file)
         if digest is not None and hashlib.sha256(data).digest() != digest:
             return None
-        picture = small_jpeg(data, _SIDE) or decode_image(data)
+        picture = decode_image(data, enough=_SIDE)
     except BadImageError:
         return None
     return np.asarray(picture.convert("L").resize((_SIDE, _SIDE), Resampling.LANCZOS))

@@ -18,7 +18,7 @@ from cache import FeatureStore, Status
 from extract import Backbone, BadImageError, EditedInputs, Source, read_image_file
 from extract.drift import TOLERANCE
 from pipelines.errors import RunError, UsageError
-from pipelines.report.thumbnails import data_root, file_inside
+from pipelines.picture_files import data_folders, data_root, file_inside
 from pipelines.run_stores import find_store
 
 _PROBES = 16
@@ -152,21 +152,11 @@ def _vectors(store: FeatureStore, space: Space, rows: np.ndarray) -> np.ndarray:
     return vectors
 
 
-def data_folders(data: Path | None, store_path: Path, run: Path) -> list[Path]:
-    """Return where the pictures of a store may lie: the folder given, or those around the store and run."""
-    if data is not None:
-        if not data.exists():
-            raise FileNotFoundError(f"Data set '{data}' does not exist.")
-        return [data if data.is_dir() else data.parent]
-    folder = store_path.resolve().parent
-    return [folder.parent, folder, *run.resolve().parents[:3], Path()]
-
-
 def _find_pictures(
     names: Sequence[str], hashes: Sequence[bytes], store_path: Path, run: Path, data: Path | None
 ) -> tuple[list[Path | None], list[bytes]]:
     """Return the file and the hash of each picture; every one that is missing or changed is named."""
-    root = data_root(names, data_folders(data, store_path, run))
+    root = data_root(names, data_folders(data, [store_path], run))
     if root is None and any(names):
         where = f"'{data}'" if data is not None else "the current folder or around the stores and the run"
         raise RunError(

@@ -15,10 +15,10 @@ from cache import FeatureStore
 from pipelines.explaining.attributions import PatchMap, WordMap
 from pipelines.explaining.context import N_NEIGHBOURS, Neighbour
 from pipelines.matrices import Matrix
+from pipelines.picture_files import data_folders, data_root
 from pipelines.report.charts import Axis, Chart, Mark, names_axis, span_of
 from pipelines.report.markup import Section, figure, figures, no_rows, page, table, why
-from pipelines.report.thumbnails import SHEET, Thumbnails, data_root, make_thumbnails
-from pipelines.run_inputs import data_folders
+from pipelines.report.thumbnails import SHEET, Thumbnails, make_thumbnails
 from pipelines.run_stores import find_store
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def explanation_page(found: Explanation, *, run: Path, data: Path | None) -> byt
         Section("neighbours", "Nearest training samples", _neighbours(found, thumbnails, shown)),
     ]
     label = f", labelled <b>{escape(found.case.label)}</b>" if found.case.label is not None else ""
-    best = escape(found.classes[int(found.probabilities.argmax())])
+    best = escape(found.classes[found.predicted])
     notes = "".join(why(note) for note in (*found.notes, *maps.notes))
     lead = (
         f"<p>Predicted <b>{best}</b>{label}. What follows explains the probability of "
@@ -188,7 +188,7 @@ def _thumbnails(found: Explanation, run: Path, data: Path | None) -> tuple[Thumb
     paths = [matrix.images[row] for row in rows]
     spaces = [space for space in found.case.spaces if not str(space["space"]).startswith("text")]
     home = find_store((spaces or list(found.case.spaces))[0], run)
-    root = data_root(paths, data_folders(data, home, run))
+    root = data_root(paths, data_folders(data, [home], run))
     if root is None:
         return Thumbnails((), (), ""), rows
     return make_thumbnails(root, paths, _hashes(home, matrix, rows), range(len(rows))), rows

@@ -10,11 +10,12 @@ from threading import Event
 
 import numpy as np
 
+from pipelines.picture_files import data_folders, data_root
 from pipelines.report.evidence import Evidence, OutOfFold
 from pipelines.report.maps import SampleMap, sample_maps
 from pipelines.report.model_layers import ModelLayers, model_layers
 from pipelines.report.samples import Samples
-from pipelines.report.thumbnails import Thumbnails, data_root, make_thumbnails
+from pipelines.report.thumbnails import Thumbnails, make_thumbnails
 
 QUICK = "Not drawn while a run is made, because it takes seconds; embedonce report --run RUN adds it."
 
@@ -93,9 +94,7 @@ def _pictures(
     """Return the thumbnails, or why there are none."""
     if samples.image_paths is None:
         return _NO_THUMBNAILS, samples.missing.get("images", "")
-    above = [folder for store in samples.store_folders for folder in (store.parent, store)]
-    roots = [data] if data is not None else [*above, *run.folder.resolve().parents[:3], Path()]
-    root = data_root(samples.image_paths, roots)
+    root = data_root(samples.image_paths, data_folders(data, samples.stores, run.folder))
     if root is None:
         where = f"'{data}'" if data is not None else "the current folder or around the stores and the run"
         return (

@@ -42,8 +42,8 @@ class Samples:
     features : dict of str to ndarray of shape (n_shown, d), float32
         Block -> vectors of the rows shown; NaN where an embedding is missing.
     n_unlabelled : int or None
-    store_folders : tuple of Path
-        Where the stores lie.
+    stores : tuple of Path
+        The store files.
     missing : dict
         ``stores``, ``texts`` or ``images`` -> one sentence that says why there are none.
     """
@@ -55,7 +55,7 @@ class Samples:
     image_hashes: list[bytes] | None = None
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
     n_unlabelled: int | None = None
-    store_folders: tuple[Path, ...] = ()
+    stores: tuple[Path, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -175,6 +175,6 @@ def _gather(
         hashes,
         features,
         int((np.asarray(first.labels) < 0).sum()),
-        tuple(dict.fromkeys(store.path.resolve().parent for store in opened.values())),
+        tuple(store.path for store in opened.values()),
         missing,
     )

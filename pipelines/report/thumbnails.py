@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from extract import BadImageError, decode_image, read_image_file
 from pipelines.console import Progress
+from pipelines.picture_files import file_inside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,24 +50,6 @@ class Thumbnails:
     sheets: tuple[bytes, ...]
     tiles: tuple[int, ...]
     note: str
-
-
-def data_root(paths: Sequence[str], roots: Iterable[Path]) -> Path | None:
-    """Return the first folder in which most of the first pictures lie, or None."""
-    probes = [path for path in paths if path][:50]
-    for root in dict.fromkeys(root.resolve() for root in roots):
-        hits = sum(file_inside(root, path) is not None for path in probes)
-        if probes and hits * 2 > len(probes):
-            return root
-    return None
-
-
-def file_inside(root: Path, path: str) -> Path | None:
-    """Return the file a store names, if it lies in the data folder: a store is data and may say anything."""
-    if not path or "\0" in path:
-        return None
-    file = (root / path).resolve()
-    return file if file.is_relative_to(root) and file.is_file() else None
 
 
 def make_thumbnails(
@@ -140,28 +123,11 @@ def _thumbnail(root: Path, path: str, sha256: bytes | None, side: int) -> Image 
         data = read_image_file(file)
         if sha256 is not None and any(sha256) and hashlib.sha256(data).digest() != sha256:
             return "changed since they were embedded"
-        picture = small_jpeg(data, side) or decode_image(data)
+        picture = decode_image(data, enough=side)
     except BadImageError:
         return "could not be read"
     picture.thumbnail((side - 2, side - 2), Resampling.BOX)
     return picture
-
-
-def small_jpeg(data: bytes, side: int) -> Image | None:
-    """Decode a JPEG at a fraction of its size; None leaves the file to the careful decoder."""
-    from PIL import Image, ImageOps
-
-    if not data.startswith(b"\xff\xd8"):
-        return None
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            image.draft("RGB", (side, side))  # no smaller than that
-            if image.width * image.height > 4_000_000:
-                return None
-            image.load()
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return None
 
 
 def _sheets(pictures: Sequence[Image], side: int, pool: ThreadPoolExecutor) -> tuple[bytes, ...]:

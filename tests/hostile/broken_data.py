@@ -67,6 +67,7 @@ def make_good_data(folder: Path) -> None:
 _LISTS: dict[str, tuple[bytes, bool]] = {
     # name -> (content of train.txt, whether it is refused)
     "list_empty": (b"", True),
+    "list_of_a_mark_alone": (b"\xef\xbb\xbf", True),
     "list_of_blanks": (b" \n\t\n \n", True),
     "list_of_a_header": (b"guid,tag\n", False),
     "list_without_header": (b"a,positive\nb,negative\n", True),
@@ -132,6 +133,12 @@ def list_without_the_folder_of_files(folder: Path) -> None:
 def folder_of_files_that_is_a_file(folder: Path) -> None:
     (folder / "data").rename(folder / "dta")
     (folder / "data").touch()
+
+
+@_data()
+def file_that_links_to_itself(folder: Path) -> None:
+    (folder / "data" / "b.png").unlink()
+    (folder / "data" / "b.png").symlink_to("b.png")
 
 
 @_data()

@@ -44,6 +44,9 @@ def broken_weights() -> list[Broken]:
         "a header that is a list": safetensors_of([]),
         "a header of words": safetensors_of({"x": "y"}),
         "shapes of words": safetensors_of({"x": {"dtype": "F32", "shape": ["a"], "data_offsets": [0, 0]}}),
+        "shapes of infinity": safetensors_of(
+            b'{"x":{"dtype":"F32","shape":[Infinity],"data_offsets":[0,4]}}'
+        ),
         "shapes of 2^60": safetensors_of(
             {"x": {"dtype": "F32", "shape": [1 << 60], "data_offsets": [0, 4]}}, bytes(4)
         ),

@@ -103,7 +103,8 @@ def _apng() -> bytes:
     return _header(1, 1, 8, 2) + first + _chunk(b"IDAT", dot) + b"".join(frames) + _chunk(b"IEND", b"")
 
 
-def _jpeg_with(segment: bytes) -> bytes:
+def jpeg_with(segment: bytes) -> bytes:
+    """Return a picture of 20 x 10 pixels with a segment before its pixels."""
     return small()[:2] + segment + small()[2:]
 
 
@@ -168,10 +169,10 @@ PICTURES: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: png(10, 10, extra=_chunk(b"eXIf", b"MM\0*\0\0\0\x08\xff\xff" + bytes(range(12)) * 65_535)),
         OK,
     ),
-    "EXIF that points at itself": (lambda: _jpeg_with(_EXIF_LOOP), OK),
-    "1,000 EXIF segments": (lambda: _jpeg_with((b"\xff\xe1\xff\xff" + bytes(65_533)) * 1000), OK),
+    "EXIF that points at itself": (lambda: jpeg_with(_EXIF_LOOP), OK),
+    "1,000 EXIF segments": (lambda: jpeg_with((b"\xff\xe1\xff\xff" + bytes(65_533)) * 1000), OK),
     "profile in 255 pieces": (
-        lambda: _jpeg_with(
+        lambda: jpeg_with(
             b"".join(
                 b"\xff\xe2\xff\xffICC_PROFILE\0" + bytes([i + 1, 255]) + bytes(65_519) for i in range(255)
             )
@@ -179,7 +180,7 @@ PICTURES: dict[str, tuple[Callable[[], bytes], str]] = {
         OK,
     ),
     "3,000 scans": (_jpeg_of_scans, LARGE),
-    "2 MB of fill bytes": (lambda: _jpeg_with(b"\xff" * (2 << 20)), OK),
+    "2 MB of fill bytes": (lambda: jpeg_with(b"\xff" * (2 << 20)), OK),
     "GIF of a million frames": (_gif_of_frames, OK),
     "GIF of 25 MB of comments": (_gif_of_comments, OK),
     "WebP of a million frames": (lambda: webp(1, 1, 1_000_000), OK),

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.picture_files import data_root
 from pipelines.report.charts import nice_ticks
 from pipelines.report.evidence import OutOfFold
 from pipelines.report.maps import sample_maps
 from pipelines.report.samples import MOST_ROWS, choose_rows
 from pipelines.report.score_charts import history_chart, importance_charts
-from pipelines.report.thumbnails import SHEET, data_root, make_thumbnails
+from pipelines.report.thumbnails import SHEET, make_thumbnails
 
 
 def _tile(sheets: tuple[bytes, ...], tile: int) -> np.ndarray:
