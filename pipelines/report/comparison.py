@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -212,8 +213,9 @@ def _table(runs: Sequence[Evidence]) -> str:
 def _differences(first: Evidence, compared: Sequence[Compared], metric: str, reasons: Sequence[str]) -> str:
     words = (
         f"<p>Difference in {escape(score_name(metric))} to <b>{escape(first.title)}</b>, on the same rows "
-        "(paired bootstrap), p-values with Holm's correction for the number of runs. The winners were chosen "
-        "on these rows, so a long search looks a little too good here.</p>"
+        "(paired bootstrap, which draws related rows together), p-values with Holm's correction for the "
+        "number of runs. The winners were chosen on these rows, so a long search looks a little too good "
+        "here.</p>"
     )
     rows = [
         [
@@ -283,7 +285,7 @@ def _flattened(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _reproduce(runs: Sequence[Evidence]) -> str:
-    command = "embedonce report --compare " + " ".join(f"runs/{run.title}" for run in runs)
+    command = "embedonce report --compare " + " ".join(quote(str(run.folder)) for run in runs)
     return (
         f"<p><code>{escape(command)}</code></p><p>Each run's own page has its settings and fingerprints.</p>"
     )

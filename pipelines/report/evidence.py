@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import RunError
+from pipelines.report.measurements import ROBUSTNESS, read_fusion_weights, read_robustness, read_training
 from pipelines.runs import CONFIG, METRICS, MODEL, OUT_OF_FOLD, TRIALS, check_config, read_csv, read_json
 from pipelines.training_trace import FUSION_WEIGHTS, TRAINING
 
@@ -88,12 +91,8 @@ class Evidence:
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
-ROBUSTNESS = "robustness.json"
-
 CASES, SLICES = "bad_cases.csv", "slices.csv"
 _METRICS_KEYS = ("classes", "n", "metric", "cv", "corrected", "majority", "per_class")
-_NETWORK_KEYS = {"history", "best_epoch", "fusion_weights"}
-_FAULT_KEYS = {"name", "severity", "score", "low", "high", "difference", "diff_low", "diff_high"}
 
 
 def read_evidence(folder: Path, *, title: str) -> Evidence:
@@ -115,10 +114,13 @@ def read_evidence(folder: Path, *, title: str) -> Evidence:
     missing: dict[str, str] = {}
     trials = _trials(folder / TRIALS, missing)
     rows = _out_of_fold(folder / OUT_OF_FOLD, metrics["classes"], missing)
-    training = _training(folder / MODEL / TRAINING, missing)
-    fusion = None if training is None else _fusion(folder / MODEL / FUSION_WEIGHTS, training, rows, missing)
-    robustness = _robustness(folder / ROBUSTNESS, missing)
-    cases = _found_cases(folder / CASES, {"id": str, "slices": str, "label_error_score": float}, missing)
+    training = read_training(folder / MODEL / TRAINING, missing)
+    fusion = None
+    if training is not None:
+        ids = None if rows is None else rows.ids
+        fusion = read_fusion_weights(folder / MODEL / FUSION_WEIGHTS, training["blocks"], ids, missing)
+    robustness = read_robustness(folder / ROBUSTNESS, missing)
+    cases = _found_cases(folder / CASES, _CASE_COLUMNS, missing)
     slices = _found_cases(folder / SLICES, _SLICE_COLUMNS, missing)
     if cases is None or slices is None:
         cases = slices = None
@@ -127,9 +129,20 @@ def read_evidence(folder: Path, *, title: str) -> Evidence:
     )
 
 
+def _finite_number(cell: str) -> float:
+    """Read a cell that a chart will draw."""
+    value = float(cell)
+    if not math.isfinite(value):
+        raise ValueError(f"{cell!r:.60} is not finite")
+    return value
+
+
+_CASE_COLUMNS: dict[str, Callable[[str], object]] = {
+    "id": str, "slices": str, "label_error_score": _finite_number,
+}  # fmt: skip
 _SLICE_COLUMNS: dict[str, Callable[[str], object]] = {
-    "name": str, "n": int, "errors": int, "error_rate": float, "low": float, "high": float,
-    "difference": float, "p_holm": float,
+    "name": str, "n": int, "errors": int, "error_rate": _finite_number, "low": _finite_number,
+    "high": _finite_number, "difference": _finite_number, "p_holm": _finite_number,
 }  # fmt: skip
 
 
@@ -157,12 +170,29 @@ def _trials(path: Path, missing: dict[str, str]) -> list[dict[str, str]]:
         trials = read_csv(path)
         if trials and not needed <= set(trials[0]):
             raise RunError(f"'{path}' lacks the columns {', '.join(sorted(needed - set(trials[0])))}.")
+        for trial in trials:
+            _check_trial(trial)
     except RunError as error:
         missing[TRIALS] = str(error)
+        return []
+    except (TypeError, ValueError) as error:
+        missing[TRIALS] = f"'{path}' is damaged ({type(error).__name__}: {error!s:.200}). Make the run again."
         return []
     if not trials:
         missing[TRIALS] = f"'{path}' holds no rows."
     return trials
+
+
+def _check_trial(trial: Mapping[str, str]) -> None:
+    """Refuse a line that could not be drawn; those of failed trials have neither number nor score."""
+    if trial["number"]:
+        int(trial["number"])
+    if trial["score"]:
+        _finite_number(trial["score"])
+    if trial["state"] == "complete":
+        _finite_number(trial["seconds"])
+    if not isinstance(json.loads(trial["parameters"]), dict):
+        raise TypeError(f"parameters {trial['parameters']!r:.60} are no object")
 
 
 def _out_of_fold(path: Path, classes: Sequence[str], missing: dict[str, str]) -> OutOfFold | None:
@@ -178,7 +208,7 @@ def _out_of_fold(path: Path, classes: Sequence[str], missing: dict[str, str]) ->
         )
     except RunError as error:
         missing[OUT_OF_FOLD] = str(error)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         missing[OUT_OF_FOLD] = f"'{path}' is damaged ({type(error).__name__}: {error}). Make the run again."
     return None
 
@@ -188,59 +218,3 @@ def _finite(values: list[list[float]]) -> np.ndarray:
     if not len(table) or not np.isfinite(table).all():
         raise ValueError("no rows" if not len(table) else "a probability is not finite")
     return table
-
-
-def _training(path: Path, missing: dict[str, str]) -> dict[str, Any] | None:
-    if not path.is_file():
-        missing[TRAINING] = (
-            "There are no learning curves: the winner is not trained in epochs, or the run is of an earlier "
-            "version, which did not keep them."
-        )
-        return None
-    try:
-        training = read_json(path)
-    except RunError as error:
-        missing[TRAINING] = str(error)
-        return None
-    networks = training.get("networks")
-    whole = isinstance(networks, list) and networks and {"blocks", "fusion"} <= set(training)
-    if not whole or any(_NETWORK_KEYS - set(network) for network in networks or ()):
-        missing[TRAINING] = f"'{path}' is damaged: it does not describe a training. Make the run again."
-        return None
-    return training
-
-
-def _fusion(
-    path: Path, training: Mapping[str, Any], rows: OutOfFold | None, missing: dict[str, str]
-) -> dict[str, np.ndarray] | None:
-    if not path.is_file():
-        return None
-    try:
-        table = read_csv(path)
-        if rows is not None and [row["id"] for row in table] != list(rows.ids):
-            raise ValueError(f"its rows are not those of {OUT_OF_FOLD}")
-        weights = {name: [float(row[name]) for row in table] for name in training["blocks"]}
-    except (RunError, KeyError, TypeError, ValueError) as error:
-        missing[FUSION_WEIGHTS] = f"'{path}' is damaged ({type(error).__name__}: {error})."
-        return None
-    return {name: np.array(values) for name, values in weights.items()}
-
-
-def _robustness(path: Path, missing: dict[str, str]) -> dict[str, Any] | None:
-    if not path.is_file():
-        missing[ROBUSTNESS] = "Not measured yet; embedonce robustness --run RUN adds it."
-        return None
-    try:
-        found = read_json(path)
-    except RunError as error:
-        missing[ROBUSTNESS] = str(error)
-        return None
-    faults = found.get("faults")
-    if (
-        not isinstance(found.get("rows"), int)
-        or not isinstance(faults, list)
-        or any(_FAULT_KEYS - set(fault) for fault in faults)
-    ):
-        missing[ROBUSTNESS] = f"'{path}' is damaged: it lists no faults with their scores. Measure again."
-        return None
-    return found

@@ -12,10 +12,11 @@ from pipelines.report import gallery, tables
 from pipelines.report.charts import Chart
 from pipelines.report.data_charts import class_chart, length_chart, size_chart, size_sentence
 from pipelines.report.drawn_rows import QUICK, DrawnRows, draw_rows, leave_undrawn
-from pipelines.report.evidence import CASES, ROBUSTNESS, SLICES, Evidence, OutOfFold, read_evidence
+from pipelines.report.evidence import CASES, SLICES, Evidence, OutOfFold, read_evidence
 from pipelines.report.grids import Grid, attention_grid, confusion_grids
 from pipelines.report.maps import SampleMap
 from pipelines.report.markup import Section, figures, map_figures, no_rows, page, why
+from pipelines.report.measurements import ROBUSTNESS
 from pipelines.report.robustness_charts import robustness_charts, robustness_table
 from pipelines.report.row_charts import (
     density_charts,

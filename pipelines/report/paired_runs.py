@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from cache import StoreError
+from pipelines.errors import RunError
 from pipelines.report.evidence import Evidence, OutOfFold
+from pipelines.runs import OUT_OF_FOLD
 
 
 def paired_runs(runs: Sequence[Evidence], metric: str) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
@@ -26,22 +29,38 @@ def paired_runs(runs: Sequence[Evidence], metric: str) -> tuple[list[tuple[str, 
         Holm's correction over the runs, ``verdict``, and ``same_folds``: whether scores are means over folds,
         or of all rows pooled because the folds differ.
     reasons : list of str
-        One sentence for each run that cannot be compared row by row.
+        One sentence for each run that cannot be compared row by row; one more if rows are drawn one by one,
+        because it is not known any more which of them are related.
     """
     from pipelines.ablation.comparing import with_holm
 
-    first, compared, reasons = runs[0], [], []
-    for run in runs[1:]:
-        reason = _not_paired(first, run)
-        if reason or first.rows is None or run.rows is None:
-            reasons.append(reason)
-        else:
-            compared.append((run.title, _compared(run.rows, first.rows, metric)))
+    first, reasons = runs[0], [_not_paired(runs[0], run) for run in runs[1:]]
+    paired = [
+        (run.title, run.rows)
+        for run, reason in zip(runs[1:], reasons, strict=True)
+        if not reason and run.rows is not None
+    ]
+    reasons = [reason for reason in reasons if reason]
+    if first.rows is None or not paired:
+        return [], reasons
+    groups, why = _groups(first, first.rows)
+    reasons += [why] if why else []
+    compared = [(title, _compared(rows, first.rows, groups, metric)) for title, rows in paired]
     with_holm([found for _, found in compared])
     return compared, reasons
 
 
-def _compared(mine: OutOfFold, first: OutOfFold, metric: str) -> dict[str, Any]:
+def _groups(first: Evidence, rows: OutOfFold) -> tuple[np.ndarray | None, str]:
+    """Return which rows are related, or None and a sentence that says why that is not known."""
+    from pipelines.recorded_winner import recorded_groups
+
+    try:
+        return recorded_groups(first.folder, first.config, rows.ids), ""
+    except (RunError, StoreError) as error:
+        return None, f"Intervals and p-values take every row for itself, related ones too: {error}"
+
+
+def _compared(mine: OutOfFold, first: OutOfFold, groups: np.ndarray | None, metric: str) -> dict[str, Any]:
     from tuning import paired_difference
 
     places = {guid: k for k, guid in enumerate(mine.ids)}
@@ -58,6 +77,7 @@ def _compared(mine: OutOfFold, first: OutOfFold, metric: str) -> dict[str, Any]:
         n_classes=len(first.classes),
         metric=metric,
         folds=folds if same_folds else None,
+        groups=groups,
     )
     return {**found, "same_folds": same_folds}
 
@@ -66,7 +86,7 @@ def _not_paired(first: Evidence, run: Evidence) -> str:
     """Say why two runs cannot be compared row by row; empty when they can."""
     for one in (first, run):
         if one.rows is None:
-            return f"{run.title} is not compared row by row: " + next(iter(one.missing.values()))
+            return f"{run.title} is not compared row by row: {one.missing[OUT_OF_FOLD]}"
     assert first.rows is not None and run.rows is not None
     labels = [
         dict(zip(r.ids, (r.classes[code] for code in r.y), strict=True)) for r in (first.rows, run.rows)

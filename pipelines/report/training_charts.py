@@ -58,11 +58,15 @@ def _by_epoch(
     marks = []
     for colour, (name, label) in enumerate(names.items()):
         measured = [entry.get(name) for entry in history]
-        values = [float(value) for value in measured if value is not None]
-        if len(values) == len(epochs):
-            notes = [f"epoch {e:.0f}, {label}: {v:.4g}" for e, v in zip(epochs, values, strict=True)]
-            marks.append(Mark("line", epochs, values, name=label if len(names) > 1 else "", colour=colour))
-            marks.append(Mark("points", epochs, values, colour=colour, notes=notes))
+        if any(value is None for value in measured):
+            continue
+        # A loss that is not finite ends a training: it is the last of the history, and has no place here.
+        points = [(e, v) for e, v in zip(epochs, map(float, measured), strict=True) if np.isfinite(v)]
+        if points:
+            x, y = [e for e, _ in points], [v for _, v in points]
+            notes = [f"epoch {e:.0f}, {label}: {v:.4g}" for e, v in points]
+            marks.append(Mark("line", x, y, name=label if len(names) > 1 else "", colour=colour))
+            marks.append(Mark("points", x, y, colour=colour, notes=notes))
     if not marks:
         return None
     low, high = span_of([value for mark in marks for value in mark.y])
@@ -83,17 +87,22 @@ def fusion_epoch_chart(training: Mapping[str, Any]) -> Chart | None:
     if weights is None or not weights:
         return None
     table = np.asarray(weights, dtype=np.float64)
-    epochs = [float(k + 1) for k in range(len(table))]
+    held_out = any(entry.get("valid_macro_f1") is not None for entry in training["networks"][0]["history"])
+    rows = "inner validation rows" if held_out else "rows learnt from, for there is no inner validation split"
+    known = np.isfinite(table).all(axis=1)
+    if not known.any():
+        return None
+    epochs = (np.flatnonzero(known) + 1.0).tolist()
     marks = [
-        Mark("line", epochs, table[:, k].tolist(), name=block, colour=k)
+        Mark("line", epochs, table[known, k].tolist(), name=block, colour=k)
         for k, block in enumerate(training["blocks"])
     ]
     return Chart(
         "fusion-epochs",
         f"Weight of each block by epoch ({training['fusion']})",
-        "Mean over the inner validation rows; blocks start equal; what rises is what the network leans on.",
+        f"Mean over the {rows}; blocks start equal; what rises is what the network leans on.",
         _epochs(max(epochs)),
-        Axis("weight", *span_of(table.ravel().tolist(), within=(0.0, 1.0))),
+        Axis("weight", *span_of(table[known].ravel().tolist(), within=(0.0, 1.0))),
         marks,
     )
 

@@ -16,8 +16,9 @@ from pipelines.report.charts import Chart
 from pipelines.report.evidence import read_evidence
 from pipelines.report.paired_runs import paired_runs
 from tests.kit.browser import CHROMIUM, Browser
+from tests.pipelines.ablation_stores import labels_of, make_store, noisy
 from tests.pipelines.conftest import World
-from tests.pipelines.report.conftest import figure_keys
+from tests.pipelines.report.conftest import figure_keys, shown_text
 from tuning import paired_difference
 
 
@@ -67,6 +68,37 @@ def test_p_values_of_several_runs_are_corrected(
         assert (found["verdict"] == "inside the noise") is inside
 
 
+def test_related_rows_are_drawn_together_while_the_stores_tell_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four rows of one text are drawn as one; without the store they are single rows, and a reason says it."""
+    monkeypatch.chdir(tmp_path)
+    codes = np.repeat(labels_of(60), 4)
+    x = np.repeat(noisy(codes[::4], 1.0), 4, axis=0)
+    texts = tuple(f"number {row // 4} of all" for row in range(len(codes)))
+    store = make_store(Path("s.h5"), "toy", {"text": x}, codes, texts=texts)
+    for name, c in (("strong", "1"), ("weak", "0.0001")):
+        words = ["--features", str(store), "--set", f"C={c}", "--folds", "3", "--study", name]
+        assert main(["train", "--head", "logreg", *words]) == 0
+    runs = [read_evidence(Path("runs") / name, title=name) for name in ("strong", "weak")]
+    strong, weak = (run.rows for run in runs)
+    assert strong is not None
+    assert weak is not None
+    folds = [(np.flatnonzero(strong.folds != k), np.flatnonzero(strong.folds == k)) for k in range(3)]
+    options = {"n_classes": 3, "metric": "macro-f1", "folds": folds}
+    groups = [int(guid) // 4 for guid in strong.ids]
+    together = paired_difference(weak.probabilities, strong.probabilities, strong.y, groups=groups, **options)
+    alone = paired_difference(weak.probabilities, strong.probabilities, strong.y, **options)
+    ((_, found),), reasons = paired_runs(runs, "macro_f1")
+    assert reasons == []
+    assert found["ci95"] == together["ci95"]
+    store.unlink()
+    ((_, found),), reasons = paired_runs(runs, "macro_f1")
+    assert "take every row for itself, related ones too: Store 's.h5' is not there any more" in reasons[0]
+    assert found["ci95"] == alone["ci95"]
+    assert np.ptp(together["ci95"]) > 1.3 * np.ptp(alone["ci95"])
+
+
 def test_radar_holds_every_score_of_every_run(world: World, gated: Path, compared: Report) -> None:
     """Longer rays are larger scores, in the order of the names around the circle."""
     radar = next(figure for figure in compared.figures if figure.key == "compare-radar")
@@ -91,6 +123,18 @@ def test_runs_on_other_rows_are_not_paired(world: World, gated: Path, tmp_path: 
     (other / "oof.csv").write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
     page = write_comparison([world.run, other], tmp_path / "page.html").path.read_text(encoding="utf-8")
     assert "other is not compared row by row: its rows or classes are not those of small." in page
+
+
+def test_run_without_its_rows_says_so_whatever_else_it_lacks(
+    world: World, gated: Path, tmp_path: Path
+) -> None:
+    """The reason is that of oof.csv, not of the first file that is missing."""
+    other = Path(shutil.copytree(gated, tmp_path / "other run"))
+    for name in ("trials.csv", "oof.csv"):
+        (other / name).unlink()
+    page = write_comparison([world.run, other], tmp_path / "page.html").path
+    assert f"other run is not compared row by row: '{other / 'oof.csv'}' is missing" in shown_text(page)
+    assert f"embedonce report --compare {world.run} '{other}'" in shown_text(page)
 
 
 def test_comparison_refuses_what_is_no_tune_or_train_run(

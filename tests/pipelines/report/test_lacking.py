@@ -6,11 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pipelines.cli import main
+from pipelines.report.training_charts import fusion_epoch_chart
 from tests.pipelines.conftest import World
 from tests.pipelines.report.conftest import figure_keys, shown_text
 
@@ -33,6 +35,27 @@ def _written(name: str, text: str) -> Callable[[Path], None]:
     return lambda run: (run / name).write_text(text, encoding="utf-8") and None
 
 
+def _edited(name: str, edit: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def harm(run: Path) -> None:
+        found = json.loads((run / name).read_text(encoding="utf-8"))
+        edit(found)
+        (run / name).write_text(json.dumps(found), encoding="utf-8")
+
+    return harm
+
+
+_TRIALS = (
+    "number,state,head,resampler,score,rung,seconds,fold_scores,parameters,reason\n"
+    "0,complete,mlp,none,{},0,1.0,0.5,{},\n"
+)
+_FAULT = {"name": "noise", "severity": 1, "score": 0.5, "low": 0.4, "high": 0.6, "difference": -0.1,
+          "diff_low": -0.2, "diff_high": 0.0}  # fmt: skip
+
+
+def _faults(fault: object) -> Callable[[Path], None]:
+    return _written("robustness.json", json.dumps({"rows": 2, "faults": [_FAULT, fault]}))
+
+
 @pytest.mark.parametrize(
     ("harm", "says", "gone"),
     [
@@ -47,6 +70,40 @@ def _written(name: str, text: str) -> Callable[[Path], None]:
             "robustness-x",
         ),
         (_written("bad_cases.csv", "id,slices\n1,\n"), "bad_cases.csv' is damaged", "slices"),
+        *(
+            (_edited("model/training.json", edit), "does not describe a training", "learning-loss")
+            for edit in (
+                lambda found: found.update(networks=[1]),
+                lambda found: found.update(networks={"history": []}),
+                lambda found: found.update(blocks="text"),
+                lambda found: found["networks"][0].update(history=[3]),
+                lambda found: found["networks"][0].update(history=[]),
+                lambda found: found["networks"][0].update(best_epoch="nan"),
+                lambda found: found["networks"][0]["history"][0].update(train_loss="nan"),
+                lambda found: found["networks"][0]["history"][0].update(epoch=float("nan")),
+                lambda found: found["networks"][0].update(fusion_weights=[[1.0]]),
+            )
+        ),
+        *(
+            (_faults(fault), "lists no faults with their scores", "robustness-noise")
+            for fault in (
+                7,
+                [],
+                {**_FAULT, "score": "nan"},
+                {**_FAULT, "low": float("nan")},
+                {**_FAULT, "severity": None},
+                {**_FAULT, "name": ["noise"]},
+                {**_FAULT, "difference": float("inf")},
+            )
+        ),
+        (_written("robustness.json", '{"rows": 2, "faults": []}'), "lists no faults", "robustness-x"),
+        (_written("trials.csv", _TRIALS.format("nan", "{}")), "trials.csv' is damaged", "search-history"),
+        (_written("trials.csv", _TRIALS.format("0.5", "[]")), "trials.csv' is damaged", "search-history"),
+        (
+            _written("model/fusion_weights.csv", "id,text.pooled,image.pooled\n"),
+            "its rows are not those of oof.csv",
+            "fusion-samples",
+        ),
     ],
 )
 def test_damaged_file_leaves_out_its_section_only(
@@ -65,6 +122,38 @@ def test_damaged_file_leaves_out_its_section_only(
     assert says in shown_text(page)
     assert gone not in figure_keys(page)
     assert {"scores", "roc", "pca-text.pooled", "pca-predictions"} <= set(figure_keys(page))
+
+
+def test_loss_that_is_not_finite_is_left_out_of_its_curve(
+    gated: Path, in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A training that ended so has an entry without a value; the epochs before it are drawn."""
+    run = Path(shutil.copytree(gated, tmp_path / "run"))
+
+    def diverge(found: dict[str, Any]) -> None:
+        network = found["networks"][0]
+        network["history"][-1]["train_loss"] = float("nan")
+        network["fusion_weights"][-1] = [float("nan")] * 2
+
+    _edited("model/training.json", diverge)(run)
+    page, notes = _report(run, capsys)
+    assert notes == []
+    drawn = (
+        page.read_text(encoding="utf-8").partition('data-figure="learning-loss"')[2].partition("</figure>")[0]
+    )
+    assert "epoch 1, training: " in drawn
+    assert "nan" not in drawn
+    assert "fusion-epochs" in figure_keys(page)
+
+
+def test_weights_by_epoch_say_which_rows_they_are_of() -> None:
+    """Without an inner split they are of the rows that were learnt from, as the caption says."""
+    entry = {"epoch": 1, "train_loss": 1.0, "valid_macro_f1": 0.5}
+    for held_out, words in ((0.5, "over the inner validation rows"), (None, "over the rows learnt from")):
+        network = {"history": [{**entry, "valid_macro_f1": held_out}], "fusion_weights": [[0.4, 0.6]]}
+        chart = fusion_epoch_chart({"networks": [network], "blocks": ["a", "b"], "fusion": "gated"})
+        assert chart is not None
+        assert words in chart.caption
 
 
 def test_what_was_never_measured_is_named_with_its_command(

@@ -1,0 +1,161 @@
+"""Measurements of a run beside its scores: how it was trained, and how robust it is; read and checked.
+
+The files may be damaged or a stranger's, so everything that a chart will read is looked at here, once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.errors import RunError
+from pipelines.runs import read_csv, read_json
+from pipelines.training_trace import FUSION_WEIGHTS, TRAINING
+
+ROBUSTNESS = "robustness.json"
+
+_NETWORK_KEYS = {"history", "best_epoch", "fusion_weights"}
+_FAULT_NUMBERS = ("severity", "score", "low", "high", "difference", "diff_low", "diff_high")
+
+
+def read_training(path: Path, missing: dict[str, str]) -> dict[str, Any] | None:
+    """Return what was measured while a run's model was trained (see `training_trace`), or None.
+
+    Parameters
+    ----------
+    path : Path
+    missing : dict of str to str
+        Gets the reason under the file's name.
+    """
+    if not path.is_file():
+        missing[TRAINING] = (
+            "There are no learning curves: the winner is not trained in epochs, or the run is of an earlier "
+            "version, which did not keep them."
+        )
+        return None
+    try:
+        training = read_json(path)
+        _check_training(training)
+    except RunError as error:
+        missing[TRAINING] = str(error)
+        return None
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        missing[TRAINING] = f"'{path}' is damaged: it does not describe a training{_said(error)}"
+        return None
+    return training
+
+
+def _check_training(training: Mapping[str, Any]) -> None:
+    networks, blocks = _list(training["networks"]), _list(training["blocks"])
+    if not all(isinstance(name, str) for name in (training["fusion"], *blocks)):
+        raise TypeError("a name is no text")
+    for network in networks:
+        if _NETWORK_KEYS - set(_object(network)):
+            raise KeyError(*sorted(_NETWORK_KEYS - set(network)))
+        _finite(network["best_epoch"])
+        for entry in _list(network["history"]):
+            _finite(_object(entry)["epoch"])
+            for value in entry.values():  # a loss that is not finite ends a training, and is kept
+                if value is not None:
+                    _number(value)
+        for weights in network["fusion_weights"] or ():
+            if len([_number(weight) for weight in _list(weights)]) != len(blocks):
+                raise ValueError(f"{len(weights)} weights of {len(blocks)} blocks")
+
+
+def read_fusion_weights(
+    path: Path, blocks: Sequence[str], ids: Sequence[str] | None, missing: dict[str, str]
+) -> dict[str, np.ndarray] | None:
+    """Return block -> its weight in every labelled row, ndarray of shape (n_samples,), or None.
+
+    Parameters
+    ----------
+    path : Path
+    blocks : sequence of str
+    ids : sequence of str, or None
+        Of the rows that it must have, in order.
+    missing : dict of str to str
+        Gets the reason under the file's name.
+    """
+    if not path.is_file():
+        return None
+    try:
+        table = read_csv(path)
+        if not table or (ids is not None and [row["id"] for row in table] != list(ids)):
+            raise ValueError("its rows are not those of oof.csv")
+        weights = {name: np.array([_finite(float(row[name])) for row in table]) for name in blocks}
+    except (RunError, KeyError, TypeError, ValueError) as error:
+        missing[FUSION_WEIGHTS] = f"'{path}' is damaged ({type(error).__name__}: {error})."
+        return None
+    return weights
+
+
+def read_robustness(path: Path, missing: dict[str, str]) -> dict[str, Any] | None:
+    """Return what ``embedonce robustness`` measured (see `robustness_charts`), or None.
+
+    Parameters
+    ----------
+    path : Path
+    missing : dict of str to str
+        Gets the reason under the file's name.
+    """
+    if not path.is_file():
+        missing[ROBUSTNESS] = "Not measured yet; embedonce robustness --run RUN adds it."
+        return None
+    try:
+        found = read_json(path)
+        _check_robustness(found)
+    except RunError as error:
+        missing[ROBUSTNESS] = str(error)
+        return None
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        missing[ROBUSTNESS] = f"'{path}' is damaged: it lists no faults with their scores{_said(error)}"
+        return None
+    return found
+
+
+def _check_robustness(found: Mapping[str, Any]) -> None:
+    if not isinstance(found["rows"], int):
+        raise TypeError("rows is no whole number")
+    clean = found.get("clean")
+    for value in [clean.get("score")] if isinstance(clean, dict) else [clean]:
+        if value is not None:
+            _finite(value)
+    for fault in _list(found["faults"]):
+        if not isinstance(_object(fault)["name"], str):
+            raise TypeError("the name of a fault is no text")
+        for key in _FAULT_NUMBERS:
+            _finite(fault[key])
+
+
+def _said(error: Exception) -> str:
+    return f" ({type(error).__name__}: {error!s:.200}). Measure again, or make the run again."
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r:.60} is no object")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise TypeError(f"{value!r:.60} is no list with entries")
+    return value
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{value!r:.60} is no number")
+    return float(value)
+
+
+def _finite(value: Any) -> float:
+    number = _number(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is not finite")
+    return number
