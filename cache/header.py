@@ -178,7 +178,9 @@ _PROVENANCE: dict[str, dict[str, type]] = {
     "preprocessing": {},
     "versions": {},
     "data": {"notes": dict},
+    "truncated": {},
 }
+_TRUNCATED = ("texts", "texts_cut", "tokens", "tokens_cut")
 
 
 def _refuse_odd_provenance(meta: Mapping[str, Any], path: Path) -> None:
@@ -192,6 +194,10 @@ def _refuse_odd_provenance(meta: Mapping[str, Any], path: Path) -> None:
         for member, kind in members.items():
             if not isinstance(entry.get(member, kind()), kind):
                 raise damaged(path, f"'{key}.{member}' in '/meta' is {entry[member]!r:.60}")
+    for modality, counts in meta.get("truncated", {}).items():
+        named = counts if isinstance(counts, dict) else {}
+        if not all(type(named.get(name)) is int and named[name] >= 0 for name in _TRUNCATED):
+            raise damaged(path, f"'truncated.{modality:.20}' in '/meta' is {counts!r:.60}")
 
 
 def _strings(meta: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:

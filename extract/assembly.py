@@ -21,6 +21,10 @@ from extract.open_shards import PROBES, ModalityRows, OpenShard, Probe, Repeated
 
 _SHARDS_BEHIND = 2
 
+#: Finished shards wait for others to be made safe together until they are so many seconds of work. With the
+#: shard under way that is the most that a kill costs; a pass shorter than this writes nothing but its store.
+HOLD_SECONDS = 5.0
+
 
 class Assembly:
     """The shards of one modality of one store, while their vectors come in.
@@ -39,6 +43,9 @@ class Assembly:
     count : ModalityCount
     probes : list of Probe
         At most one of each origin; the drift guard takes them.
+    lengths : ndarray of shape (n, 2), int32
+        Tokens of each row's text as it is and as the network saw it; zeros for rows whose input was not
+        computed here.
     """
 
     def __init__(
@@ -48,13 +55,19 @@ class Assembly:
         self.count = ModalityCount(resumed=folder.resumed(rows.modality))
         self.missing = folder.missing(rows.modality)
         self.probes: list[Probe] = []
+        self.lengths = np.zeros((len(rows.status), 2), dtype=np.int32)
         self._reuse, self._writer = reuse, writer
         self._specs = folder.plan.of_modality(rows.modality)
         self._open: deque[OpenShard] = deque()
         self._behind: deque[Future[None]] = deque()
         self._finished = self.count.resumed
+        self._safe_until = time.perf_counter()
         self._repeats = RepeatedRows(rows.first)
         self._has_reuse_probe = False
+
+    def begin(self) -> None:
+        """Count the seconds of work from here: the network is loaded."""
+        self._safe_until = time.perf_counter()
 
     @property
     def done_units(self) -> int:
@@ -92,7 +105,7 @@ class Assembly:
             wanted |= [shard.awaits(unit % n_rows, unit // n_rows) for unit in units]
         return wanted
 
-    def take(self, units: Sequence[int], status: np.ndarray, vectors: Vectors, truncated: np.ndarray) -> None:
+    def take(self, units: Sequence[int], status: np.ndarray, vectors: Vectors, lengths: np.ndarray) -> None:
         """Keep what a batch brought: vectors of the units that are ok, statuses of the others.
 
         Parameters
@@ -102,7 +115,8 @@ class Assembly:
         status : ndarray of shape (n_units,), uint8
         vectors : dict of str to ndarray of shape (n_ok, d), float32
             By readout, for the units that are ok, in order.
-        truncated : ndarray of shape (n_units,), bool
+        lengths : ndarray of shape (n_units, 2), int32
+            Tokens of each unit's text as it is, and as the network saw it.
 
         Raises
         ------
@@ -120,7 +134,9 @@ class Assembly:
             shard.put(row, view, status[i], {name: x[at[i]] for name, x in vectors.items()} if ok else {})
             self.count.computed += int(ok and not view)
             self.count.views += int(ok and view > 0)
-            self.count.truncated += int(truncated[i] and not view)
+            if not view:
+                self.lengths[row] = lengths[i]
+                self.count.truncated += int(lengths[i, 0] > lengths[i, 1])
 
     def _refuse_misshapen(self, vectors: Vectors, n_rows: int) -> None:
         """Refuse vectors of another shape or type before numpy stretches or rounds them to fit."""
@@ -153,15 +169,20 @@ class Assembly:
                 self._behind.popleft().result()
 
     def finish(self) -> None:
-        """Wait until every shard is on disk."""
+        """Wait until every shard is written or held."""
         self.settle()
         while self._behind:
             self._behind.popleft().result()
         assert not self._open, "every unit of every shard has been computed"
+        self.lengths = self.lengths[self.rows.first]
 
     def _write(self, start: int, stop: int, data: ShardData) -> None:
         began = time.perf_counter()
-        self.folder.write(self.rows.modality, start, stop, data)
+        if began - self._safe_until < HOLD_SECONDS:
+            self.folder.hold(self.rows.modality, start, stop, data)
+        else:
+            self.folder.write(self.rows.modality, start, stop, data)
+            self._safe_until = began
         self.count.clock.write += time.perf_counter() - began
 
     def _fill_repeats(self, shard: OpenShard) -> None:

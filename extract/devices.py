@@ -212,5 +212,5 @@ def _merged(parts: Sequence[LaneResult]) -> LaneResult:
         vectors={
             name: np.concatenate([part.vectors[name] for part in parts if part.vectors]) for name in names
         },
-        truncated=np.concatenate([part.truncated for part in parts]),
+        lengths=np.concatenate([part.lengths for part in parts]),
     )

@@ -40,13 +40,14 @@ class LaneResult:
         The units that the lane wanted.
     status : ndarray of shape (n_units,), uint8
     vectors : dict of str to ndarray of shape (n_ok, d), float32
-    truncated : ndarray of shape (n_units,), bool
+    lengths : ndarray of shape (n_units, 2), int32
+        As in `Prepared`.
     """
 
     units: list[int]
     status: np.ndarray
     vectors: Vectors
-    truncated: np.ndarray
+    lengths: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Engine(ABC):
         status = prepared.status.copy()
         vectors, fits = self._forwards[lane](items) if items else ({}, np.zeros(0, dtype=bool))
         status[positions[~fits]] = Status.OOM
-        return LaneResult(prepared.units, status, vectors, prepared.truncated)
+        return LaneResult(prepared.units, status, vectors, prepared.lengths)
 
     @property
     def _smallest(self) -> int | None:
@@ -248,7 +249,7 @@ def _joined(parts: list[Prepared]) -> Prepared:
             np.concatenate([part.positions[lane] + start for part, start in zip(parts, starts, strict=True)])
             for lane in range(n_lanes)
         ],
-        truncated=np.concatenate([part.truncated for part in parts]),
+        lengths=np.concatenate([part.lengths for part in parts]),
     )
 
 
@@ -259,7 +260,7 @@ def _wanted_only(lanes: list[LaneResult], wanted: list[np.ndarray]) -> list[Lane
             [unit for unit, keep in zip(lane.units, mask, strict=True) if keep],
             lane.status[mask],
             lane.vectors,
-            lane.truncated[mask],
+            lane.lengths[mask],
         )
         for lane, mask in zip(lanes, wanted, strict=True)
     ]

@@ -74,15 +74,15 @@ class Prepared:
         For each lane, the inputs of the units that are ok and that it wants, in order.
     positions : list of ndarray of int
         For each lane, where in `units` its items belong.
-    truncated : ndarray of shape (n_units,), bool
-        Where the network sees less than the whole text.
+    lengths : ndarray of shape (n_units, 2), int32
+        Tokens of each text as it is, and as the network sees it; zeros where there is no text.
     """
 
     units: list[int]
     status: np.ndarray
     items: list[list[Any]]
     positions: list[np.ndarray]
-    truncated: np.ndarray
+    lengths: np.ndarray
 
 
 class Inputs(ABC):
@@ -172,7 +172,7 @@ class TextInputs(Inputs):
             status=np.full(len(units), Status.OK, dtype=np.uint8),
             items=[[items[i] for i in positions]],
             positions=[positions],
-            truncated=np.array([item.full_length > len(item.ids) for item in items], dtype=bool),
+            lengths=np.array([_lengths(item) for item in items], dtype=np.int32).reshape(-1, 2),
         )
 
     def forward(self, lane: int, items: Sequence[Any]) -> Vectors:  # noqa: ARG002
@@ -223,8 +223,8 @@ class ImageInputs(Inputs):
                 if wanted[lane][i]:
                     items[lane].append(tower.preprocess(image))
                     positions[lane].append(i)
-        whole = np.zeros(len(units), dtype=bool)  # pictures are resized, never cut short
-        return Prepared(list(units), status, items, [np.array(p, dtype=np.intp) for p in positions], whole)
+        no_texts = np.zeros((len(units), 2), dtype=np.int32)
+        return Prepared(list(units), status, items, [np.array(p, dtype=np.intp) for p in positions], no_texts)
 
     def forward(self, lane: int, items: Sequence[Any]) -> Vectors:
         """Embed pixel arrays."""
@@ -258,7 +258,7 @@ class JointInputs(Inputs):
     def prepare(self, units: Sequence[int], wanted: Sequence[np.ndarray]) -> Prepared:
         """Read, decode and prepare `units`; a picture that cannot be decoded gives its pair a status."""
         status = np.full(len(units), Status.OK, dtype=np.uint8)
-        truncated = np.zeros(len(units), dtype=bool)
+        lengths = np.zeros((len(units), 2), dtype=np.int32)
         items, positions = [], []
         for i in np.flatnonzero(wanted[0]).tolist():
             row = units[i] % self._renderings.n_rows
@@ -268,10 +268,10 @@ class JointInputs(Inputs):
                 status[i] = error.status
                 continue
             pair = self._tower.prepare(self._renderings.text(units[i], self._sources[row].text), image)
-            truncated[i] = pair.tokens.full_length > len(pair.tokens.ids)
+            lengths[i] = _lengths(pair.tokens)
             items.append(pair)
             positions.append(i)
-        return Prepared(list(units), status, [items], [np.array(positions, dtype=np.intp)], truncated)
+        return Prepared(list(units), status, [items], [np.array(positions, dtype=np.intp)], lengths)
 
     def forward(self, lane: int, items: Sequence[Any]) -> Vectors:  # noqa: ARG002
         """Embed pairs, those of one shape together."""
@@ -283,6 +283,10 @@ class JointInputs(Inputs):
             for name, x in self._tower.forward([items[i] for i in members]).items():
                 rows.setdefault(name, np.empty((len(items), x.shape[1]), dtype=np.float32))[members] = x
         return rows
+
+
+def _lengths(tokens: Tokens) -> tuple[int, int]:
+    return tokens.full_length, len(tokens.ids)
 
 
 def _decoded(path: Path | None, source: Source) -> Image:

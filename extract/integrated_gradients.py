@@ -22,7 +22,7 @@ from PIL import Image
 
 from extract.backbones.arithmetic import forward_context
 from extract.backbones.image_towers import PixelTower
-from extract.backbones.text_towers import EncoderTower, MaskedTextTower
+from extract.backbones.text_towers import MaskedTextTower
 
 Score = Callable[[Mapping[str, torch.Tensor]], torch.Tensor]
 """Readout -> vectors (b, d) to scores (b,), through which gradients flow."""
@@ -127,8 +127,8 @@ _NO_GRADIENT = (
 
 def _spans(tower: MaskedTextTower, text: str, n_tokens: int) -> list[tuple[int, int] | None]:
     """Return where in the text each token stands; None for special tokens and those of a prompt."""
-    prompt = tower._prompt if isinstance(tower, EncoderTower) else ""
-    encoding = tower._backend.encode(prompt + text)
+    prompt = tower._tokeniser.prompt
+    encoding = tower._tokeniser.backend.encode(prompt + text)
     spans: list[tuple[int, int] | None] = [
         (max(0, start - len(prompt)), stop - len(prompt))
         if not special and stop > max(start, len(prompt))

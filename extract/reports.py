@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,9 @@ class PassReport:
         Encoding -> texts, the most frequent first; empty without texts.
     data_notes : Mapping
         Oddities of the manifest: ids repaired, files ignored, rows repeated.
+    truncated : dict
+        Modality -> what of its texts was cut (see `Truncation.as_dict`); empty if the store, of an earlier
+        version, does not say.
     counts : dict
         Modality -> rows resumed, computed, reused, repeated, bad, truncated.
     seconds : float
@@ -79,6 +83,7 @@ class PassReport:
     not_ok: dict[str, str]
     encodings: dict[str, int]
     data_notes: Mapping[str, str]
+    truncated: dict[str, dict[str, Any]] = field(default_factory=dict)
     counts: dict[str, ModalityCount] = field(default_factory=dict)
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
@@ -129,6 +134,7 @@ def report_of_store(
             not_ok=reasons_not_ok(store.ids, status),
             encodings=count_names(store.encodings or ()),
             data_notes=data_notes,
+            truncated=dict(store.meta.get("truncated", {})),
             counts=counts or {},
             seconds=seconds,
             notes=notes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -27,6 +27,7 @@ from extract.reports import (
 from extract.samples import IMAGE, DataError, DataSet
 from extract.sources import count_statuses, read_sources
 from extract.stages import Lane, ModalityProgress, run_modality
+from extract.truncation import measure_truncation
 from extract.work import PassWork
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def _make(
     with ExitStack() as stack:
         folders = [stack.enter_context(_pass_folder(work)) for work in works]
         counts: list[dict[str, ModalityCount]] = [{} for _ in works]
+        lengths: list[dict[str, np.ndarray]] = [{} for _ in works]
         for modality, members in _stages(works):
             done = run_modality(
                 [_lane(works[i], folders[i], modality) for i in members],
@@ -133,10 +135,10 @@ def _make(
                 reuse=reuse,
                 on_progress=partial(_tell_progress, tell, modality),
             )
-            for i, count in zip(members, done, strict=True):
-                counts[i][modality] = count
-        for work, folder, by_modality in zip(works, folders, counts, strict=True):
-            path = _publish(work, folder)
+            for i, (count, of_rows) in zip(members, done, strict=True):
+                counts[i][modality], lengths[i][modality] = count, of_rows
+        for work, folder, by_modality, of_texts in zip(works, folders, counts, lengths, strict=True):
+            path = _publish(work, folder, of_texts)
             report = report_of_store(
                 path,
                 work.data_set.notes,
@@ -153,14 +155,17 @@ def _pass_folder(work: PassWork) -> PassFolder:
     return PassFolder(work.planned.target, work.planned.plan, command=work.options.command)
 
 
-def _publish(work: PassWork, folder: PassFolder) -> Path:
+def _publish(work: PassWork, folder: PassFolder, lengths: Mapping[str, np.ndarray]) -> Path:
     """Publish the store of a pass whose shards are all there, unless too many rows turned out bad."""
     planned = work.planned
     status = _final_status(folder, planned)
     check_bad_rows(planned, status, work.options.max_bad)
-    return folder.publish(
-        planned.table, {**planned.meta, "summary": count_statuses(status, planned.modalities)}
-    )
+    cut = measure_truncation(work, status, lengths)
+    found = {
+        "summary": count_statuses(status, planned.modalities),
+        "truncated": {modality: each.as_dict() for modality, each in cut.items()},
+    }
+    return folder.publish(planned.table, {**planned.meta, **found})
 
 
 def _lane(work: PassWork, folder: PassFolder, modality: str) -> Lane:
@@ -260,5 +265,5 @@ def _final_status(folder: PassFolder, planned: PassPlan) -> np.ndarray:
     status = planned.table.status.copy()
     for column, modality in enumerate(planned.modalities):
         for start, stop in folder.done(modality):
-            status[start:stop, column] = folder.read(modality, start, stop).status
+            status[start:stop, column], _ = folder.codes(modality, start, stop)
     return status

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
+import numpy as np
+
 from cache import PassFolder, ReuseIndex
 from extract.assembly import Assembly
 from extract.batches import BatchPlanner
@@ -63,7 +65,7 @@ def run_modality(
     *,
     reuse: ReuseIndex | None,
     on_progress: Callable[[ModalityProgress], None],
-) -> list[ModalityCount]:
+) -> list[tuple[ModalityCount, np.ndarray]]:
     """Compute and write every missing shard of one modality.
 
     Parameters
@@ -79,8 +81,8 @@ def run_modality(
 
     Returns
     -------
-    list of ModalityCount
-        One per lane.
+    list of (ModalityCount, ndarray of shape (n, 2), int32)
+        One per lane; the array is `Assembly.lengths`.
 
     Raises
     ------
@@ -95,6 +97,8 @@ def run_modality(
             for assembly in assemblies:
                 assembly.offer_resumed_probe()
             with open_engine() as engine:
+                for assembly in assemblies:
+                    assembly.begin()
                 planner = BatchPlanner(chain([first], stream), engine.inputs.buckets, engine.inputs.capacity)
                 for embedded in engine.run(_with_lanes(planner, assemblies)):
                     _guard(lanes, assemblies, engine)
@@ -103,7 +107,7 @@ def run_modality(
         for assembly in assemblies:
             assembly.finish()
         on_progress(_progress(assemblies))
-    return [assembly.count for assembly in assemblies]
+    return [(assembly.count, assembly.lengths) for assembly in assemblies]
 
 
 def _owed_units(assemblies: Sequence[Assembly]) -> Iterator[list[int]]:
@@ -125,7 +129,7 @@ def _with_lanes(planner: BatchPlanner, assemblies: Sequence[Assembly]) -> Iterat
 
 def _take(assemblies: Sequence[Assembly], embedded: Embedded) -> None:
     for assembly, lane in zip(assemblies, embedded.lanes, strict=True):
-        assembly.take(lane.units, lane.status, lane.vectors, lane.truncated)
+        assembly.take(lane.units, lane.status, lane.vectors, lane.lengths)
         assembly.settle()
         clock = assembly.count.clock
         clock.reading += embedded.reading

@@ -197,6 +197,8 @@ def _share(part: int, whole: int) -> str:
 def _print_summary(report: PassReport) -> None:
     """Print what the data set turned out to hold, every oddity included."""
     say(_status_table(report.statuses))
+    for line in truncation_lines(report.truncated):
+        say(line)
     if report.encodings:
         say("text encodings: " + ", ".join(f"{name} {count:,}" for name, count in report.encodings.items()))
     for name, note in report.data_notes.items():
@@ -205,6 +207,15 @@ def _print_summary(report: PassReport) -> None:
         say(f"not ok: {guid} ({reason})")
     if len(report.not_ok) > _SHOWN:
         say(f"not ok: {len(report.not_ok) - _SHOWN:,} more (--json lists all)")
+
+
+def truncation_lines(truncated: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return one line per modality whose texts were counted (`meta["truncated"]` of a store)."""
+    return [
+        f"truncated ({modality}): {_share(count['texts_cut'], count['texts'])} of {count['texts']:,} texts, "
+        f"{_share(count['tokens_cut'], count['tokens'])} of {count['tokens']:,} tokens"
+        for modality, count in truncated.items()
+    ]
 
 
 def _status_table(statuses: Mapping[str, Mapping[str, int]]) -> str:

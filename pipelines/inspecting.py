@@ -7,14 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 
 from pipelines.console import Progress, duration, say, size, table, tell
-
-if TYPE_CHECKING:
-    from extract import TextTower
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ def _token_lengths(texts: Sequence[str], settings: InspectDataSettings) -> dict[
         if settings.backbone is not None:
             raise
         return {}
-    tokens = cast("TextTower", backbone.open_tower("text")).tokenise(texts)
+    tokens = backbone.open_tokeniser("text")(texts)
     truncated = sum(t.full_length > len(t.ids) for t in tokens)
     return {
         f"tokens ({backbone.card.name})": _quantiles([t.full_length for t in tokens]),
@@ -195,6 +192,7 @@ def describe_store(path: Path) -> dict[str, Any]:
             "classes": {name: int(labels[code + 1]) for code, name in enumerate(store.class_names)}
             | {"(no label)": int(labels[0])},
             "statuses": count_statuses(np.asarray(store.status), store.modalities),
+            "truncated": meta.get("truncated", {}),
             "fingerprint": store.fingerprint,
             "weights": meta.get("weights", {}),
             "precision": meta.get("precision", ""),
@@ -207,6 +205,8 @@ def describe_store(path: Path) -> dict[str, Any]:
 
 def print_store(description: Mapping[str, Any], *, as_json: bool) -> None:
     """Print the description of a store."""
+    from pipelines.extract import truncation_lines
+
     if as_json:
         say(json.dumps(description, indent=2, ensure_ascii=False))
         return
@@ -228,6 +228,8 @@ def print_store(description: Mapping[str, Any], *, as_json: bool) -> None:
     ]
     say()
     say(table(rows, ["modality", "status", "rows"]))
+    for line in truncation_lines(description["truncated"]):
+        say(line)
     say()
     weights = description["weights"]
     say(f"weights: {weights.get('source')} revision {weights.get('revision')} sha256 {weights.get('sha256')}")

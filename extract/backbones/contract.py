@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,10 @@ class Tokens:
 
     ids: np.ndarray
     full_length: int
+
+
+Tokenise = Callable[[Sequence[str]], list[Tokens]]
+"""Returns one :class:`Tokens` per text, in order."""
 
 
 class Tower(ABC):
@@ -237,6 +241,23 @@ class Backbone(ABC):
         ValueError
             If the modality or a readout is not on the card, or weights that the readout needs are missing.
         """
+
+    def open_tokeniser(self, modality: str) -> Tokenise:
+        """Return what turns texts into tokens as the tower of `modality` does, without loading a network.
+
+        A joint tower's picture counts as one token, whatever its size.
+
+        Parameters
+        ----------
+        modality : {"text", "joint"}
+            One of the card's.
+
+        Raises
+        ------
+        ValueError
+            If the backbone reads no texts there.
+        """
+        raise ValueError(f"Backbone '{self.card.name}' reads no texts for its {modality} vectors.")
 
     @abstractmethod
     def _files(self, folder: Path) -> list[Path]:

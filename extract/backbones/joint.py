@@ -15,6 +15,7 @@ from extract.cards import Card
 from extract.weights import transformers_weight_files
 
 if TYPE_CHECKING:
+    from extract.backbones.contract import Tokenise
     from extract.backbones.pixels import PixelRecipe
 
 #: Modality -> readout -> how it is made. It enters the fingerprint.
@@ -66,6 +67,15 @@ class JointBackbone(Backbone):
         }
         image = {} if modality == "text" else {"image": self.recipe.as_dict()}
         return {**text, **image, **readouts}
+
+    def open_tokeniser(self, modality: str) -> Tokenise:
+        """Load the tokenizer alone. See :meth:`Backbone.open_tokeniser`."""
+        from extract.backbones.loading import load_tokenizer
+        from extract.backbones.tokenisers import CutTokeniser
+
+        if modality == "image":
+            return super().open_tokeniser(modality)
+        return CutTokeniser(load_tokenizer(self._folder), self._token_limit)
 
     @property
     def recipe(self) -> PixelRecipe:

@@ -34,6 +34,7 @@ from extract.weights import read_json, transformers_weight_files
 
 if TYPE_CHECKING:
     from extract.backbones.clip_towers import ProjectedImageTower, ProjectedTextTower
+    from extract.backbones.contract import Tokenise
     from extract.backbones.pixels import PixelRecipe
 
 
@@ -83,6 +84,14 @@ class PairedBackbone(Backbone):
         open_one = self._open_text if modality == "text" else self._open_image
         return open_one(readouts, device, precision)
 
+    def open_tokeniser(self, modality: str) -> Tokenise:
+        """Load the tokenizer alone. See :meth:`Backbone.open_tokeniser`."""
+        from extract.backbones.tokenisers import CutTokeniser
+
+        if modality != "text":
+            return super().open_tokeniser(modality)
+        return CutTokeniser(self._load_tokenizer(), self._token_limit)
+
     def logit_scale(self) -> float:
         """Return the factor that the network was trained to multiply cosines of text and image by.
 
@@ -112,6 +121,10 @@ class PairedBackbone(Backbone):
     @abstractmethod
     def _shape(self, folder: Path) -> PairedShape:
         """Return the sizes of the checkpoint in `folder`."""
+
+    @abstractmethod
+    def _load_tokenizer(self) -> Any:
+        """Load the tokenizer, which neither cuts nor pads."""
 
     @abstractmethod
     def _open_text(self, readouts: Sequence[str], device: str, precision: str) -> TextTower:

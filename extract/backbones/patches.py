@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from extract.backbones.pixels import cut_strip
 from extract.backbones.processors import PROCESSOR_FILES
 from extract.weights import WeightsMissingError, read_json
 
@@ -121,7 +122,7 @@ class PatchRecipe:
             raise ValueError(
                 f"Image mode is '{image.mode}', allowed is 'RGB'. Convert it with image.convert('RGB')."
             )
-        image = _cut_strip(image)
+        image = cut_strip(image, LONGEST_RATIO)
         size = self.resized(*image.size)
         pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))  # (height, width, 3) uint8
         levels = np.stack([self._levels[c][pixels[:, :, c]] for c in range(3)])  # (3, height, width) float32
@@ -213,12 +214,3 @@ def _processor(folder: Path) -> dict[str, Any]:
         f"Folder '{folder}' lacks {' or '.join(repr(name) for name in PROCESSOR_FILES)}, which say how "
         "images are prepared. Copy the whole folder of the model."
     )
-
-
-def _cut_strip(image: Image.Image) -> Image.Image:
-    width, height = image.size
-    longest = LONGEST_RATIO * min(width, height)
-    if max(width, height) <= longest:
-        return image
-    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
-    return image.crop((left, top, min(width, left + longest), min(height, top + longest)))

@@ -120,7 +120,7 @@ class PixelRecipe:
                 f"Image mode is '{image.mode}', allowed is 'RGB'. Convert it with image.convert('RGB')."
             )
         if self.mode == "shorter":
-            image = _cut_strip(image)
+            image = cut_strip(image, LONGEST_RATIO)
         size = self._resized(*image.size)
         left, top = self._margin(size[0]), self._margin(size[1])
         box = (left, top, left + self.crop, top + self.crop)
@@ -128,7 +128,11 @@ class PixelRecipe:
             return self._without_rounding(image, size, box)
         square = image.resize(size, _FILTERS[self.interpolation]).crop(box)
         pixels = np.asarray(square)  # (crop, crop, 3) uint8
-        return np.stack([self._levels[channel][pixels[:, :, channel]] for channel in range(3)])
+        values = np.empty((3, self.crop, self.crop), dtype=np.float32)
+        for channel, levels in enumerate(self._levels):
+            # No number of 8 bits is out of range; the mode only spares numpy looking (0.25 for 0.41 ms).
+            np.take(levels, pixels[:, :, channel], out=values[channel], mode="clip")
+        return values
 
     def _without_rounding(
         self, image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]
@@ -161,9 +165,10 @@ class PixelRecipe:
         return (levels - mean[:, None]) / std[:, None]
 
 
-def _cut_strip(image: Image.Image) -> Image.Image:
+def cut_strip(image: Image.Image, longest_ratio: int) -> Image.Image:
+    """Return the middle of a picture that is longer than `longest_ratio` times its shorter side."""
     width, height = image.size
-    longest = LONGEST_RATIO * min(width, height)
+    longest = longest_ratio * min(width, height)
     if max(width, height) <= longest:
         return image
     left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)

@@ -68,11 +68,15 @@ class SiglipBackbone(PairedBackbone):
             "attention": "padding included",
         }
 
-    def _open_text(self, readouts: Sequence[str], device: str, precision: str) -> SiglipTextTower:
+    def _load_tokenizer(self) -> Any:
         from extract.backbones.siglip_tokens import load_siglip_tokenizer
+
+        return load_siglip_tokenizer(self._folder)
+
+    def _open_text(self, readouts: Sequence[str], device: str, precision: str) -> SiglipTextTower:
         from extract.backbones.siglip_towers import SiglipTextTower
 
-        tokenizer = load_siglip_tokenizer(self._folder)
+        tokenizer = self._load_tokenizer()
         return SiglipTextTower(
             self._load_half("text", device, precision),
             tokenizer,

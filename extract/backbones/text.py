@@ -27,6 +27,7 @@ from extract.weight_sources import PackageFolder, WeightSource
 from extract.weights import transformers_weight_files
 
 if TYPE_CHECKING:
+    from extract.backbones.contract import Tokenise
     from extract.backbones.text_towers import EncoderTower
 
 _PUBLISHED = {published.card.name: published for published in (*ENCODER_CARDS, *SENTENCE_CARDS)}
@@ -90,6 +91,13 @@ class EncoderBackbone(Backbone):
             prompt=self.card.prompt,
             reads_pooler=reads_pooler,
         )
+
+    def open_tokeniser(self, modality: str) -> Tokenise:
+        """Load the tokenizer alone. See :meth:`Backbone.open_tokeniser`."""
+        from extract.backbones.tokenisers import CutTokeniser
+
+        self._check_request(modality, ("pooled",))
+        return CutTokeniser(self._load_tokenizer(), self._token_limit, prompt=self.card.prompt)
 
     @property
     def _encoder_folder(self) -> Path:

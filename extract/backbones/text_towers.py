@@ -14,6 +14,7 @@ from extract.backbones.contract import TextTower, Tokens
 from extract.backbones.fixed_batches import CPU_TOKENS, chunks_by_length, padded_length
 from extract.backbones.token_pooling import pool_tokens
 from extract.backbones.token_states import asked_states
+from extract.backbones.tokenisers import CutTokeniser
 
 #: How a readout other than "pooled" and "layer:k" pools the last layer's states.
 _POOLING_OF = {"cls": "cls", "mean": "mean", "last": "lasttoken"}
@@ -31,25 +32,30 @@ class MaskedTextTower(TextTower):
     readouts : sequence of str
     token_limit : int
     device : str
+    prompt : str
+        Words put before every text.
     """
 
     def __init__(
-        self, network: Any, tokenizer: Any, *, readouts: Sequence[str], token_limit: int, device: str
+        self,
+        network: Any,
+        tokenizer: Any,
+        *,
+        readouts: Sequence[str],
+        token_limit: int,
+        device: str,
+        prompt: str = "",
     ) -> None:
         self.network = network
         self.readouts = tuple(readouts)
-        self._backend = tokenizer.backend_tokenizer
+        self._tokeniser = CutTokeniser(tokenizer, token_limit, prompt=prompt)
         self._pad_id = tokenizer.pad_token_id
         self._limit = token_limit
         self._device = device
 
     def tokenise(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokenise texts. See :meth:`TextTower.tokenise`."""
-        # The fast form leaves out where in the text each token came from, which nobody asks for.
-        return [
-            self._cut(np.array(encoding.ids, dtype=np.int64))
-            for encoding in self._backend.encode_batch_fast(list(texts))
-        ]
+        return self._tokeniser(texts)
 
     def bucket(self, tokens: Tokens) -> int:
         """Return the padded length. See :meth:`TextTower.bucket`."""
@@ -76,12 +82,6 @@ class MaskedTextTower(TextTower):
     def _readout(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return readout -> (b, d) for ids and mask of shape (b, length)."""
 
-    def _cut(self, ids: np.ndarray) -> Tokens:
-        if len(ids) <= self._limit:
-            return Tokens(ids, len(ids))
-        # The closing token stays: BERT was trained with it, and CLIP reads the vector at its position.
-        return Tokens(np.append(ids[: self._limit - 1], ids[-1]), len(ids))
-
     @torch.inference_mode()
     def _embed(self, batch: Sequence[Tokens], length: int) -> dict[str, np.ndarray]:
         ids = np.full((len(batch), length), self._pad_id, dtype=np.int64)
@@ -103,10 +103,8 @@ class EncoderTower(MaskedTextTower):
 
     Parameters
     ----------
-    network, tokenizer, readouts, token_limit, device
+    network, tokenizer, readouts, token_limit, device, prompt
         See :class:`MaskedTextTower`.
-    prompt : str
-        Words put before every text.
     reads_pooler : bool
         Whether "pooled" is the trained pooler's output; else the masked mean.
     """
@@ -122,14 +120,11 @@ class EncoderTower(MaskedTextTower):
         prompt: str = "",
         reads_pooler: bool = False,
     ) -> None:
-        super().__init__(network, tokenizer, readouts=readouts, token_limit=token_limit, device=device)
-        self._prompt = prompt
+        super().__init__(
+            network, tokenizer, readouts=readouts, token_limit=token_limit, device=device, prompt=prompt
+        )
         self._reads_pooler = reads_pooler
         self._states = asked_states(readouts)
-
-    def tokenise(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenise texts behind the prompt. See :meth:`TextTower.tokenise`."""
-        return super().tokenise([self._prompt + text for text in texts] if self._prompt else texts)
 
     def _readout(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         output = self.network(input_ids=ids, attention_mask=mask, **self._states.request)

@@ -22,7 +22,8 @@ from extract.weight_sources import WeightSource
 from extract.weights import read_json, transformers_weight_files
 
 if TYPE_CHECKING:
-    from extract.backbones.contract import ImageTower, JointTower, TextTower
+    from extract.backbones.chat import ChatTokeniser
+    from extract.backbones.contract import ImageTower, JointTower, TextTower, Tokenise
     from extract.backbones.patches import PatchRecipe
 
 _MODALITIES = ("text", "image", "joint")
@@ -155,19 +156,12 @@ class VisionLanguageBackbone(Backbone):
         precision: str = "fp32",
     ) -> TextTower | ImageTower | JointTower:
         """Load one tower. See :meth:`Backbone.open_tower`."""
-        from extract.backbones.chat import ChatTokeniser, load_chat_tokenizer
+        from extract.backbones.chat import load_chat_tokenizer
         from extract.backbones.vision_language_towers import ChatImageTower, ChatPairTower, ChatTextTower
 
         self._check_request(modality, readouts)
         tokenizer = load_chat_tokenizer(self._folder)
-        chats = ChatTokeniser(
-            tokenizer,
-            chat_template(self._folder),
-            modality=modality,
-            instruction=self._recipe.instruction,
-            image_id=read_json(self._folder / "config.json")["image_token_id"],
-            token_limit=TOKEN_LIMIT,
-        )
+        chats = self._chats(tokenizer, modality)
         settings: dict[str, Any] = {"readouts": readouts, "device": device}
         settings["normalised"] = self._recipe.normalised
         if modality == "text":
@@ -177,6 +171,27 @@ class VisionLanguageBackbone(Backbone):
         settings |= {"recipe": self.patches, "pad_id": tokenizer.pad_token_id}
         tower_class = ChatImageTower if modality == "image" else ChatPairTower
         return tower_class(network, chats, **settings)
+
+    def open_tokeniser(self, modality: str) -> Tokenise:
+        """Load the tokenizer and the chat template alone. See :meth:`Backbone.open_tokeniser`."""
+        from extract.backbones.chat import load_chat_tokenizer
+
+        if modality == "image":
+            return super().open_tokeniser(modality)
+        chats = self._chats(load_chat_tokenizer(self._folder), modality)
+        return lambda texts: [chats.tokens(text, 1) for text in texts]
+
+    def _chats(self, tokenizer: Any, modality: str) -> ChatTokeniser:
+        from extract.backbones.chat import ChatTokeniser
+
+        return ChatTokeniser(
+            tokenizer,
+            chat_template(self._folder),
+            modality=modality,
+            instruction=self._recipe.instruction,
+            image_id=read_json(self._folder / "config.json")["image_token_id"],
+            token_limit=TOKEN_LIMIT,
+        )
 
     def _load(self, parts: set[str], device: str, precision: str) -> Any:
         import transformers
