@@ -158,7 +158,7 @@ class MLPSettings(Head):
         return NetworkShape(
             block_widths=self._block_widths(),
             n_classes=len(self.classes_),
-            hidden=_layer_sizes(self.hidden, self.n_hidden, taper=self.taper),
+            hidden=layer_sizes(self.hidden, self.n_hidden, taper=self.taper),
             dropout=self.dropout,
             norm=self.norm,
             activation=self.activation,
@@ -243,8 +243,21 @@ class MLPSettings(Head):
             )
 
 
-def _layer_sizes(hidden: int | Sequence[int], n_hidden: int, *, taper: bool) -> tuple[int, ...]:
-    """Return the units of each hidden layer."""
+def layer_sizes(hidden: int | Sequence[int], n_hidden: int, *, taper: bool) -> tuple[int, ...]:
+    """Return the units of each hidden layer.
+
+    Parameters
+    ----------
+    hidden : int or sequence of int
+    n_hidden : int
+    taper : bool
+        As in ``heads.MLPHead``.
+
+    Returns
+    -------
+    tuple of int
+        Empty when there is no hidden layer.
+    """
     if isinstance(hidden, Sequence):
         return tuple(hidden)
     return tuple(max(1, hidden // 2**layer) if taper else hidden for layer in range(n_hidden))

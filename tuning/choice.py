@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 import heads
+from heads.mlp_settings import layer_sizes
 from tuning.balance import NONE
 from tuning.bootstrap import checked_groups
 from tuning.folds import Fold, check_partition
@@ -25,13 +27,14 @@ Parameters = Mapping[str, Any]
 
 def _mlp_order(parameters: Parameters) -> tuple[float, ...]:
     """Weights of the layers (all columns: infinitely many), then decay and dropout, strongest first."""
-    width, n_hidden = parameters["hidden"], parameters["n_hidden"]
+    sizes = layer_sizes(parameters["hidden"], parameters["n_hidden"], taper=parameters["taper"])
     inputs = math.inf if parameters["pca"] is None else parameters["pca"]
-    later = width * width * (n_hidden - 1)
+    first = sizes[0] if sizes else 1  # without hidden layers: as few as can be, whatever the classes
+    later = sum(before * after for before, after in pairwise(sizes))
     members = parameters["n_members"]
     return (
-        members * (inputs * width + later),
-        members * (width + later),
+        members * (inputs * first + later),
+        members * (first + later),
         -parameters["weight_decay"],
         -parameters["dropout"],
     )

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tuning.bootstrap import Units, checked_groups, units_of
-from tuning.folds import Fold
+from tuning.folds import Fold, check_partition
 from tuning.scores import Floats, Ints, class_codes, score, score_name
-from tuning.uncertainty import Difference, check_bootstrap, percentile_interval
+from tuning.uncertainty import Difference, check_bootstrap, difference_of
 
 # Numbers in one chunk of draws: 4 Mi, 32 MiB in float64.
 _CHUNK_CELLS = 2**22
@@ -53,8 +53,8 @@ def mean_paired_difference(
     Raises
     ------
     ValueError
-        When there are no others, shapes disagree, a code or the metric is not allowed, or a group lies in two
-        folds.
+        When there are no others, shapes disagree, a code or the metric is not allowed, a row is not validated
+        exactly once, or a group lies in two folds.
 
     Notes
     -----
@@ -63,58 +63,58 @@ def mean_paired_difference(
     check_bootstrap(n_bootstrap)
     name = score_name(metric)
     codes = class_codes(y, n_classes)
+    check_partition(folds, len(codes))
     if not others:
         raise ValueError("'others' is empty, allowed is one prediction or more. Pass what to compare with.")
     models = [class_codes(model, n_classes, name="predictions") for model in (predictions, *others)]
     if any(model.shape != codes.shape for model in models):
         shapes = [model.shape for model in models]
         raise ValueError(f"Predictions have shapes {shapes}, allowed is {codes.shape}. Select the same rows.")
-    fold_of = np.empty(len(codes), dtype=np.int64)
-    for fold, (_, valid) in enumerate(folds):
-        fold_of[valid] = fold
-    cells = [_one_hot(codes, model, fold_of, n_classes, len(folds)) for model in models]
+    parts = [valid for _, valid in folds]
+    cells = [[_one_hot(codes[rows], model[rows], n_classes) for rows in parts] for model in models]
 
-    def differences(weights: Floats) -> Floats:
-        shape = (len(weights), len(folds), n_classes, n_classes)
-        scores = [score((weights @ cell).reshape(shape), name).mean(axis=-1) for cell in cells]
+    def differences(weights: Sequence[Floats]) -> Floats:
+        scores = [_mean_scores(weights, by_part, n_classes, name) for by_part in cells]
         result: Floats = scores[0] - np.mean(scores[1:], axis=0)
         return result
 
-    observed = float(differences(np.ones((1, len(codes))))[0])
-    units = _units_by_fold(codes, checked_groups(groups, len(codes), folds), folds)
-    draws = np.concatenate([differences(w) for w in _weights(units, n_bootstrap, random_state)])
-    smaller_side = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-    return Difference(
-        difference=observed,
-        ci95=percentile_interval(draws),
-        p_value=min(1.0, 2 * (smaller_side + 1) / (n_bootstrap + 1)),
-    )
+    observed = float(differences([np.ones((1, len(rows))) for rows in parts])[0])
+    groups = checked_groups(groups, len(codes), folds)
+    units = [units_of(codes[rows], None if groups is None else groups[rows]) for rows in parts]
+    draws = [differences(weights) for weights in _weights(units, n_bootstrap, random_state)]
+    return difference_of(observed, np.concatenate(draws))
 
 
-def _one_hot(codes: Ints, model: Ints, fold_of: Ints, n_classes: int, n_folds: int) -> NDArray[np.float64]:
-    """Which (fold, true, predicted) cell each row falls into, shape (n_samples, cells)."""
-    cell = (fold_of * n_classes + codes) * n_classes + model
-    hot: NDArray[np.float64] = np.equal(cell[:, None], np.arange(n_folds * n_classes**2)).astype(np.float64)
+def _one_hot(codes: Ints, model: Ints, n_classes: int) -> NDArray[np.float64]:
+    """Which (true, predicted) cell each row falls into, shape (n_rows, cells)."""
+    cell = codes * n_classes + model
+    hot: NDArray[np.float64] = np.equal(cell[:, None], np.arange(n_classes**2)).astype(np.float64)
     return hot
 
 
-def _units_by_fold(codes: Ints, groups: Ints | None, folds: Sequence[Fold]) -> list[tuple[Ints, Units]]:
-    """Return the rows that each fold validates and what is drawn of them."""
-    return [(valid, units_of(codes[valid], None if groups is None else groups[valid])) for _, valid in folds]
+def _mean_scores(
+    weights: Sequence[Floats], cells: Sequence[NDArray[np.float64]], n_classes: int, metric: str
+) -> Floats:
+    """Score each draw: the mean over parts of the rows, shape (draws,)."""
+    counts = [drawn @ cell for drawn, cell in zip(weights, cells, strict=True)]
+    shape = (len(weights), -1, n_classes, n_classes)
+    scores: Floats = score(np.stack(counts).reshape(shape), metric).mean(axis=0)
+    return scores
 
 
-def _weights(by_fold: list[tuple[Ints, Units]], n_bootstrap: int, random_state: int) -> Iterator[Floats]:
-    """Yield how often each row is drawn, float64 of shape (draws, n_samples), a chunk of draws at a time."""
+def _weights(by_part: Sequence[Units], n_bootstrap: int, random_state: int) -> Iterator[list[Floats]]:
+    """Yield how often each row of each part is drawn, (draws, n_rows), a chunk of draws at a time."""
     generator = np.random.default_rng(random_state)
-    n_samples = sum(len(rows) for rows, _ in by_fold)
-    chunk = max(1, _CHUNK_CELLS // n_samples)
+    chunk = max(1, _CHUNK_CELLS // sum(len(units.of_row) for units in by_part))
     for start in range(0, n_bootstrap, chunk):
         n_draws = min(chunk, n_bootstrap - start)
-        weights = np.zeros((n_draws, n_samples))
-        for rows, units in by_fold:
-            drawn = np.zeros((n_draws, int(units.of_row.max()) + 1))
-            for members in units.strata:
-                shares = np.full(len(members), 1 / len(members))
-                drawn[:, members] = generator.multinomial(len(members), shares, size=n_draws)
-            weights[:, rows] = drawn[:, units.of_row]
-        yield weights
+        yield [_drawn(units, generator, n_draws) for units in by_part]
+
+
+def _drawn(units: Units, generator: np.random.Generator, n_draws: int) -> Floats:
+    drawn = np.zeros((n_draws, int(units.of_row.max()) + 1))
+    for members in units.strata:
+        shares = np.full(len(members), 1 / len(members))
+        drawn[:, members] = generator.multinomial(len(members), shares, size=n_draws)
+    rows: Floats = drawn[:, units.of_row]
+    return rows

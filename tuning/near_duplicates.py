@@ -23,6 +23,7 @@ _BLOCK_BYTES = 64 * 2**20  # of one block of similarities
 _MANY_ROWS = 8192  # from which rows are compared in fewer dimensions first
 _KEPT_DIMENSIONS = 128
 _ROWS_FOR_DISTANCE = 2048
+_ROUNDING = 1e-6  # of a product of unit rows in float32, by whichever way it is summed
 _NEIGHBOUR = 5  # so that a row may have a few near duplicates without becoming the measure of distance
 
 
@@ -171,7 +172,7 @@ def similar_rows(U: Vectors, least: float) -> Iterator[tuple[NDArray[np.int64], 
     step = max(1, _BLOCK_BYTES // (4 * max(1, len(U))))
     for start in range(0, len(U), step):
         products = bound[start : start + step] @ bound[start:].T
-        rows, others = np.nonzero(products >= least - 1e-6)
+        rows, others = np.nonzero(products >= least - _ROUNDING)
         ahead = others > rows
         rows, others = rows[ahead] + start, others[ahead] + start
         for some in range(0, len(rows), _portion := max(1, _BLOCK_BYTES // (8 * U.shape[1]))):
@@ -192,7 +193,7 @@ def rows_with_likeness(U: Vectors, least: float) -> NDArray[np.bool_]:
     Returns
     -------
     ndarray of shape (n_samples,), bool
-        Every row that has one, and above 8,192 rows a few that have none.
+        Every row that has one, and a few that have none: within rounding, and more above 8,192 rows.
     """
     bound = _upper_bounds(U) if len(U) > _MANY_ROWS and U.shape[1] > 2 * _KEPT_DIMENSIONS else U
     found = np.zeros(len(U), dtype=bool)
@@ -201,8 +202,8 @@ def rows_with_likeness(U: Vectors, least: float) -> NDArray[np.bool_]:
         products = bound[start : start + step] @ bound[start:].T
         own = np.arange(len(products))
         products[own, own] = -1.0
-        found[start : start + len(products)] |= products.max(axis=1) >= least
-        found[start:] |= products.max(axis=0) >= least
+        found[start : start + len(products)] |= products.max(axis=1) >= least - _ROUNDING
+        found[start:] |= products.max(axis=0) >= least - _ROUNDING
     return found
 
 

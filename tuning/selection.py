@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from tuning.early_drops import EarlyDrops
 from tuning.repeated_choice import choice_of
 from tuning.scores import SCORES, Floats, Ints, score
-from tuning.uncertainty import Difference, Estimate, percentile_interval
+from tuning.uncertainty import Difference, Estimate, difference_of, percentile_interval
 
 
 def bbc_cv(
@@ -162,12 +162,7 @@ def bbc_difference(
         other = _left_out_confusions(drawn, choice.table[[reference]], choice.codes, n_classes)
         differences.append(score(winner, choice.metric) - score(other, choice.metric))
     values = np.concatenate(differences)
-    smaller_side = min(int((values <= 0).sum()), int((values >= 0).sum()))
-    return Difference(
-        difference=float(values.mean()),
-        ci95=percentile_interval(values),
-        p_value=min(1.0, 2 * (smaller_side + 1) / (n_bootstrap + 1)),
-    )
+    return difference_of(float(values.mean()), values)
 
 
 def _estimate(values: Floats) -> Estimate:

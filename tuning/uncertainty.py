@@ -43,6 +43,28 @@ def percentile_interval(values: Floats) -> list[float]:
     return [float(low), float(high)]
 
 
+def difference_of(observed: float, draws: Floats) -> Difference:
+    """Return a difference with the interval and the p-value that bootstrap draws of it give.
+
+    Parameters
+    ----------
+    observed : float
+    draws : ndarray of shape (n_bootstrap,), float64
+
+    Returns
+    -------
+    Difference
+        ``p_value`` is twice the smaller share of draws on either side of 0, counting one more draw than were
+        made on each side, so it is never 0 (Davison and Hinkley 1997).
+    """
+    smaller_side = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    return Difference(
+        difference=observed,
+        ci95=percentile_interval(draws),
+        p_value=min(1.0, 2 * (smaller_side + 1) / (len(draws) + 1)),
+    )
+
+
 def check_bootstrap(n_bootstrap: int) -> None:
     """Refuse a bootstrap without draws (ValueError)."""
     if n_bootstrap < 1:
@@ -219,12 +241,7 @@ def paired_difference(
         n_bootstrap=n_bootstrap,
         random_state=random_state,
     )
-    smaller_side = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-    return Difference(
-        difference=observed,
-        ci95=percentile_interval(draws),
-        p_value=min(1.0, 2 * (smaller_side + 1) / (n_bootstrap + 1)),
-    )
+    return difference_of(observed, draws)
 
 
 def paired_draws(

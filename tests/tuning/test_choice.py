@@ -90,6 +90,10 @@ def test_simplest_uses_the_standard_error_of_paired_differences():
         (("mlp", {"pca": 64, "hidden": 128}), ("mlp", {"pca": None, "hidden": 64})),
         (("mlp", {"n_hidden": 1}), ("mlp", {"n_hidden": 2})),
         (("mlp", {"weight_decay": 1.0}), ("mlp", {"weight_decay": 0.01})),
+        (("mlp", {"hidden": [64, 8]}), ("mlp", {"hidden": [64, 64]})),
+        (("mlp", {"hidden": 64, "n_hidden": 2, "taper": True}), ("mlp", {"hidden": 64, "n_hidden": 2})),
+        (("mlp", {"n_hidden": 0, "pca": 64}), ("mlp", {"hidden": 2, "n_hidden": 1, "pca": 64})),
+        (("mlp", {"n_hidden": 0}), ("mlp", {"hidden": [16]})),
     ],
 )
 def test_simplest_follows_the_documented_order(simpler, other):

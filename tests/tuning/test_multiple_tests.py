@@ -74,3 +74,5 @@ def test_mean_difference_is_to_the_mean_of_the_others() -> None:
     assert together == pytest.approx(np.mean(each), abs=1e-12)
     with pytest.raises(ValueError, match=r"'others' is empty"):
         mean_paired_difference(first, [], y, folds, n_classes=3)
+    with pytest.raises(ValueError, match=r"is validated 0 times over the folds"):
+        mean_paired_difference(first, others, y, folds[1:], n_classes=3)

@@ -81,6 +81,15 @@ def test_similar_rows_is_the_same_in_blocks_and_in_fewer_dimensions(monkeypatch)
     assert (rows_with_likeness(U, 0.5) == (whole >= 0.5).any(axis=1)).all()
 
 
+def test_rows_with_likeness_leave_out_no_pair_by_rounding():
+    """A bound that a pair reaches exactly, by itself, is reached in a product of matrices too."""
+    U = unit_rows(centred(_vectors(300, d=300, seed=5)))
+    for i in range(0, 300, 3):
+        own = np.einsum("j,kj->k", U[i], U)
+        own[i] = -1
+        assert rows_with_likeness(U, float(own.max()))[i]
+
+
 def test_near_duplicate_groups_joins_blocks_and_known_groups():
     """A pair in either block joins the groups of its rows, and folds then keep them on one side."""
     X, in_text = _planted(200, 12, seed=1)
