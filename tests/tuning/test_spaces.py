@@ -18,19 +18,18 @@ from tuning import (
 )
 from tuning.balance import SEARCHED_RESAMPLERS, balance_of, is_balance, treatment
 from tuning.dimensions import Choice, Float, Int
-from tuning.spaces import default_parameters_in_study, starting_parameters_in_study
 
 LENGTHS = {"max_epochs", "n_estimators"}
 TWO_BLOCKS = {"blocks": {"text": 300, "image": 200}, "n_features": 500, "n_rows": 1000}
 
 
 @pytest.mark.parametrize("head", heads.HEADS)
-@pytest.mark.parametrize("shape", [{}, TWO_BLOCKS, {"n_features": 12, "n_rows": 100}])
+@pytest.mark.parametrize("shape", [{}, TWO_BLOCKS, {"n_features": 12, "n_rows": 100}, {"n_rows": 50_000}])
 def test_suggest_answers_the_start_when_its_parameters_are_fixed(head, shape):
     """What is tried first lies inside the space, but for a shorter training."""
     space = build_spaces(heads.HEADS, **shape)
-    trial = FixedTrial(starting_parameters_in_study(head, space))
-    found, start = suggest(trial, heads.HEADS, space), starting_configuration(head, space)
+    start = starting_configuration(head, space)
+    found = suggest(FixedTrial(space.study_parameters(start)), heads.HEADS, space)
     lengths = {name: start.parameters[name] for name in LENGTHS & set(start.parameters)}
     assert Configuration(head, found.resampler, {**found.parameters, **lengths}) == start
     assert all(length < found.parameters[name] for name, length in lengths.items())
@@ -39,18 +38,17 @@ def test_suggest_answers_the_start_when_its_parameters_are_fixed(head, shape):
 @pytest.mark.parametrize("head", [h for h in heads.HEADS if h not in ("mlp", "lightgbm")])
 def test_suggest_answers_the_default_when_its_parameters_are_fixed(head):
     """Heads that a search trains as anybody would have their default inside the space."""
-    trial = FixedTrial(default_parameters_in_study(head))
+    trial = FixedTrial(build_spaces([head]).study_parameters(default_configuration(head)))
     assert suggest(trial, heads.HEADS) == default_configuration(head) == starting_configuration(head)
 
 
 @pytest.mark.parametrize("head", heads.HEADS)
-def test_default_parameters_in_study_are_a_point_of_the_space(head):
+def test_study_parameters_of_the_default_are_a_point_of_the_space(head):
     """Optuna takes them without a word: every value is one that the space may give."""
-    study = open_study()
-    study.enqueue_trial(default_parameters_in_study(head))
+    study, asked = open_study(), build_spaces([head]).study_parameters(default_configuration(head))
+    study.enqueue_trial(asked)
     trial = study.ask()
     suggest(trial, heads.HEADS)
-    asked = default_parameters_in_study(head)
     assert {name: asked[name] for name in trial.params} == trial.params
 
 
@@ -239,3 +237,12 @@ def test_suggest_refuses_wrong_heads(names, message):
     """All faults of a list of heads come in one message."""
     with pytest.raises(ValueError, match=message):
         suggest(FixedTrial({}), names)
+
+
+@pytest.mark.parametrize(("n_rows", "epochs"), [(None, 30), (20_000, 30), (20_001, 12), (100_000, 12)])
+def test_space_trains_fewer_epochs_on_many_rows(n_rows, epochs):
+    """Above 20,000 rows the most epochs of an MLP fall from 30 to 12, unless the user says otherwise."""
+    assert build_spaces(["mlp"], n_rows=n_rows).heads["mlp"].fixed["max_epochs"] == epochs
+    declared = build_spaces(["mlp"], n_rows=n_rows, declared={"mlp": {"max_epochs": 40}}).heads["mlp"]
+    assert declared.fixed["max_epochs"] == 40
+    assert declared.starting_configuration().parameters["max_epochs"] <= 40
