@@ -11,19 +11,22 @@ from typing import Any
 
 import numpy as np
 
+from cache import canonical_json, sha256_hex
+from pipelines.ablation.fitted_rows import RowMemory
 from pipelines.ablation.fitting import FitData
 from pipelines.ablation.tables import write_tables
 from pipelines.augmentation_scores import compared_variants, described_variants
 from pipelines.augmentation_tables import COMPARISONS_HEADER, HEADER, comparison_rows, table_rows
-from pipelines.bad_cases.facts import read_facts, with_raw_texts
+from pipelines.bad_cases.facts import RowFacts, read_facts, with_raw_texts
 from pipelines.console import duration, say, table, tell
 from pipelines.duplicates import duplicate_settings
 from pipelines.errors import UsageError
 from pipelines.matrices import Matrix, read_matrix
 from pipelines.prediction_rows import EmbeddingOptions
+from pipelines.recorded_winner import winner_of_run
+from pipelines.row_views import check_backbones, embed_views
 from pipelines.run_stores import store_specs
-from pipelines.runs import CONFIG, METRICS, RunFolder, check_config, read_json, write_json
-from pipelines.stability import winner_of_run
+from pipelines.runs import CONFIG, METRICS, RunFolder, read_json, write_json
 from pipelines.targeting import choose_targets, fit_variants, times_chosen, viewed_rows
 from pipelines.trainable import check_trainable, matrix_folds
 from tuning import Configuration, score_name
@@ -135,19 +138,20 @@ def augment(settings: AugmentSettings) -> Augmentation:
     control gets as many views, so that what views do at all is told from what choosing them does.
     """
     began = time.perf_counter()
-    config = read_json(settings.run / CONFIG)
-    check_config(config, settings.run / CONFIG)
-    configuration, _ = winner_of_run(settings.run, check_stores=False)
+    configuration, config = winner_of_run(settings.run)
     matrix = read_matrix(
         store_specs(config["spaces"], settings.run), duplicates=config.get("duplicates", "near")
     )
     settings = replace(settings, metric=settings.metric or config["metric"])
-    run = RunFolder(settings.out, None, _config(settings, configuration, config, matrix))
+    facts = _facts(settings, matrix)
+    run = RunFolder(settings.out, None, _config(settings, configuration, config, matrix, facts))
     if run.is_done:
         return Augmentation(run.path, read_json(run.path / METRICS), True)
     check_trainable(matrix, settings.folds)
+    if not _stored(settings, matrix):
+        check_backbones(config["spaces"], _how(settings))
     with run.working():
-        metrics = _measured(settings, configuration, config, matrix, run.work / "trials")
+        metrics = _measured(settings, configuration, config, matrix, facts, run.work / "trials")
         metrics["seconds"] = round(time.perf_counter() - began, 3)
         folder = run.result
         write_json(folder / METRICS, metrics)
@@ -157,8 +161,27 @@ def augment(settings: AugmentSettings) -> Augmentation:
         return Augmentation(run.publish(), metrics, False)
 
 
+def _facts(settings: AugmentSettings, matrix: Matrix) -> RowFacts:
+    """Return what is known of the training rows; their texts before they were cleaned, with a data set."""
+    rows = matrix.training
+    facts = read_facts(matrix, rows)
+    if settings.data is None or facts.texts is None:
+        return facts
+    return with_raw_texts(facts, [matrix.ids[row] for row in rows], settings.data)
+
+
+def _how(settings: AugmentSettings) -> EmbeddingOptions:
+    from extract import resolve_device
+
+    return EmbeddingOptions(device=resolve_device(settings.device), weights=settings.weights)
+
+
 def _config(
-    settings: AugmentSettings, configuration: Configuration, config: Mapping[str, Any], matrix: Matrix
+    settings: AugmentSettings,
+    configuration: Configuration,
+    config: Mapping[str, Any],
+    matrix: Matrix,
+    facts: RowFacts,
 ) -> dict[str, Any]:
     from extract import library_versions
 
@@ -172,13 +195,26 @@ def _config(
         heads=[configuration.head],
         resampler=configuration.resampler,
         parameters=dict(configuration.parameters),
-        raw_texts=settings.data is not None,
+        raw_texts=_texts_hash(settings, facts),
         spaces=config["spaces"],
         class_names=list(matrix.class_names),
         versions=library_versions(),
         **duplicate_settings([matrix.related]),
+        inputs={
+            "run": str(settings.run),
+            "data": None if settings.data is None else str(settings.data),
+            "device": settings.device,
+            "weights": {name: str(folder) for name, folder in settings.weights.items()},
+        },
     )
     return values
+
+
+def _texts_hash(settings: AugmentSettings, facts: RowFacts) -> str | None:
+    """Return the hash of texts that are not those of the stores; None if there are none such."""
+    if settings.data is None or facts.texts is None:
+        return None
+    return sha256_hex(canonical_json(list(facts.texts)))
 
 
 def _stored(settings: AugmentSettings, matrix: Matrix) -> bool:
@@ -191,29 +227,33 @@ def _measured(
     configuration: Configuration,
     config: Mapping[str, Any],
     matrix: Matrix,
+    facts: RowFacts,
     work: Path,
 ) -> dict[str, Any]:
-    rows = matrix.training
-    facts = read_facts(matrix, rows)
-    if settings.data is not None:
-        facts = with_raw_texts(facts, [matrix.ids[row] for row in rows], settings.data)
-    folds = matrix_folds(matrix, settings.folds, settings.seed)
+    rows, memory = matrix.training, RowMemory(work)
+    groups, folds = matrix.groups[rows], matrix_folds(matrix, settings.folds, settings.seed)
     clean = FitData(matrix.X[rows], matrix.labels[rows], matrix.blocks, matrix.class_names)
     tell(f"choosing slices in {len(folds)} outer folds of {len(rows):,} samples")
     targets = choose_targets(
         configuration,
         clean,
         facts,
-        matrix.groups[rows],
+        groups,
         folds,
         n_slices=settings.slices,
         seed=settings.seed,
+        memory=memory,
     )
     viewed = viewed_rows(targets, draws=settings.draws, seed=settings.seed)
     views = _views(settings, config, matrix, viewed, work)
     tell(f"fitting {len(viewed)} variants in {len(folds)} folds")
     oof = fit_variants(
-        configuration, replace(clean, views=views[:, rows]), targets, viewed, seed=settings.seed
+        configuration,
+        replace(clean, views=views[:, rows]),
+        targets,
+        viewed,
+        seed=settings.seed,
+        memory=memory,
     )
     return {
         "metric": score_name(str(settings.metric)),
@@ -223,9 +263,9 @@ def _measured(
         "n_views": len(views),
         "slices": times_chosen(targets),
         "n_inside": int(sum(target.inside.sum() for target in targets)),
-        "variants": described_variants(oof, viewed, clean, targets, seed=settings.seed),
+        "variants": described_variants(oof, viewed, clean, groups, targets, seed=settings.seed),
         "comparisons": compared_variants(
-            oof, clean, targets, metric=str(settings.metric), seed=settings.seed
+            oof, clean, groups, targets, metric=str(settings.metric), seed=settings.seed
         ),
     }
 
@@ -240,9 +280,6 @@ def _views(
     """Return views of every row that brings some, float32 of shape (n_views, n_samples, n_features)."""
     if matrix.views is not None and _stored(settings, matrix):
         return matrix.views[: settings.views]
-    from extract import resolve_device
-    from pipelines.row_views import embed_views
-
     wanted = np.unique(np.concatenate([part for parts in viewed.values() for part in parts]))
     n_views = settings.views or _EMBEDDED_VIEWS
     tell(f"the stores hold too few views: embedding {n_views} of each of {len(wanted):,} samples")
@@ -254,7 +291,7 @@ def _views(
         augment=settings.augment,
         run=settings.run,
         data=settings.data,
-        how=EmbeddingOptions(device=resolve_device(settings.device), weights=settings.weights),
+        how=_how(settings),
         work=work,
     )
 
@@ -279,6 +316,7 @@ def print_augmentation(found: Augmentation, *, as_json: bool) -> None:
     if not found.nothing_to_do:
         tell(f"done in {duration(metrics['seconds'])}")
     tell(
-        f"Next: {found.path}/{TABLE}.csv, .md and .tex are for a paper; tune --use-views trains on all views"
+        f"Next: {found.path}/{TABLE}.csv, .md and .tex are for a paper; to train on views of all samples: "
+        "extract-features --views N --augment KIND, then tune"
     )
     say(str(found.path))

@@ -27,6 +27,7 @@ def described_variants(
     oof: Mapping[str, np.ndarray],
     viewed: Mapping[str, Sequence[np.ndarray]],
     data: FitData,
+    groups: np.ndarray,
     targets: Sequence[Target],
     *,
     seed: int,
@@ -40,6 +41,7 @@ def described_variants(
     viewed : mapping of str to sequence of ndarray
         From `targeting.viewed_rows`.
     data : FitData
+    groups : ndarray of shape (n_rows,), integer
     targets : sequence of Target
     seed : int
         Of the bootstrap.
@@ -55,7 +57,9 @@ def described_variants(
         {
             "variant": name,
             "rows_with_views": round(float(np.mean([len(rows) for rows in viewed[name]]))),
-            "cv": cv_summary(p, data.y, folds, n_classes=len(data.class_names), random_state=seed),
+            "cv": cv_summary(
+                p, data.y, folds, groups=groups, n_classes=len(data.class_names), random_state=seed
+            ),
             "accuracy_inside": float(np.mean(p[inside].argmax(axis=1) == data.y[inside]))
             if len(inside)
             else None,
@@ -65,13 +69,19 @@ def described_variants(
 
 
 def compared_variants(
-    oof: Mapping[str, np.ndarray], data: FitData, targets: Sequence[Target], *, metric: str, seed: int
+    oof: Mapping[str, np.ndarray],
+    data: FitData,
+    groups: np.ndarray,
+    targets: Sequence[Target],
+    *,
+    metric: str,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """Compare targeted views with none and with random ones, on all rows and inside the slices.
 
     Parameters
     ----------
-    oof, data, targets, seed
+    oof, data, groups, targets, seed
         As for `described_variants`.
     metric : str
         Of all rows; inside the slices it is accuracy, because few of their rows may be of a class.
@@ -99,6 +109,7 @@ def compared_variants(
                 [model[part] for model in models],
                 data.y[part],
                 parts,
+                groups=groups[part],
                 n_classes=len(data.class_names),
                 metric=judged_by,
                 random_state=seed,

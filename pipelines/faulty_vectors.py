@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import numpy as np
 
-from cache import canonical_json, sha256_hex, write_file
 from extract import FAULTS_VERSION, INPUT_FAULTS, Edit, EditedInputs, faulty_image, faulty_text
 from pipelines.console import Progress
 from pipelines.prediction_rows import EmbeddingOptions, open_again
 from pipelines.run_inputs import TowerRows, check_unchanged_vectors, open_edited
+from pipelines.vector_memory import VectorMemory
 
 if TYPE_CHECKING:
     from extract import Backbone
@@ -78,7 +76,8 @@ class FaultyVectors:
     def __init__(
         self, towers: Sequence[TowerRows], ids: Sequence[str], how: EmbeddingOptions, work: Path
     ) -> None:
-        self._towers, self._ids, self._how, self._work = towers, ids, how, work
+        self._towers, self._ids, self._how = towers, ids, how
+        self._memory = VectorMemory(work)
 
     def embed(self, variants: Sequence[Variant]) -> dict[str, np.ndarray]:
         """Return block -> vectors of shape (n_variants, n_rows, width), float32.
@@ -109,7 +108,7 @@ class FaultyVectors:
         for k, variant in enumerate(variants):
             if not variant.changes(tower.modality):
                 continue
-            known = self._recall(tower, variant)
+            known = self._memory.recall(tower, self._ids, _facts(variant))
             if known is None:
                 missing.append((k, variant))
             else:
@@ -127,40 +126,14 @@ class FaultyVectors:
             for number, (k, variant) in enumerate(missing):
                 vectors = inputs.embed([_edit(variant, backbone)], on_progress=partial(show, number * n_rows))
                 made = tower.by_block(_first(vectors))
-                self._remember(tower, variant, made)
+                self._memory.keep(tower, self._ids, _facts(variant), made)
                 _put(whole, made, k)
         progress.close()
         return whole
 
-    def _recall(self, tower: TowerRows, variant: Variant) -> dict[str, np.ndarray] | None:
-        """Return what an interrupted call has made; a file that is cut short or changed does not count."""
-        path = self._path(tower, variant)
-        if not path.is_file():
-            return None
-        try:
-            # A zip file: every array has a checksum.
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-                return {block: arrays[str(i)] for i, block in enumerate(tower.stored)}
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-            path.unlink()
-            return None
 
-    def _remember(self, tower: TowerRows, variant: Variant, made: Mapping[str, np.ndarray]) -> None:
-        self._work.mkdir(exist_ok=True)
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **{str(i): made[block] for i, block in enumerate(tower.stored)})
-        write_file(self._path(tower, variant), buffer.getvalue())
-
-    def _path(self, tower: TowerRows, variant: Variant) -> Path:
-        facts = {
-            "version": FAULTS_VERSION,
-            "variant": variant.name,
-            "spaces": [[space["space_fingerprint"], space["store_fingerprint"]] for space in tower.spaces],
-            "ids": list(self._ids),
-            "texts": [source.text for source in tower.sources],
-            "images": [source.image_sha256.hex() for source in tower.sources],
-        }
-        return self._work / f"{sha256_hex(canonical_json(facts))}.npz"
+def _facts(variant: Variant) -> dict[str, object]:
+    return {"version": FAULTS_VERSION, "variant": variant.name}
 
 
 def _unchanged(tower: TowerRows, inputs: EditedInputs, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -8,22 +8,25 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
 
-from extract import INPUT_FAULTS, SEVERITIES, resolve_device
+from extract import FAULTS_VERSION, INPUT_FAULTS, SEVERITIES, resolve_device
 from pipelines.ablation.figure import write_figure
 from pipelines.console import duration, say, table, tell
-from pipelines.errors import UsageError
+from pipelines.errors import RunError, UsageError
 from pipelines.faulty_vectors import MISSING, FaultyVectors, Variant
 from pipelines.matrices import Matrix, read_matrix
 from pipelines.prediction_rows import EmbeddingOptions
+from pipelines.recorded_winner import recorded_folds, winner_of_run
 from pipelines.robustness_scores import sample_rows, score_variants
 from pipelines.run_inputs import group_by_tower, modality_of_space, read_tower_rows
 from pipelines.run_stores import store_specs
-from pipelines.runs import CONFIG, check_config, read_json, write_csv, write_json
-from pipelines.stability import winner_of_run
+from pipelines.runs import read_json, write_csv, write_json
+from pipelines.work_lock import work_lock
+from tuning import Configuration
 
 FAULTS = (*INPUT_FAULTS, *MISSING)
 STEM = "robustness"
@@ -71,6 +74,8 @@ class RobustnessSettings:
         wrong = [severity for severity in self.severities if severity not in SEVERITIES]
         if wrong or not self.severities:
             faults.append(f"severities {', '.join(map(str, wrong)) or '(none)'} are not of 1 to 5")
+        if self.seed < 0:
+            faults.append(f"seed {self.seed} must not be negative")
         if self.rows < 2:
             faults.append(f"rows {self.rows} must be at least 2")
         if faults:
@@ -100,8 +105,8 @@ def robustness(settings: RobustnessSettings) -> Robustness:
     Raises
     ------
     RunError
-        If the run, its stores or its pictures are not there or have changed, or the backbones do not make
-        the stored vectors.
+        If another process measures it, the run, its stores or its pictures are not there or have changed,
+        or the backbones do not make the stored vectors.
     UsageError
         If a fault is of a modality that the run does not use, or a space was imported.
 
@@ -112,9 +117,7 @@ def robustness(settings: RobustnessSettings) -> Robustness:
     its model was trained on. The sample is scored as a whole, not fold by fold, for a fold holds few of it.
     """
     began = time.perf_counter()
-    config = read_json(settings.run / CONFIG)
-    check_config(config, settings.run / CONFIG)
-    configuration, _ = winner_of_run(settings.run, check_stores=False)
+    configuration, config = winner_of_run(settings.run)
     variants = _variants(settings, config["spaces"])
     asked = _asked(settings, config["spaces"], variants)
     known = settings.run / f"{STEM}.json"
@@ -123,6 +126,28 @@ def robustness(settings: RobustnessSettings) -> Robustness:
         if result.get("asked") == asked:
             return Robustness(settings.run, result, nothing_to_do=True)
     group_by_tower(_changed_spaces(config["spaces"], variants))  # imported ones are named first
+    work = settings.run / f"{STEM}.work"
+    with work_lock(work) as is_free:
+        if not is_free:
+            raise RunError(
+                f"The robustness of '{settings.run}' is being measured by another process right now. Wait "
+                "for it."
+            )
+        result = _measured(settings, configuration, config, variants, work)
+        result.update(asked=asked, seconds=round(time.perf_counter() - began, 3))
+        _write(settings.run, result)
+        shutil.rmtree(work, ignore_errors=True)
+    return Robustness(settings.run, result, nothing_to_do=False)
+
+
+def _measured(
+    settings: RobustnessSettings,
+    configuration: Configuration,
+    config: Mapping[str, Any],
+    variants: list[Variant],
+    work: Path,
+) -> dict[str, Any]:
+    """Return what ``robustness.json`` says of the scores."""
     matrix = read_matrix(
         store_specs(config["spaces"], settings.run),
         use_views=config.get("use_views"),
@@ -131,16 +156,9 @@ def robustness(settings: RobustnessSettings) -> Robustness:
     picked = sample_rows(matrix.labels[matrix.training], settings.rows, settings.seed)
     if len(picked) < settings.rows:
         tell(f"note: the run has {len(picked):,} labelled rows; all of them are used")
-    vectors = _embed(settings, config["spaces"], matrix, picked, variants)
-    result = score_variants(configuration, config, matrix, picked, vectors, variants, settings.seed)
-    result.update(asked=asked, seconds=round(time.perf_counter() - began, 3))
-    _write(settings.run, result)
-    shutil.rmtree(_work(settings.run), ignore_errors=True)
-    return Robustness(settings.run, result, nothing_to_do=False)
-
-
-def _work(run: Path) -> Path:
-    return run / f"{STEM}.work"
+    folds = recorded_folds(settings.run, [matrix.ids[row] for row in matrix.training])
+    vectors = _embed(settings, config["spaces"], matrix, picked, variants, work)
+    return score_variants(configuration, config, matrix, folds, picked, vectors, variants, settings.seed)
 
 
 def _asked(
@@ -148,6 +166,7 @@ def _asked(
 ) -> dict[str, Any]:
     """Return what decides the result; equal questions are answered once."""
     return {
+        "version": FAULTS_VERSION,
         "variants": [variant.name for variant in variants],
         "rows": settings.rows,
         "seed": settings.seed,
@@ -190,6 +209,7 @@ def _embed(
     matrix: Matrix,
     picked: np.ndarray,
     variants: list[Variant],
+    work: Path,
 ) -> np.ndarray:
     """Return the sampled rows under every variant: float32 of shape (n_variants, n_picked, n_features)."""
     rows = matrix.training[picked]
@@ -199,7 +219,7 @@ def _embed(
     changed: dict[str, np.ndarray] = {}
     if wanted:
         towers = read_tower_rows(wanted, ids, run=settings.run, data=settings.data)
-        maker = FaultyVectors(towers, ids, how, _work(settings.run))
+        maker = FaultyVectors(towers, ids, how, work)
         changed = maker.embed(variants)
     X = np.repeat(matrix.X[rows][None], len(variants), axis=0)
     start = 0
@@ -216,6 +236,7 @@ def _embed(
 
 def _write(run: Path, result: Mapping[str, Any]) -> None:
     """Write the table and the figure, then the JSON that says the measurement is whole."""
+    (run / f"{STEM}.json").unlink(missing_ok=True)  # an earlier answer does not belong to these tables
     rows = [
         [
             fault["name"],
@@ -271,7 +292,8 @@ def print_robustness(found: Robustness, *, as_json: bool) -> None:
     say(f"{metric} of {result['rows']:,} rows, each by a model that was trained without it")
     if not found.nothing_to_do:
         tell(f"done in {duration(result['seconds'])}")
-    tell(f"Next: embedonce report --run {found.run} draws the curves; {STEM}.csv and .svg are for a paper")
+    page = f"embedonce report --run {quote(str(found.run))}"
+    tell(f"Next: {page} draws the curves; {STEM}.csv and .svg are for a paper")
     say(str(found.run / f"{STEM}.csv"))
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.ablation.feature_sets import Fold
 from pipelines.class_parameters import with_class_codes
 from pipelines.console import tell
 from pipelines.errors import UsageError
 from pipelines.faulty_vectors import Variant
 from pipelines.matrices import Matrix
-from pipelines.trainable import matrix_folds
 from tuning import Configuration, cv_summary, evaluate, paired_difference, score_name
 
 
@@ -47,6 +47,7 @@ def score_variants(
     configuration: Configuration,
     config: Mapping[str, Any],
     matrix: Matrix,
+    folds: Sequence[Fold],
     picked: np.ndarray,
     vectors: np.ndarray,
     variants: Sequence[Variant],
@@ -56,7 +57,7 @@ def score_variants(
 
     Parameters
     ----------
-    configuration, config, matrix, picked, vectors
+    configuration, config, matrix, folds, picked, vectors
         See `out_of_fold`.
     variants : sequence of Variant
     seed : int
@@ -67,12 +68,13 @@ def score_variants(
     dict
         ``rows``, ``metric``, ``clean`` and ``faults``, as in ``robustness.json``.
     """
-    oof = out_of_fold(configuration, config, matrix, picked, vectors)
+    oof = out_of_fold(configuration, config, matrix, folds, picked, vectors)
     y = matrix.labels[matrix.training][picked]
     n_classes = len(matrix.class_names)
     metric = score_name(config["metric"])
     whole = [(np.empty(0, dtype=np.int64), np.arange(len(y)))]
-    options: dict[str, Any] = {"n_classes": n_classes, "random_state": seed}
+    groups = matrix.groups[matrix.training][picked]
+    options: dict[str, Any] = {"n_classes": n_classes, "groups": groups, "random_state": seed}
 
     def estimate(probabilities: np.ndarray) -> dict[str, float]:
         found = cv_summary(probabilities, y, whole, **options)[metric]
@@ -100,6 +102,7 @@ def out_of_fold(
     configuration: Configuration,
     config: Mapping[str, Any],
     matrix: Matrix,
+    folds: Sequence[Fold],
     picked: np.ndarray,
     vectors: np.ndarray,
 ) -> np.ndarray:
@@ -109,8 +112,10 @@ def out_of_fold(
     ----------
     configuration : Configuration
     config : mapping
-        Of the run: ``folds`` and ``seed`` decide the folds.
+        Of the run.
     matrix : Matrix
+    folds : sequence of (train, valid)
+        Of the run, over the training rows.
     picked : ndarray of shape (n_picked,), int
         Positions among the training rows.
     vectors : ndarray of shape (n_variants, n_picked, n_features), float32
@@ -129,21 +134,18 @@ def out_of_fold(
     n, n_variants = len(clean), len(vectors)
     X = np.concatenate([clean, vectors.reshape(-1, clean.shape[1])])
     origin = np.concatenate([np.arange(n), np.tile(picked, n_variants)])
-    folds = [
-        (train, np.flatnonzero(np.isin(origin, valid)))
-        for train, valid in matrix_folds(matrix, config["folds"], config["seed"])
-    ]
+    widened = [(train, np.flatnonzero(np.isin(origin, valid))) for train, valid in folds]
     views = matrix.training_views
     if views is not None:
         # Never read: views of validation rows are not. They only give the stack the shape of X.
         blank = np.zeros((len(views), len(X) - n, X.shape[1]), dtype=np.float32)
         views = np.concatenate([views, blank], axis=1)
-    tell(f"fitting the winner in {len(folds)} folds")
+    tell(f"fitting the winner in {len(widened)} folds")
     found = evaluate(
         with_class_codes(configuration, matrix.class_names),
         X,
         matrix.labels[matrix.training][origin],
-        folds,
+        widened,
         views=views,
         blocks=matrix.blocks,
         n_classes=len(matrix.class_names),

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
-from cache import write_file
 from extract import Edit, EditedInputs
 from extract.views import image_view, text_view
 from pipelines.console import Progress
 from pipelines.matrices import Matrix
 from pipelines.prediction_rows import EmbeddingOptions, open_again
-from pipelines.run_inputs import TowerRows, check_unchanged_vectors, open_edited, read_tower_rows
+from pipelines.run_inputs import (
+    TowerRows,
+    check_unchanged_vectors,
+    group_by_tower,
+    open_edited,
+    read_tower_rows,
+)
+from pipelines.vector_memory import VectorMemory
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+def check_backbones(spaces: Sequence[Mapping[str, Any]], how: EmbeddingOptions) -> None:
+    """Refuse spaces that cannot be embedded again, before anything long is begun.
+
+    Parameters
+    ----------
+    spaces : sequence of mapping
+        As in ``config.json`` of a run.
+    how : EmbeddingOptions
+
+    Raises
+    ------
+    UsageError
+        If a space was imported, or a backbone came from a folder that is not named again.
+    WeightsMissingError
+        If weights can neither be found nor fetched.
+    """
+    for name in {members[0]["backbone"] for members in group_by_tower(spaces)}:
+        open_again(name, how).check_available()
 
 
 def embed_views(
@@ -52,8 +76,7 @@ def embed_views(
         The data set, where the pictures lie; None looks around the stores and the run.
     how : EmbeddingOptions
     work : Path
-        An existing folder that keeps the views of finished towers, so that an interrupted call goes on. It
-        belongs to one question: the same run, rows and kind of views.
+        A folder that keeps the views of finished towers, so that an interrupted call goes on.
 
     Returns
     -------
@@ -73,14 +96,14 @@ def embed_views(
     for backbone in backbones.values():
         backbone.check_available()  # all weights are asked for before any network runs
     made: dict[str, np.ndarray] = {}
-    for number, tower in enumerate(towers):
-        path = work / f"views-{number}.npz"
-        known = _recall(path, tower)
+    memory, facts = VectorMemory(work), {"n_views": n_views, "augment": augment}
+    for tower in towers:
+        known = memory.recall(tower, ids, facts)
         if known is None:
             with open_edited(tower, backbones[tower.backbone], device=how.device) as inputs:
                 check_unchanged_vectors(partial(_unchanged, tower, inputs), tower, ids)
                 known = _tower_views(tower, inputs, n_views, augment)
-            _remember(path, known)
+            memory.keep(tower, ids, facts, known)
         made |= known
     views = np.repeat(matrix.X[None], n_views, axis=0)
     start = 0
@@ -113,21 +136,3 @@ def _view(augment: str, number: int) -> Edit:
         return image_view(value, augment=augment, seed=seed, view=number)
 
     return Edit(text=text, image=image)
-
-
-def _remember(path: Path, views: Mapping[str, np.ndarray]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **{str(number): x for number, x in enumerate(views.values())})
-    write_file(path, buffer.getvalue())
-
-
-def _recall(path: Path, tower: TowerRows) -> dict[str, np.ndarray] | None:
-    """Return what an interrupted call has made; a file that is cut short or changed does not count."""
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as arrays:  # a zip file: every array has a checksum
-            return {block: arrays[str(number)] for number, block in enumerate(tower.stored)}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        path.unlink()
-        return None

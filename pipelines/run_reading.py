@@ -41,13 +41,15 @@ def read_json(path: Path) -> dict[str, Any]:
         values = json.loads(_read_run_file(path, MAX_JSON_BYTES))
     except FileNotFoundError as error:
         raise RunError(
-            f"'{path}' is missing: '{path.parent}' is not a finished run folder. Pass --run the folder that "
-            "tune or train printed."
+            f"'{path}' is missing: '{path.parent}' is not a finished run folder. Name the folder that tune "
+            "or train printed, or a file in it."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"'{path}' cannot be read as JSON: {error}") from error
+        raise RunError(
+            f"'{path}' cannot be read as JSON: {error}. The run is damaged; make it again."
+        ) from error
     if not isinstance(values, dict):
-        raise RunError(f"'{path}' does not hold a JSON object.")
+        raise RunError(f"'{path}' does not hold a JSON object. The run is damaged; make it again.")
     return values
 
 

@@ -23,6 +23,7 @@ from pipelines.errors import RunError
 from pipelines.run_reading import check_config as check_config
 from pipelines.run_reading import read_csv as read_csv
 from pipelines.run_reading import read_json as read_json
+from pipelines.work_lock import work_lock
 from tuning import Configuration, Trial
 
 CONFIG = "config.json"
@@ -49,10 +50,13 @@ class RunFolder:
     Raises
     ------
     RunError
-        If a run of this name exists or has begun with other settings; the first difference is named.
+        If a run of this name exists or has begun with other settings (the first difference is named), or
+        `out` is a file.
     """
 
     def __init__(self, out: Path, name: str | None, config: Mapping[str, Any]) -> None:
+        if out.exists() and not out.is_dir():
+            raise RunError(f"'{out}' is a file, but runs go into a folder. Choose another --out.")
         self.config = dict(config)
         self.path = out / (name or f"{config['command']}-{sha256_hex(canonical_json(self.identity))[:10]}")
         self.work = self.path.with_name(f"{self.path.name}.work")
@@ -83,22 +87,18 @@ class RunFolder:
         RunError
             If another process holds the run, or has just finished it, or something else is in its place.
         """
-        import fcntl
-
         if self.path.exists() and not self.is_done:
             raise RunError(
                 f"'{self.path}' exists and is not a run (it has no {METRICS}). Choose another --out or "
                 "--study."
             )
         (self.work / "trials").mkdir(parents=True, exist_ok=True)
-        with (self.work / "LOCK").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+        with work_lock(self.work) as is_free:
+            if not is_free:
                 raise RunError(
                     f"Run '{self.path}' is being made by another process right now. Wait for it, or choose "
                     "another --out."
-                ) from error
+                )
             if self.is_done:
                 shutil.rmtree(self.work)
                 raise RunError(f"Run '{self.path}' was finished by another process just now; use it.")
@@ -130,14 +130,9 @@ class RunFolder:
 
     def _remove_leftovers(self) -> None:
         """Remove the work folder of a finished run, whose process was killed while it tidied up."""
-        import fcntl
-
-        with (self.work / "LOCK").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return  # that process is still at it
-            shutil.rmtree(self.work, ignore_errors=True)
+        with work_lock(self.work) as is_free:
+            if is_free:  # else that process is still at it
+                shutil.rmtree(self.work, ignore_errors=True)
 
     def _refuse_other(self, folder: Path) -> None:
         from cache import first_difference
@@ -153,7 +148,7 @@ class RunFolder:
 
 
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in config.items() if key not in ("versions", "storage")}
+    kept = {key: value for key, value in config.items() if key not in ("versions", "storage", "inputs")}
     kept["spaces"] = [
         {k: v for k, v in space.items() if k not in ("path",)} for space in config.get("spaces", [])
     ]

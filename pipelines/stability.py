@@ -19,11 +19,13 @@ from pipelines.ablation.grid import Candidate
 from pipelines.ablation.tables import write_tables
 from pipelines.console import duration, say, table, tell
 from pipelines.duplicates import RULES, duplicate_settings
-from pipelines.errors import RunError, UsageError
-from pipelines.matrices import check_stores_unchanged, default_features
+from pipelines.errors import UsageError
+from pipelines.matrices import default_features
 from pipelines.metrics import SHOWN
 from pipelines.presets import apply_preset, settle_preset
-from pipelines.runs import CONFIG, METRICS, RunFolder, check_config, read_json, write_csv, write_json
+from pipelines.recorded_winner import winner_of_run
+from pipelines.run_stores import store_specs
+from pipelines.runs import CONFIG, METRICS, RunFolder, read_json, write_csv, write_json
 from pipelines.stability_statistics import variance_shares
 from pipelines.trainable import check_trainable
 from pipelines.tune_settings import TuneSettings, single_configuration
@@ -55,6 +57,8 @@ class StabilitySettings:
     out : Path
     duplicates : str
         Which rows share a fold; see ``duplicates.find_related_rows``.
+    use_views : int or None
+        How many of the stored augmented views are trained on, None for all.
     """
 
     features: tuple[str, ...] = ()
@@ -70,6 +74,7 @@ class StabilitySettings:
     seed: int = 0
     out: Path = Path("runs")
     duplicates: str = "near"
+    use_views: int | None = 0
 
     def __post_init__(self) -> None:
         faults = []
@@ -77,6 +82,8 @@ class StabilitySettings:
             faults.append("a preset and a run both name a configuration: leave one out")
         if self.duplicates not in RULES:
             faults.append(f"duplicates {self.duplicates!r} is not known; allowed are {', '.join(RULES)}")
+        if self.use_views is not None and self.use_views < 0:
+            faults.append(f"use_views {self.use_views} must not be negative")
         if self.seeds < 1 or self.splits < 1:
             faults.append(f"seeds {self.seeds} and splits {self.splits} must be at least 1")
         if self.seeds * self.splits < 2:
@@ -116,7 +123,7 @@ def stability(settings: StabilitySettings) -> Stability:
     Raises
     ------
     UsageError
-        If the configuration is wrong.
+        If the configuration is wrong, or there are fewer views than asked for.
     RunError
         If the run has no winner, or the data set cannot be cross-validated.
     StoreError
@@ -124,7 +131,7 @@ def stability(settings: StabilitySettings) -> Stability:
     """
     began = time.perf_counter()
     asked, specs = _asked(settings)
-    sets = read_feature_sets({"": specs}, duplicates=settings.duplicates)
+    sets = read_feature_sets({"": specs}, duplicates=settings.duplicates, use_views=settings.use_views)
     asked, notes = settle_preset(asked, sets.samples)
     configuration = single_configuration(asked)
     for note in (*sets.notes, *notes):
@@ -149,11 +156,11 @@ def _asked(settings: StabilitySettings) -> tuple[TuneSettings, tuple[str, ...]]:
     arguments: dict[str, Any] = {"trials": 1, "metric": settings.metric, "folds": settings.folds}
     arguments["seed"] = settings.seed
     if settings.run is not None:
-        winner, specs = winner_of_run(settings.run, check_stores=not settings.features)
+        winner, config = winner_of_run(settings.run)
         asked = TuneSettings(
             heads=(winner.head,), resampler=winner.resampler, parameters=winner.parameters, **arguments
         )
-        return asked, settings.features or specs
+        return asked, settings.features or store_specs(config["spaces"], settings.run)
     asked = TuneSettings(
         heads=(settings.head,),
         resampler=settings.resampler,
@@ -165,24 +172,12 @@ def _asked(settings: StabilitySettings) -> tuple[TuneSettings, tuple[str, ...]]:
     return asked, settings.features or tuple(default_features())
 
 
-def winner_of_run(run: Path, *, check_stores: bool) -> tuple[Configuration, tuple[str, ...]]:
-    """Return the winner of a run and the stores it was found on."""
-    config, metrics = read_json(run / CONFIG), read_json(run / METRICS)
-    check_config(config, run / CONFIG)
-    winner = metrics.get("winner")
-    if not isinstance(winner, dict) or not {"head", "resampler", "parameters"} <= set(winner):
-        raise RunError(f"'{run}' has no winner; --run takes a run folder of tune or train.")
-    if check_stores:
-        check_stores_unchanged(config["spaces"], run)
-    specs = tuple(f"{space['path']}:{space['space']}" for space in config["spaces"])
-    return Configuration(winner["head"], winner["resampler"], winner["parameters"]), specs
-
-
 def _config(settings: StabilitySettings, configuration: Configuration, sets: FeatureSets) -> dict[str, Any]:
     from extract import library_versions
 
     values = asdict(settings)
-    for name in ("out", "features", "run", "head", "duplicates"):
+    # A preset's parameters are recorded; what it was called does not change a score.
+    for name in ("out", "features", "run", "head", "duplicates", "preset", "use_views"):
         del values[name]
     values.update(
         command="stability",
@@ -194,7 +189,14 @@ def _config(settings: StabilitySettings, configuration: Configuration, sets: Fea
         versions=library_versions(),
         **duplicate_settings([sets.samples.related]),
     )
+    if _n_views(sets):
+        values["use_views"] = _n_views(sets)
     return values
+
+
+def _n_views(sets: FeatureSets) -> int:
+    views = sets.samples.views
+    return 0 if views is None else len(views)
 
 
 def _scores(
@@ -206,7 +208,7 @@ def _scores(
     scores, drew, began = np.zeros(shape), True, time.perf_counter()
     for split in range(settings.splits):
         folds = sets.folds(settings.folds, settings.seed + split)
-        row = Candidate(f"split {split}", "", "all", blocks, configuration)
+        row = Candidate(f"split {split}", "", "all", blocks, configuration, n_views=_n_views(sets))
         first: Fitted | None = None
         for number in range(settings.seeds if drew else 1):
             folder = work / f"{split}-{number}"

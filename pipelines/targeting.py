@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from cache import sha256_hex
 from pipelines.ablation.feature_sets import Fold
+from pipelines.ablation.fitted_rows import Fitted, RowMemory
 from pipelines.ablation.fitting import FitData, FoldFit, fit_and_predict, fit_pool
 from pipelines.bad_cases.facts import RowFacts
 from pipelines.bad_cases.slices import Slices, input_slices, slice_table
+from pipelines.console import duration, tell
 from pipelines.errors import RunError
 from tuning import Configuration, fold_seed, make_folds
 
@@ -52,6 +56,7 @@ def choose_targets(
     *,
     n_slices: int,
     seed: int,
+    memory: RowMemory,
 ) -> list[Target]:
     """Find the worst slices of inputs in the training part of every outer fold.
 
@@ -70,6 +75,8 @@ def choose_targets(
         How many slices are chosen at most: those whose error rate is surely furthest above that of the other
         rows, and the one that is nearest to being so if there are none.
     seed : int
+    memory : RowMemory
+        Of this data, these folds and this seed; fits that it knows are not made again.
 
     Returns
     -------
@@ -80,32 +87,80 @@ def choose_targets(
     RunError
         If no slice can be told from the inputs.
     """
+    tables = {}
+    for k, (train, _) in enumerate(folds):
+        inner = make_folds(data.y[train], n_folds=_INNER_FOLDS, groups=groups[train], random_state=seed)
+        tables[f"inner {k}"] = [
+            _Fit(train[rest], train[valid], fold_seed(seed, fold)) for fold, (rest, valid) in enumerate(inner)
+        ]
+    fitted = _fitted_tables(configuration, data, tables, memory, "slices of outer fold")
+    targets = []
+    for (train, held_out), oof in zip(folds, fitted.values(), strict=True):
+        wrong = np.zeros(len(data.y), dtype=bool)
+        wrong[train] = oof[train].argmax(axis=1) != data.y[train]
+        targets.append(_target(facts, wrong, train, held_out, n_slices))
+    return targets
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """One fit of a table: on which rows, with views of which of them, and which rows it predicts."""
+
+    train: np.ndarray
+    held_out: np.ndarray
+    seed: int
+    viewed: np.ndarray | None = None
+
+
+def _fitted_tables(
+    configuration: Configuration,
+    data: FitData,
+    tables: Mapping[str, Sequence[_Fit]],
+    memory: RowMemory,
+    label: str,
+) -> dict[str, np.ndarray]:
+    """Return key -> probabilities of all rows, zeros where no fit of the table holds them out."""
+    found = {key: known.oof for key in tables if (known := memory.get(key)) is not None}
+    began, n_new = time.perf_counter(), len(tables) - len(found)
     with fit_pool({configuration.head}) as pool:
-        waiting = []
-        for train, _ in folds:
-            inner = make_folds(data.y[train], n_folds=_INNER_FOLDS, groups=groups[train], random_state=seed)
-            parts = [
+        waiting = {
+            key: [
                 (
-                    train[valid],
+                    fit.held_out,
                     pool.submit(
                         fit_and_predict,
                         configuration,
                         data,
-                        train[rest],
-                        train[valid],
-                        seed=fold_seed(seed, k),
+                        fit.train,
+                        fit.held_out,
+                        seed=fit.seed,
+                        viewed=fit.viewed,
                     ),
                 )
-                for k, (rest, valid) in enumerate(inner)
+                for fit in fits
             ]
-            waiting.append(parts)
-        targets = []
-        for (train, held_out), parts in zip(folds, waiting, strict=True):
-            wrong = np.zeros(len(data.y), dtype=bool)
-            for rows, part in parts:
-                wrong[rows] = part.result().probabilities.argmax(axis=1) != data.y[rows]
-            targets.append(_target(facts, wrong, train, held_out, n_slices))
-    return targets
+            for key, fits in tables.items()
+            if key not in found
+        }
+        for done, (key, parts) in enumerate(waiting.items(), start=1):
+            found[key] = _joined(
+                data, [(held_out, future.result()) for held_out, future in parts], memory, key
+            )
+            left = (time.perf_counter() - began) / done * (n_new - done)
+            tell(f"{label} {len(found)}/{len(tables)}" + (f"; {duration(left)} left" if done < n_new else ""))
+    return {key: found[key] for key in tables}
+
+
+def _joined(
+    data: FitData, parts: Sequence[tuple[np.ndarray, FoldFit]], memory: RowMemory, key: str
+) -> np.ndarray:
+    """Put the parts of a table together, and keep it."""
+    oof = np.zeros((len(data.y), len(data.class_names)), dtype=np.float32)
+    for held_out, part in parts:
+        oof[held_out] = part.probabilities
+    n_parameters = round(float(np.mean([part.n_parameters for _, part in parts])))
+    memory.put(key, Fitted(oof, n_parameters, sum(part.seconds for _, part in parts)))
+    return oof
 
 
 def _target(
@@ -170,6 +225,7 @@ def fit_variants(
     viewed: Mapping[str, Sequence[np.ndarray]],
     *,
     seed: int,
+    memory: RowMemory,
 ) -> dict[str, np.ndarray]:
     """Fit every variant on the training part of every outer fold, and predict the rows held out.
 
@@ -183,32 +239,26 @@ def fit_variants(
         From `viewed_rows`.
     seed : int
         Fits of one fold have one seed, whatever the variant.
+    memory : RowMemory
+        Of this data, these targets and this seed; variants that it knows are not fitted again.
 
     Returns
     -------
     dict of str to ndarray of shape (n_rows, n_classes), float32
         Probabilities of every row by the model that was not trained on it.
     """
-    found = {name: np.zeros((len(data.y), len(data.class_names)), dtype=np.float32) for name in viewed}
-    with fit_pool({configuration.head}) as pool:
-        waiting = [
-            (
-                found[name],
-                target.held_out,
-                pool.submit(
-                    fit_and_predict,
-                    configuration,
-                    data,
-                    target.train,
-                    target.held_out,
-                    seed=fold_seed(seed, fold),
-                    viewed=rows[fold],
-                ),
-            )
-            for name, rows in viewed.items()
+    tables = {
+        _key(name, rows): [
+            _Fit(target.train, target.held_out, fold_seed(seed, fold), rows[fold])
             for fold, target in enumerate(targets)
         ]
-        for table, held_out, future in waiting:
-            fitted: FoldFit = future.result()
-            table[held_out] = fitted.probabilities
-    return found
+        for name, rows in viewed.items()
+    }
+    fitted = _fitted_tables(configuration, data, tables, memory, "variant")
+    return dict(zip(viewed, fitted.values(), strict=True))
+
+
+def _key(name: str, rows: Sequence[np.ndarray]) -> str:
+    """Return what a variant is kept by: its name and the rows that bring views."""
+    digest = sha256_hex(b";".join(np.asarray(part, dtype=np.int64).tobytes() for part in rows))
+    return f"{name} {digest[:16]}"

@@ -12,11 +12,10 @@ from shlex import join
 from typing import Any
 
 from cache import StoreError, unfinished
+from cache.locking import MAX_SIGNATURE_BYTES
+from cache.workfolder import WORK_SUFFIX
 from pipelines.runs import CONFIG
-
-_LOCK = "LOCK"
-_SUFFIX = ".work"
-_MAX_SIGNATURE_BYTES = 16 << 10  # of a lock file
+from pipelines.work_lock import LOCK
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,12 @@ def unfinished_passes(out: Path, data: Path | None = None) -> list[UnfinishedWor
     data : Path or None
         The data set, for the command; None leaves ``PATH`` in it.
     """
-    folders = sorted(path for path in out.glob(f"*.h5{_SUFFIX}") if path.is_dir())
+    folders = sorted(path for path in out.glob(f"*.h5{WORK_SUFFIX}") if path.is_dir())
     return [_unfinished_pass(folder, out, data) for folder in folders]
 
 
 def _unfinished_pass(folder: Path, out: Path, data: Path | None) -> UnfinishedWork:
-    holder = lock_holder(folder / _LOCK)
+    holder = lock_holder(folder / LOCK)
     try:
         progress = unfinished(folder)
         if progress is None:  # killed before its plan was written: nothing to go on with
@@ -79,7 +78,7 @@ def _noted_command(work: Path) -> str:
 
     Empty if it noted none, or the work folder was moved since: the command would then begin anew elsewhere.
     """
-    signed = _signature(work / _LOCK)
+    signed = _signature(work / LOCK)
     words, start = signed.get("command"), signed.get("folder")
     if signed.get("work") != str(work.absolute()) or not isinstance(start, str):
         return ""
@@ -114,21 +113,40 @@ def _extract_command(plan: Mapping[str, Any], out: Path, data: Path | None) -> s
 
 def unfinished_runs(out: Path) -> list[UnfinishedWork]:
     """Return the runs in `out` that have begun and were not finished."""
-    return [_unfinished_run(path) for path in sorted(out.glob(f"*{_SUFFIX}")) if (path / CONFIG).is_file()]
+    return [
+        _unfinished_run(path) for path in sorted(out.glob(f"*{WORK_SUFFIX}")) if (path / CONFIG).is_file()
+    ]
 
 
 def _unfinished_run(folder: Path) -> UnfinishedWork:
-    holder = lock_holder(folder / _LOCK)
-    done = sum(1 for _ in (folder / "trials").glob("*.trial"))
+    holder = lock_holder(folder / LOCK)
+    done = sum(path.suffix in (".trial", ".row") for path in (folder / "trials").glob("**/*"))
     try:
         config = json.loads((folder / CONFIG).read_bytes())
-        command = str(config["command"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        words = _run_words(config, folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         fault = f"'{folder / CONFIG}' cannot be read ({error}). Remove the folder and start the run again."
         return UnfinishedWork(str(folder), done, None, holder, "", fault)
     trials = config.get("trials")
-    words = ["embedonce", command, "--config", str(folder / CONFIG), "--out", str(folder.parent)]
     return UnfinishedWork(str(folder), done, trials if isinstance(trials, int) else None, holder, join(words))
+
+
+def _run_words(config: Mapping[str, Any], folder: Path) -> list[str]:
+    """Return the words that go on with a run; ``augment`` has no --config: its settings are written out."""
+    command, out = str(config["command"]), ["--out", str(folder.parent)]
+    if command != "augment":
+        return ["embedonce", command, "--config", str(folder / CONFIG), *out]
+    inputs = config["inputs"]
+    words = ["embedonce", command, "--run", inputs["run"], *out]
+    for name in ("slices", "draws", "views", "augment", "folds", "seed", "metric"):
+        if config.get(name) is not None:
+            words += [f"--{name}", str(config[name])]
+    for name in ("data", "device"):
+        if inputs[name] is not None:
+            words += [f"--{name}", inputs[name]]
+    for backbone, weights in inputs["weights"].items():
+        words += ["--weights", f"{backbone}={weights}"]
+    return words
 
 
 def lock_holder(path: Path) -> str:
@@ -158,7 +176,7 @@ def _signature(path: Path) -> dict[str, Any]:
     if handle is None:
         return {}
     try:
-        signed = json.loads(os.pread(handle, _MAX_SIGNATURE_BYTES, 0))
+        signed = json.loads(os.pread(handle, MAX_SIGNATURE_BYTES, 0))
     except (OSError, ValueError, RecursionError):
         return {}
     finally:

@@ -99,7 +99,9 @@ def _name_of(files: Sequence[str]) -> str:
     return "+".join(dict.fromkeys(split_spec(file)[0].stem for file in files))
 
 
-def read_feature_sets(sets: Mapping[str, Sequence[str]], *, duplicates: str = "near") -> FeatureSets:
+def read_feature_sets(
+    sets: Mapping[str, Sequence[str]], *, duplicates: str = "near", use_views: int | None = None
+) -> FeatureSets:
     """Read every set and cut them to the samples that all of them hold.
 
     Parameters
@@ -108,6 +110,8 @@ def read_feature_sets(sets: Mapping[str, Sequence[str]], *, duplicates: str = "n
         From `named_specs`.
     duplicates : str
         Which rows share a fold; see ``duplicates.find_related_rows``.
+    use_views : int or None
+        How many of the stored views to read, the first ones; None reads all.
 
     Returns
     -------
@@ -120,9 +124,11 @@ def read_feature_sets(sets: Mapping[str, Sequence[str]], *, duplicates: str = "n
     StoreError
         If a store cannot be trusted, or two stores disagree about a sample.
     UsageError
-        If a space is named twice in a set, or is ambiguous.
+        If a space is named twice in a set or is ambiguous, or there are fewer views than `use_views`.
     """
-    matrices = {name: read_matrix(specs, duplicates=duplicates) for name, specs in sets.items()}
+    matrices = {
+        name: read_matrix(specs, duplicates=duplicates, use_views=use_views) for name, specs in sets.items()
+    }
     notes = [
         f"{name}: {note}" if name else note for name, matrix in matrices.items() for note in matrix.notes
     ]

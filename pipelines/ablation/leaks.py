@@ -43,6 +43,7 @@ class _Job:
     configuration: Configuration
     data: FitData
     folds: Sequence[Fold]
+    groups: np.ndarray | None  # of the rows of `data`; None: synthetic rows are related to nobody
 
 
 def leaky_table(
@@ -67,20 +68,18 @@ def leaky_table(
         score), ``n_scored``, ``honest`` (the practice that it should be compared with), ``why``. A practice
         that needs views has ``cv`` None without them, and ``why`` says so.
     """
-    data = _training_data(row, sets)
+    data, groups = _training_data(row, sets), sets.groups
     jobs = [
-        _Job(MERGED, row.configuration, data, [(np.concatenate(fold), fold[1]) for fold in folds]),
+        _Job(MERGED, row.configuration, data, [(np.concatenate(fold), fold[1]) for fold in folds], groups),
         _smote_first(row.configuration, data, len(folds), seed),
     ]
     smote = replace(row.configuration, resampler="smote")
     if row.configuration.resampler != "smote":
-        jobs.append(_Job(HONEST_SMOTE, smote, data, folds))
+        jobs.append(_Job(HONEST_SMOTE, smote, data, folds, groups))
     if data.views is not None:
-        jobs.append(_augmented_errors(row.configuration, data, oof, folds))
-    found = {HONEST: _described(HONEST, oof, data, folds, seed)}
-    found |= {
-        job.practice: _described(job.practice, p, job.data, job.folds, seed) for job, p in _fitted(jobs, seed)
-    }
+        jobs.append(_augmented_errors(row.configuration, data, oof, folds, groups))
+    honest = _Job(HONEST, row.configuration, data, folds, groups)
+    found = {job.practice: _described(job, p, seed) for job, p in [(honest, oof), *_fitted(jobs, seed)]}
     if HONEST_SMOTE not in found:
         found[SMOTE_FIRST]["honest"] = HONEST  # whose own resampler is SMOTE
     if AUGMENTED_ERRORS not in found:
@@ -116,11 +115,15 @@ def _smote_first(configuration: Configuration, data: FitData, n_folds: int, seed
     X, y = sampler.fit_resample(whole, data.y)
     resampled = FitData(X.astype(np.float32), y, data.blocks, data.class_names)
     folds = make_folds(y, n_folds=n_folds, random_state=seed)
-    return _Job(SMOTE_FIRST, replace(configuration, resampler="none"), resampled, folds)
+    return _Job(SMOTE_FIRST, replace(configuration, resampler="none"), resampled, folds, None)
 
 
 def _augmented_errors(
-    configuration: Configuration, data: FitData, oof: np.ndarray, folds: Sequence[Fold]
+    configuration: Configuration,
+    data: FitData,
+    oof: np.ndarray,
+    folds: Sequence[Fold],
+    groups: np.ndarray,
 ) -> _Job:
     """Train on views of the validation rows that the honest model got wrong, then score those rows."""
     assert data.views is not None
@@ -131,9 +134,8 @@ def _augmented_errors(
     leaked = [
         (np.concatenate([train, added[np.isin(origin[added], valid)]]), valid) for train, valid in folds
     ]
-    return _Job(
-        AUGMENTED_ERRORS, configuration, FitData(X, data.y[origin], data.blocks, data.class_names), leaked
-    )
+    widened = FitData(X, data.y[origin], data.blocks, data.class_names)
+    return _Job(AUGMENTED_ERRORS, configuration, widened, leaked, groups[origin])
 
 
 def _fitted(jobs: Sequence[_Job], seed: int) -> Iterable[tuple[_Job, np.ndarray]]:
@@ -160,14 +162,13 @@ def _fitted(jobs: Sequence[_Job], seed: int) -> Iterable[tuple[_Job, np.ndarray]
             yield job, p
 
 
-def _described(
-    practice: str, p: np.ndarray, data: FitData, folds: Sequence[Fold], seed: int
-) -> dict[str, Any]:
+def _described(job: _Job, p: np.ndarray, seed: int) -> dict[str, Any]:
+    n_classes = len(job.data.class_names)
     return {
-        "practice": practice,
-        "leaky": practice not in (HONEST, HONEST_SMOTE),
-        "cv": cv_summary(p, data.y, folds, n_classes=len(data.class_names), random_state=seed),
-        "n_scored": int(sum(len(held_out) for _, held_out in folds)),
-        "honest": HONEST_SMOTE if practice == SMOTE_FIRST else HONEST,
-        "why": WHY[practice],
+        "practice": job.practice,
+        "leaky": job.practice not in (HONEST, HONEST_SMOTE),
+        "cv": cv_summary(p, job.data.y, job.folds, groups=job.groups, n_classes=n_classes, random_state=seed),
+        "n_scored": int(sum(len(held_out) for _, held_out in job.folds)),
+        "honest": HONEST_SMOTE if job.practice == SMOTE_FIRST else HONEST,
+        "why": WHY[job.practice],
     }

@@ -34,17 +34,21 @@ def add_options(parser: Parser) -> None:
 def run(options: Namespace, _words: list[str]) -> None:
     """Run ``errors``."""
     import time
+    from shlex import quote
 
     from pipelines import bad_cases
     from pipelines.console import duration, tell
 
-    began = time.perf_counter()
+    began, place = time.perf_counter(), quote(str(options.run))
     found = bad_cases.find_bad_cases(options.run, data=options.data)
     bad_cases.tell_notes(found)
     if options.id is not None:
         bad_cases.print_case(found, options.id, as_json=options.json)
+        tell(f"done in {duration(time.perf_counter() - began)}")
+        tell(f"Next: embedonce explain --run {place} --id {quote(options.id)} shows what decided it")
         return
     files = bad_cases.write_bad_cases(found)
     bad_cases.print_bad_cases(found, files, top=options.top, as_json=options.json)
     tell(f"done in {duration(time.perf_counter() - began)}")
-    tell(f"Next: look through {files[0]}, correct labels, and tune again; or embedonce report --run RUN")
+    tell(f"Next: look through {files[0]}, correct labels, and tune again; or put all of it on a page:")
+    tell(f"embedonce report --run {place}")

@@ -18,7 +18,12 @@ def add_options(parser: Parser) -> None:
     features_option(parser)
     parser.add_argument("--head", default="logreg", help=f"{', '.join(HEADS)} (default: %(default)s)")
     parser.add_argument("--preset", metavar="NAME", help="a head of a report, as for train")
-    parser.add_argument("--run", type=Path, metavar="RUN", help="the winner of this run, on its stores")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="RUN",
+        help="the winner of this run, on its stores, with its metric, folds and views",
+    )
     parser.add_argument("--resampler", default="none", help=f"{', '.join(RESAMPLERS)} (default: %(default)s)")
     parser.add_argument(
         "--set",
@@ -28,6 +33,13 @@ def add_options(parser: Parser) -> None:
         metavar="NAME=VALUE",
         dest="parameters",
         help="a parameter of the head, e.g. C=0.1; repeat for several",
+    )
+    parser.add_argument(
+        "--use-views",
+        type=types.views_used,
+        default=0,
+        metavar="all|none|N",
+        help="train on the augmented views that the stores hold (default: as the run, else none)",
     )
     parser.add_argument(
         "--seeds", type=types.count, default=5, metavar="N", help="seeds of the head (default: %(default)s)"
@@ -53,6 +65,8 @@ def run(options: Namespace, words: list[str]) -> None:
     if "run" in given and {"set", "resampler"} & given:
         raise UsageError("A run brings its own parameters and resampler. Leave out --set and --resampler.")
     values = replayed(options, words)
+    if "run" in given:
+        values = _as_the_run(values, given)
     settings = stability.StabilitySettings(
         features=tuple(values.features),
         head=values.head,
@@ -65,7 +79,19 @@ def run(options: Namespace, words: list[str]) -> None:
         metric=values.metric,
         folds=values.folds,
         duplicates=values.duplicates,
+        use_views=values.use_views,
         seed=values.seed,
         out=values.out,
     )
     stability.print_stability(stability.stability(settings), as_json=options.json)
+
+
+def _as_the_run(values: Namespace, given: set[str]) -> Namespace:
+    """Return the options with what the run was scored by, where the command line says nothing itself."""
+    from pipelines.recorded_winner import winner_of_run
+
+    _, config = winner_of_run(values.run)
+    # A run that records neither has no views, and the usual rule for duplicates.
+    recorded = {"use_views": 0, "duplicates": "near", **config}
+    names = {"metric", "folds", "duplicates", "use_views"} - given
+    return Namespace(**{**vars(values), **{name: recorded[name] for name in names}})

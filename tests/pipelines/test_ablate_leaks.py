@@ -87,6 +87,28 @@ def test_leaks_without_views_say_what_is_missing(tmp_path: Path) -> None:
     assert "--views 2" in line["why"]
 
 
+def test_leaks_draw_related_rows_together_as_the_table_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With every text there four times the honest row has the intervals of the table's own row."""
+    codes = np.repeat(labels_of(N // 4), 4)
+    texts = tuple(f"number {row // 4} of all" for row in range(len(codes)))
+    x = np.repeat(noisy(codes[::4], 1.0, width=8), 4, axis=0)
+    views = np.stack([x + np.float32(0.1)])
+    store = make_store(tmp_path / "r.h5", "toy", {"text": x}, codes, texts=texts, views={"text": views})
+    words = ["--use-views", "none", "--folds", "3", "--duplicates", "exact", "--out", str(tmp_path)]
+    capsys.readouterr()
+    assert main(["ablate", "--features", str(store), *words, "--leaky", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    honest, *others = found["leaks"]
+    assert honest["practice"] == HONEST
+    assert honest["cv"] == found["rows"][0]["cv"]
+    widths = {line["practice"]: np.ptp(line["cv"]["accuracy"]["ci95"]) for line in [honest, *others]}
+    # Synthetic rows are related to nobody: only that practice has the interval of four times as many rows.
+    assert widths[SMOTE_FIRST] < 0.75 * widths[HONEST]
+    assert widths[HONEST_SMOTE] > 0.75 * widths[HONEST]
+
+
 def test_ablate_leaky_writes_and_prints_the_lesson(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cache import FeatureStore
-from pipelines import row_views
+from pipelines import row_views, targeting
+from pipelines.ablation import fitting
+from pipelines.ablation.fitted_rows import RowMemory
 from pipelines.ablation.fitting import FitData
+from pipelines.augment import AugmentSettings, augment
 from pipelines.bad_cases.facts import RowFacts
 from pipelines.cli import main
 from pipelines.errors import RunError
@@ -20,7 +24,7 @@ from pipelines.prediction_rows import EmbeddingOptions
 from pipelines.row_views import embed_views
 from pipelines.runs import read_json
 from pipelines.targeting import choose_targets, fit_variants, viewed_rows
-from tests.pipelines.ablation_stores import CLASSES, labels_of, make_store
+from tests.pipelines.ablation_stores import CLASSES, labels_of, make_store, noisy
 from tests.pipelines.conftest import World
 from tests.pipelines.planted_errors import SLICE
 from tuning import default_configuration, make_folds
@@ -119,6 +123,62 @@ def test_augment_again_has_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureF
     assert shown.out.strip().splitlines()[-1] == first["run"]
 
 
+def test_interrupted_augment_goes_on_without_fitting_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables that were whole before Ctrl-C are not fitted again; the result is that of a call in one go."""
+    store = _planted(tmp_path, 2)
+    train = ["train", "--head", "ridge", "--features", str(store), "--use-views", "none", "--folds", "3"]
+    assert main([*train, "--out", str(tmp_path / "runs"), "--study", "run"]) == 0
+    calls, plain = [0], targeting.fit_and_predict
+
+    def settings(out: str) -> AugmentSettings:
+        return AugmentSettings(tmp_path / "runs" / "run", folds=3, draws=1, out=tmp_path / out)
+
+    def counted(*arguments: object, **options: object) -> object:
+        calls[0] += 1
+        if calls[0] == stop_at:
+            raise KeyboardInterrupt
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(targeting, "fit_and_predict", counted)
+    monkeypatch.setattr(fitting, "n_threads", lambda: 1)  # so that the fits before the stop are known
+    stop_at = 3 * 3 + 3 + 2  # of the second variant
+    with pytest.raises(KeyboardInterrupt):
+        augment(settings("stopped"))
+    (work,) = (tmp_path / "stopped").glob("*.work")
+    kept = sorted((work / "trials").glob("*.row"))
+    assert len(kept) == 3 + 1
+    kept[0].write_bytes(kept[0].read_bytes()[:-9])  # cut short: fitted again, not believed
+    calls[0], stop_at = 0, -1
+    resumed = augment(settings("stopped")).metrics
+    assert calls[0] == 3 + 2 * 3
+    calls[0] = 0
+    whole = augment(settings("whole")).metrics
+    assert calls[0] == 3 * 3 + 3 * 3
+    assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
+
+
+def test_augment_with_changed_raw_texts_is_another_run(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command on edited texts answers anew; a data set is told apart by what its texts say."""
+    data = tmp_path / "set"
+    data.mkdir()
+    for name in ("train.txt", "test_without_label.txt", "data"):
+        source = in_world.root / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, data / name)
+    words = ["augment", "--run", str(in_world.run), "--out", str(tmp_path / "runs"), "--data", str(data)]
+    words += ["--draws", "1", "--folds", "2", "--views", "1", "--weights", f"tiny-clip={in_world.clip}"]
+    for expected in ("done in", "Nothing to do"):
+        assert main(words) == 0
+        assert expected in capsys.readouterr().err
+    (data / "data" / f"{in_world.ids[0]}.txt").write_text("go http://a.b", encoding="utf-8")
+    assert main(words) == 0
+    assert "Nothing to do" not in capsys.readouterr().err
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
 # --- what is chosen ----------------------------------------------------------------------------------
 
 
@@ -130,17 +190,23 @@ def _inputs(seed: int = 0) -> tuple[FitData, RowFacts]:
     return FitData(x, codes, {"text": WIDTH}, CLASSES, views), RowFacts(texts)
 
 
-def _targets(data: FitData, facts: RowFacts, folds: list) -> list:
+def _targets(data: FitData, facts: RowFacts, folds: list, folder: Path) -> list:
     configuration = default_configuration("ridge")
     clean = FitData(data.X, data.y, data.blocks, data.class_names)
-    return choose_targets(configuration, clean, facts, np.arange(N), folds, n_slices=2, seed=0)
+    options = {"n_slices": 2, "seed": 0, "memory": _memory(folder)}
+    return choose_targets(configuration, clean, facts, np.arange(N), folds, **options)
 
 
-def test_targets_do_not_depend_on_the_rows_that_are_scored() -> None:
+def _memory(folder: Path) -> RowMemory:
+    """Return a memory that knows nothing."""
+    return RowMemory(Path(tempfile.mkdtemp(dir=folder)))
+
+
+def test_targets_do_not_depend_on_the_rows_that_are_scored(tmp_path: Path) -> None:
     """Other vectors, labels and texts of the held-out rows change no choice of their fold."""
     data, facts = _inputs()
     folds = make_folds(data.y, n_folds=3, random_state=0)
-    before = _targets(data, facts, folds)
+    before = _targets(data, facts, folds, tmp_path)
     held_out = folds[0][1]
     rng = np.random.default_rng(9)
     X, y, texts = data.X.copy(), data.y.copy(), list(facts.texts or ())
@@ -148,20 +214,20 @@ def test_targets_do_not_depend_on_the_rows_that_are_scored() -> None:
     y[held_out] = rng.permutation(y[held_out])
     for row in held_out:
         texts[row] = "z" * int(rng.integers(1, 4000))
-    after = _targets(FitData(X, y, data.blocks, CLASSES), RowFacts(texts), folds)
+    after = _targets(FitData(X, y, data.blocks, CLASSES), RowFacts(texts), folds, tmp_path)
     assert after[0].slices == before[0].slices
     np.testing.assert_array_equal(after[0].rows, before[0].rows)
     assert not np.intersect1d(before[0].rows, held_out).size
 
 
-def test_variants_score_no_row_that_their_model_saw() -> None:
+def test_variants_score_no_row_that_their_model_saw(tmp_path: Path) -> None:
     """NaN in held-out views, and any label of held-out rows, leave every prediction of the fold as it was."""
     data, facts = _inputs()
     folds = make_folds(data.y, n_folds=3, random_state=0)
-    targets = _targets(data, facts, folds)
+    targets = _targets(data, facts, folds, tmp_path)
     viewed = viewed_rows(targets, draws=1, seed=0)
     configuration = default_configuration("ridge")
-    before = fit_variants(configuration, data, targets, viewed, seed=0)
+    before = fit_variants(configuration, data, targets, viewed, seed=0, memory=_memory(tmp_path))
     held_out = folds[0][1]
     views, y = np.array(data.views), data.y.copy()
     views[:, held_out] = np.nan
@@ -169,14 +235,15 @@ def test_variants_score_no_row_that_their_model_saw() -> None:
     changed = FitData(data.X, y, data.blocks, CLASSES, views)
     for name, rows in viewed.items():
         only_first = {name: rows[:1]}
-        after = fit_variants(configuration, changed, targets[:1], only_first, seed=0)
+        memory = _memory(tmp_path)
+        after = fit_variants(configuration, changed, targets[:1], only_first, seed=0, memory=memory)
         np.testing.assert_array_equal(after[name][held_out], before[name][held_out])
 
 
-def test_random_controls_bring_as_many_views_from_the_same_rows() -> None:
+def test_random_controls_bring_as_many_views_from_the_same_rows(tmp_path: Path) -> None:
     """Each draw is another one, of training rows only, and repeats with its seed."""
     data, facts = _inputs()
-    targets = _targets(data, facts, make_folds(data.y, n_folds=3, random_state=0))
+    targets = _targets(data, facts, make_folds(data.y, n_folds=3, random_state=0), tmp_path)
     viewed = viewed_rows(targets, draws=2, seed=4)
     for fold, target in enumerate(targets):
         one, two = viewed["random 1"][fold], viewed["random 2"][fold]
@@ -187,11 +254,11 @@ def test_random_controls_bring_as_many_views_from_the_same_rows() -> None:
     np.testing.assert_array_equal(again["random 2"][1], viewed["random 2"][1])
 
 
-def test_targets_without_facts_are_refused() -> None:
+def test_targets_without_facts_are_refused(tmp_path: Path) -> None:
     """Stores without texts and pictures leave nothing to sort rows by."""
     data, _ = _inputs()
     with pytest.raises(RunError, match="No slice can be told from the inputs"):
-        _targets(data, RowFacts(), make_folds(data.y, n_folds=3, random_state=0))
+        _targets(data, RowFacts(), make_folds(data.y, n_folds=3, random_state=0), tmp_path)
 
 
 # --- embedding ---------------------------------------------------------------------------------------
@@ -223,7 +290,9 @@ def test_embedded_views_are_the_views_that_a_pass_stores(
     others = np.setdiff1d(np.arange(len(matrix.ids)), rows)
     np.testing.assert_array_equal(found[:, others], np.repeat(matrix.X[None, others], 2, axis=0))
 
-    (tmp_path / "views-0.npz").write_bytes(b"cut short")  # that tower is embedded again, the other recalled
+    kept = sorted(tmp_path.glob("*.npz"))
+    assert len(kept) == 2
+    kept[0].write_bytes(b"cut short")  # that tower is embedded again, the other recalled
     opened: list[str] = []
     open_edited = row_views.open_edited
     monkeypatch.setattr(
@@ -244,6 +313,7 @@ def test_augment_command_embeds_views_that_the_stores_lack(
     asked = ["augment", "--run", str(in_world.run), "--out", str(tmp_path), "--draws", "1", "--folds", "2"]
     assert main(asked) == 2
     assert f"--weights {name}=DIR" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []  # said before anything is begun
     assert main([*asked, "--weights", f"{name}={in_world.clip}", "--views", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["n_views"] == 1
@@ -260,6 +330,16 @@ def test_augment_command_refuses_what_cannot_be(
     shown = capsys.readouterr().err
     assert "folds 1 must be at least 2" in shown
     assert "beauty" in shown
+    codes = labels_of(60)
+    imported = make_store(tmp_path / "i.h5", "i", {"text": noisy(codes, 1.0)}, codes)
+    train = ["train", "--features", str(imported), "--folds", "2", "--out", str(tmp_path / "r")]
+    assert main([*train, "--study", "imported"]) == 0
+    out = tmp_path / "never"
+    assert (
+        main(["augment", "--run", str(tmp_path / "r" / "imported"), "--out", str(out), "--folds", "2"]) == 2
+    )
+    assert "were imported or counted" in capsys.readouterr().err
+    assert not out.exists()
     copy = tmp_path / "copy"
     shutil.copytree(in_world.run, copy)
     (copy / "metrics.json").write_text("{}", encoding="utf-8")

@@ -193,6 +193,7 @@ def test_doctor_does_not_believe_a_damaged_lock_file(
         (["train", "--folds", "3", "--study", "it's mine"], f"{WRITTEN}.write_report"),
         (["ablate", "--folds", "3"], "pipelines.runs.RunFolder.publish"),
         (["stability", "--seeds", "2", "--splits", "2"], "pipelines.runs.RunFolder.publish"),
+        (["augment", "--folds", "2", "--draws", "1", "--views", "1"], "pipelines.runs.RunFolder.publish"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -206,13 +207,18 @@ def test_doctor_resumes_an_interrupted_run(
 ) -> None:
     """The command that it prints for a stopped run finishes that very run."""
     runs = str(tmp_path / "runs")
-    run = ["--run", "runs/small"] if words[0] == "stability" else []
+    run = ["--run", "runs/small"] if words[0] in ("stability", "augment") else []
+    if words[0] == "augment":
+        run += ["--weights", f"tiny-clip={in_world.clip}", "--data", "."]
     with monkeypatch.context() as patch:
         patch.setattr(where, _stop)
         assert main([*words, *run, "--out", runs]) == 1
     status, answer, _ = _json(capsys, "--runs", runs)
     (work,) = answer["unfinished"]
     assert status == 0
+    kept = [path for path in Path(work["folder"], "trials").rglob("*") if path.suffix in (".trial", ".row")]
+    assert work["done"] == len(kept)
+    assert kept or words[0] == "train"
     assert main(shlex.split(work["command"])[1:]) == 0
     assert Path(work["folder"].removesuffix(".work"), "metrics.json").is_file()
     assert _json(capsys, "--runs", runs)[1]["unfinished"] == []

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,18 @@ from sklearn.metrics import f1_score
 from extract import EditedInputs
 from pipelines.cli import main
 from pipelines.faulty_vectors import Variant
-from pipelines.matrices import Matrix
+from pipelines.matrices import Matrix, read_matrix
+from pipelines.recorded_winner import winner_of_run
 from pipelines.robustness import RobustnessSettings, robustness
-from pipelines.robustness_scores import out_of_fold, sample_rows
+from pipelines.robustness_scores import out_of_fold, sample_rows, score_variants
+from pipelines.runs import read_json
+from pipelines.trainable import matrix_folds
+from pipelines.work_lock import work_lock
 from tests.kit.data_sets import write_guid_data_set, write_list
 from tests.kit.tiny_checkpoints import make_tiny_clip
 from tests.pipelines.ablation_stores import labels_of, make_store, noisy
 from tests.pipelines.conftest import World
-from tuning import Configuration
+from tuning import Configuration, evaluate
 
 FAULTS = "noise,blur,jpeg,downscale,typos,dropped-words,missing-text,missing-image"
 
@@ -163,8 +168,9 @@ def test_interrupted_call_goes_on_and_ends_in_the_same(
     with pytest.raises(KeyboardInterrupt):  # not through main, which would end this process
         robustness(settings)
     assert not (trained / "robustness.json").exists()
-    assert len(list((trained / "robustness.work").iterdir())) == 2
-    damaged = next((trained / "robustness.work").iterdir())
+    kept = list((trained / "robustness.work").glob("*.npz"))
+    assert len(kept) == 2
+    damaged = kept[0]
     damaged.write_bytes(damaged.read_bytes()[:100])  # cut short: made again, not believed
     calls.clear()
     stop_at = -1
@@ -194,15 +200,119 @@ def test_variants_of_a_row_are_scored_without_the_row(tmp_path: Path) -> None:
         spaces=(),
     )
     config = {"folds": 5, "seed": 0, "metric": "accuracy"}
+    folds = matrix_folds(matrix, 5, 0)
     picked = sample_rows(matrix.labels, 150, 1)
     copies = np.repeat(matrix.X[picked][None], 2, axis=0)
     memory = Configuration("knn", "none", {"n_neighbors": 1, "smoothing": 0.0})
-    found = out_of_fold(memory, config, matrix, picked, copies)
+    found = out_of_fold(memory, config, matrix, folds, picked, copies)
     assert found.shape == (3, 150, 3)
     np.testing.assert_array_equal(found[1], found[0])
     np.testing.assert_array_equal(found[2], found[0])
     right = (found[0].argmax(axis=1) == matrix.labels[picked]).mean()
     assert 0.2 < right < 0.47  # 1 if a row's own copy were among the neighbours
+
+
+def test_scores_follow_the_folds_that_the_run_recorded(trained: Path, in_world: World) -> None:
+    """With other folds in ``oof.csv`` than would be cut now, the models are those of the recorded ones."""
+    with (trained / "oof.csv").open(encoding="utf-8", newline="") as file:
+        header, *lines = list(csv.reader(file))
+    names = np.array([line[2] for line in lines])
+    folds = np.zeros(len(lines), dtype=int)  # a first fold whose model learns from four rows of a class
+    for name in np.unique(names):
+        folds[np.flatnonzero(names == name)[:4]] = [1, 1, 2, 2]
+    with (trained / "oof.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = [[line[0], str(fold), *line[2:]] for line, fold in zip(lines, folds, strict=True)]
+        csv.writer(file).writerows([header, *rows])
+    words = ["--rows", 90, "--faults", "missing-text"]
+    assert _robustness(trained, in_world, *words) == 0
+    found = json.loads((trained / "robustness.json").read_text(encoding="utf-8"))
+    configuration, config = winner_of_run(trained)
+    matrix = read_matrix([f"{space['path']}:{space['space']}" for space in config["spaces"]])
+    cut = [(np.flatnonzero(folds != k), np.flatnonzero(folds == k)) for k in range(3)]
+    places = [matrix.ids.index(line[0]) for line in lines]
+    fitted = evaluate(
+        configuration,
+        matrix.X[places],
+        matrix.labels[places],
+        cut,
+        blocks=matrix.blocks,
+        n_classes=3,
+        metric="macro-f1",
+        random_state=0,
+    )
+    expected = f1_score(matrix.labels[places], fitted.oof.argmax(axis=1), average="macro")
+    assert found["clean"]["score"] == pytest.approx(expected)
+    before = read_json(trained / "metrics.json")["cv"]["macro_f1"]["mean"]
+    assert abs(found["clean"]["score"] - before) > 0.02  # of the folds that would be cut now
+
+
+def test_related_rows_are_drawn_together() -> None:
+    """Ten copies of each row are no more evidence than one: the intervals are those of few rows."""
+    generator = np.random.default_rng(2)
+    y = np.repeat(generator.integers(0, 2, 40), 10).astype(np.int32)
+    once = generator.normal(size=(40, 4)) + np.eye(4)[y[::10]]
+    alone = Matrix(
+        X=np.repeat(once, 10, axis=0).astype(np.float32),
+        blocks={"text.pooled": 4},
+        ids=tuple(map(str, range(400))),
+        labels=y,
+        class_names=("a", "b"),
+        splits=np.zeros(400, dtype=np.uint8),
+        groups=np.arange(400, dtype=np.int32),
+        texts=None,
+        images=None,
+        spaces=(),
+    )
+    related = replace(alone, groups=np.repeat(np.arange(40, dtype=np.int32), 10))
+    folds = matrix_folds(related, 4, 0)
+    vectors = np.roll(alone.X, 1, axis=1)[None]
+    config = {"seed": 0, "metric": "accuracy"}
+    typos, logreg = [Variant("typos", 1)], Configuration("logreg", "none", {"C": 1.0})
+    wide, narrow = (
+        score_variants(logreg, config, matrix, folds, np.arange(400), vectors, typos, 0)
+        for matrix in (related, alone)
+    )
+    assert wide["clean"]["score"] == narrow["clean"]["score"]
+    for kind, low, high in (("clean", "low", "high"), ("faults", "diff_low", "diff_high")):
+        one, other = (found[kind] if kind == "clean" else found[kind][0] for found in (wide, narrow))
+        assert one[high] - one[low] > 2 * (other[high] - other[low])
+
+
+def test_one_process_measures_a_run_at_a_time(
+    trained: Path, in_world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While another holds the work folder the command says so; a lock file that is a link is not opened."""
+    words = ["--rows", 9, "--faults", "missing-text"]
+    with work_lock(trained / "robustness.work") as is_free:
+        assert is_free
+        assert _robustness(trained, in_world, *words) == 1
+    assert "is being measured by another process right now" in capsys.readouterr().err
+    assert not (trained / "robustness.json").exists()
+    (trained / "robustness.work" / "LOCK").unlink()
+    target = trained / "keep"
+    target.write_text("mine", encoding="utf-8")
+    (trained / "robustness.work" / "LOCK").symlink_to(target)
+    assert _robustness(trained, in_world, *words) == 1
+    assert target.read_text(encoding="utf-8") == "mine"
+    (trained / "robustness.work" / "LOCK").unlink()
+    assert _robustness(trained, in_world, *words) == 0
+
+
+def test_stopped_writing_leaves_no_answer_of_another_question(
+    trained: Path, in_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New tables never stand beside the JSON of an earlier question."""
+    words = ["--rows", 9, "--faults", "missing-text"]
+    assert _robustness(trained, in_world, *words) == 0
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.robustness.write_figure", full)
+        assert _robustness(trained, in_world, *words, "--seed", 1) == 1
+    assert not (trained / "robustness.json").exists()
+    assert _robustness(trained, in_world, *words, "--seed", 1) == 0
 
 
 def test_permuted_labels_score_chance_under_every_fault(
@@ -243,11 +353,10 @@ def test_other_weights_and_changed_pictures_are_refused(
     for picture in pictures[1:]:
         picture.write_bytes(pictures[0].read_bytes())
     pictures[0].unlink()
-    assert _robustness(trained, in_world, "--rows", 85, "--data", tmp_path / "set") == 1
+    assert _robustness(trained, in_world, "--rows", 90, "--data", tmp_path / "set") == 1
     message = capsys.readouterr().err.splitlines()[-1]
-    assert "picture(s) of" in message
-    assert "has changed since it was embedded" in message
-    assert "is missing" in message or "'data/100.jpg'" not in message
+    assert "90 picture(s) of" in message
+    assert "'data/100.jpg' is missing, 'data/101.jpg' has changed since it was embedded, " in message
     assert message.endswith("Put them back, or extract and tune again.")
     assert _robustness(trained, in_world, "--rows", 9, "--data", tmp_path) == 1
     assert f"were not found in '{tmp_path}'" in capsys.readouterr().err
@@ -261,6 +370,8 @@ def test_wrong_words_and_paths_are_named(
     message = capsys.readouterr().err
     for part in ("'fog' are not known", "severities 0, 9 are not of 1 to 5", "rows 1 must be at least 2"):
         assert part in message
+    assert _robustness(trained, in_world, "--seed", -1) == 2
+    assert "seed -1 must not be negative" in capsys.readouterr().err
     assert _robustness(tmp_path / "nowhere", in_world) == 1
     assert "is not a finished run folder" in capsys.readouterr().err
     assert _robustness(trained, in_world, "--data", tmp_path / "nowhere") == 1

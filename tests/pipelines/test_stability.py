@@ -80,6 +80,70 @@ def test_run_gives_its_winner_and_stores(
     assert found["n"] == 150
 
 
+def test_run_is_measured_as_it_was_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Metric, folds, duplicates and views are the run's, so the first cell is its own score; words win."""
+    codes = np.repeat(labels_of(60), 2)
+    x = noisy(codes, 0.5, width=20)
+    views = np.stack([noisy(codes, 2.0, width=20, seed=seed) for seed in (1, 2)])
+    texts = tuple(f"text number {row // 2}" for row in range(len(codes)))
+    store = make_store(tmp_path / "v.h5", "v", {"text": x}, codes, texts=texts, views={"text": views})
+    train = [
+        "train",
+        "--features",
+        str(store),
+        "--duplicates",
+        "none",
+        "--folds",
+        "3",
+        "--metric",
+        "accuracy",
+    ]
+    assert main([*train, "--use-views", "1", "--study", "r", "--out", str(tmp_path)]) == 0
+    run = json.loads((tmp_path / "r" / "metrics.json").read_text(encoding="utf-8"))
+    words = ["--run", tmp_path / "r", "--seeds", 1, "--splits", 2, "--out", tmp_path]
+
+    def first_split(found: dict) -> float:
+        with (Path(found["run"]) / "scores.csv").open(encoding="utf-8", newline="") as file:
+            lines = [line for line in csv.DictReader(file) if line["split"] == "0"]
+        return float(np.mean([float(line["accuracy"]) for line in lines]))
+
+    def settings(found: dict) -> dict:
+        config = json.loads((Path(found["run"]) / "config.json").read_text(encoding="utf-8"))
+        return {name: config.get(name) for name in ("metric", "folds", "duplicates", "use_views")}
+
+    found = _run(capsys, *words)
+    recorded = {"metric": "accuracy", "folds": 3, "duplicates": "none", "use_views": 1}
+    assert settings(found) == recorded
+    assert first_split(found) == pytest.approx(run["cv"]["accuracy"]["mean"], abs=1e-6)
+    replay = _run(capsys, "--config", Path(found["run"]) / "config.json", "--out", tmp_path / "again")
+    assert replay["scores"] == found["scores"]
+    for given, changed in (
+        (["--use-views", "none"], {"use_views": None}),
+        (["--use-views", "all"], {"use_views": 2}),
+        (["--duplicates", "exact"], {"duplicates": "exact"}),
+    ):
+        other = _run(capsys, *words, *given)
+        assert settings(other) == {**recorded, **changed}
+        assert first_split(other) != pytest.approx(first_split(found), abs=1e-6)
+    other = _run(capsys, *words, "--folds", 2, "--metric", "macro-f1")
+    assert settings(other) == {**recorded, "folds": 2, "metric": "macro-f1"}
+    capsys.readouterr()
+    assert main(["stability", *map(str, words), "--use-views", "3"]) == 2
+    assert "there are 2 views of each row" in capsys.readouterr().err
+
+
+def test_preset_and_its_parameters_are_one_measurement(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a preset was called changes no score: its replay, which has no such name, is the same run."""
+    words = ["--features", store, "--preset", "clip-ln", "--set", "max_epochs=2", "--folds", 2]
+    found = _run(capsys, *words, "--seeds", 1, "--splits", 2, "--out", tmp_path)
+    assert (
+        main(["stability", "--config", str(Path(found["run"]) / "config.json"), "--out", str(tmp_path)]) == 0
+    )
+    assert "Nothing to do" in capsys.readouterr().err
+
+
 def test_permuted_labels_are_stably_chance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Labels that mean nothing score chance on every split."""
     codes = labels_of(240)

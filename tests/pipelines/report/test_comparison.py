@@ -71,7 +71,7 @@ def test_p_values_of_several_runs_are_corrected(
 def test_related_rows_are_drawn_together_while_the_stores_tell_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four rows of one text are drawn as one; without the store they are single rows, and a reason says it."""
+    """Four rows of one text are drawn as one; without the store they are single rows, which a reason says."""
     monkeypatch.chdir(tmp_path)
     codes = np.repeat(labels_of(60), 4)
     x = np.repeat(noisy(codes[::4], 1.0), 4, axis=0)
