@@ -97,8 +97,10 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
             )
         )
     if metrics["test"]:
-        shown = ", ".join(f"{name} {metrics['test'][name]['mean']:.3f}" for name in SHOWN)
-        say(f"test split ({metrics['test']['n']:,} rows, scored once): {shown}")
+        test = metrics["test"]
+        say(f"test split ({test['n']:,} rows, scored once): {_shown_scores(test)}")
+        if "applied" in test:
+            say(f"test split, as predict answers: {_shown_scores(test['applied'])}")
     say(verdict(metrics))
     if metrics.get("overtuning"):  # runs made by earlier versions have none
         say(gain_line(metrics["overtuning"]))
@@ -112,6 +114,10 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
         tell(f"{metrics['n']:,} labelled rows, {_trials_made(metrics)} in {duration(metrics['seconds'])}.")
     tell(f"Next: open {result.path / REPORT}, or embedonce predict --run {quote(str(result.path))}")
     say(str(result.path))
+
+
+def _shown_scores(scores: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {scores[name]['mean']:.3f}" for name in SHOWN)
 
 
 def _trials_made(metrics: Mapping[str, Any]) -> str:

@@ -71,14 +71,11 @@ def write_run(
     best = found.trials[found.best]
     folder = run.result
     pipeline = _fit_final(best.configuration, matrix, settings.seed, prompts)
-    fold_of = np.empty(len(rows), dtype=np.int64)
-    for number, (_, valid) in enumerate(found.folds):
-        fold_of[valid] = number
     write_trials(folder / TRIALS, [*found.trials, *found.dropped], found.failures)
     write_out_of_fold(
         folder / OUT_OF_FOLD,
         [matrix.ids[i] for i in rows],
-        fold_of,
+        found.fold_of_row,
         [names[c] for c in matrix.labels[rows]],
         best.oof,
         names,

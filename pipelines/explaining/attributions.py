@@ -161,7 +161,8 @@ def follow_gradients(case: Case, code: int) -> Attributions:
     -------
     Attributions
         One map per network, while the blocks of the others stay as they are. The values of a map add up to
-        the probability minus that of an empty input; its note says how well.
+        the head's probability, before the run's calibration, minus that of an empty input; its note says how
+        well.
 
     Raises
     ------

@@ -13,6 +13,7 @@ import numpy as np
 from cache import FeatureStore
 from extract import Edit, Sample, SourceOptions, decode_image, read_image_file
 from extract.sources import read_source
+from pipelines.applied_steps import answer
 from pipelines.errors import RunError, UsageError
 from pipelines.prediction_rows import EmbeddingOptions, open_again
 from pipelines.run_inputs import (
@@ -89,8 +90,16 @@ class Case:
         ).astype(np.float32)
 
     def probabilities(self, changes: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
-        """Return what the model answers to changed blocks, (n_changes, n_classes), float64."""
-        return np.asarray(self.model.predict_proba(self.rows(changes)))
+        """Return what the run answers to changed blocks, (n_changes, n_classes), float64.
+
+        After the run's calibration, so that they are the probabilities of ``predict``.
+        """
+        return answer(self.model, self.rows(changes))[0]
+
+    @cached_property
+    def predicted(self) -> int:
+        """Position of the class that ``predict`` names: after the run's calibration and decision."""
+        return int(answer(self.model, self.rows([{}]))[1][0])
 
     @cached_property
     def text(self) -> str | None:

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cache import StoreError
 from extract import DEFAULT_ENCODINGS, resolve_device
+from pipelines.applied_steps import steps_of_model
 from pipelines.errors import RunError, UsageError
 from pipelines.explaining.attributions import (
     METHODS,
@@ -39,7 +42,7 @@ class ExplainSettings:
     text : str or None
     image : Path or None
     target : str or None
-        The class that is explained; None is the most probable one.
+        The class that is explained; None is the one that ``predict`` names.
     method : {"occlusion", "gradient"}
     data : Path or None
         The data set, where the pictures of stored rows lie; None looks around the stores and the run.
@@ -112,22 +115,22 @@ def explain(settings: ExplainSettings) -> Explanation:
         case = stored_case(settings.run, spaces, model, settings.id, data=settings.data, how=how)
     else:
         case = given_case(spaces, model, text=settings.text, image=settings.image, how=how)
-    probabilities = case.probabilities([{}])[0]
-    code = int(probabilities.argmax()) if settings.target is None else model.classes.index(settings.target)
+    code = case.predicted if settings.target is None else model.classes.index(settings.target)
     attributions = (occlude if settings.method == "occlusion" else follow_gradients)(case, code)
-    held_out = _held_out(settings.run, case, model.classes)
+    held_out = _held_out(settings.run, case)
     matrix, why_not = _matrix(settings.run, spaces)
     return Explanation(
         case=case,
         classes=model.classes,
-        probabilities=probabilities,
+        probabilities=case.probabilities([{}])[0],
+        predicted=case.predicted,
         code=code,
-        held_out=held_out,
+        held_out=None if held_out is None else dict(zip(model.classes, held_out[0].tolist(), strict=True)),
         shares=modality_shares(case, code),
         attributions=attributions,
         neighbours={} if matrix is None else nearest_training_rows(case, matrix),
         matrix=matrix,
-        notes=(*_honesty(case, held_out), *why_not),
+        notes=(*_honesty(case, held_out), *_steps_note(case, settings.method), *why_not),
         seconds=time.perf_counter() - began,
     )
 
@@ -140,22 +143,54 @@ def _matrix(run: Path, spaces: list[dict[str, Any]]) -> tuple[Matrix | None, tup
         return None, (f"No neighbours: {error}",)
 
 
-def _held_out(run: Path, case: Case, classes: tuple[str, ...]) -> dict[str, float] | None:
-    """Return the row's out-of-fold probabilities, which the run keeps of every row it was trained on."""
+def _held_out(run: Path, case: Case) -> tuple[np.ndarray, int] | None:
+    """Return the row's out-of-fold probabilities and class, after the run's own calibration and decision."""
     if not case.is_stored or not (run / OUT_OF_FOLD).is_file():
         return None
     for row in read_csv(run / OUT_OF_FOLD):
         if row.get("id") == case.name:
-            return {name: float(row.get(f"p_{name}", "nan")) for name in classes}
+            return _answered(row, case, run / OUT_OF_FOLD)
     return None
 
 
-def _honesty(case: Case, held_out: Mapping[str, float] | None) -> tuple[str, ...]:
+def _answered(row: Mapping[str, str], case: Case, path: Path) -> tuple[np.ndarray, int]:
+    try:
+        told = np.array([[float(row[f"p_{name}"]) for name in case.model.classes]])
+        if not np.isfinite(told).all():
+            raise ValueError("one is not finite")
+    except (KeyError, ValueError) as error:
+        raise RunError(
+            f"'{path}' is damaged: it has no probability of every class for row '{case.name}' "
+            f"({type(error).__name__}: {error}). Make the run again."
+        ) from error
+    steps = steps_of_model(case.model.extra, len(case.model.classes))
+    probabilities = steps.probabilities(told)
+    return probabilities[0], int(steps.codes(probabilities)[0])
+
+
+def _honesty(case: Case, held_out: tuple[np.ndarray, int] | None) -> tuple[str, ...]:
     """Say when the model has seen the row: its confidence then says little."""
     if held_out is None:
         return ()
-    best = max(held_out, key=lambda name: held_out[name])
+    probabilities, named = held_out
     return (
         f"The model was trained on row '{case.name}', so it knows the answer. The model that was trained "
-        f"without it said {best} ({held_out[best]:.3f}).",
+        f"without it said {case.model.classes[named]} ({probabilities[named]:.3f}).",
     )
+
+
+def _steps_note(case: Case, method: str) -> tuple[str, ...]:
+    """Say which of the numbers the run's calibration and decision have changed."""
+    steps = steps_of_model(case.model.extra, len(case.model.classes))
+    notes = []
+    if steps.calibration is not None and method == "gradient":
+        notes.append(
+            "Gradients are of the head's probability before the run's calibration; all other probabilities "
+            "are after it."
+        )
+    if steps.decision is not None:
+        notes.append(
+            "The class is named by the run's decision, which need not be the most probable one; what is "
+            "explained is a probability, before that decision."
+        )
+    return tuple(notes)

@@ -23,12 +23,14 @@ class Explanation:
     case : Case
     classes : tuple of str
     probabilities : ndarray of shape (n_classes,), float64
-        Of the model.
+        As ``predict`` says them: after the run's calibration.
+    predicted : int
+        Position of the class that ``predict`` names: after the run's decision.
     code : int
         Position of the class that is explained.
     held_out : dict of str to float, or None
-        Class -> probability by the model that was trained without the row; None for a row that the run's
-        model was not trained on.
+        Class -> probability by the model that was trained without the row, after the same calibration; None
+        for a row that the run's model was not trained on.
     shares : Shares
     attributions : Attributions
     neighbours : dict of str to list of Neighbour
@@ -42,6 +44,7 @@ class Explanation:
     case: Case
     classes: tuple[str, ...]
     probabilities: np.ndarray
+    predicted: int
     code: int
     held_out: Mapping[str, float] | None
     shares: Shares
@@ -58,6 +61,7 @@ def as_dict(found: Explanation) -> dict[str, Any]:
     return {
         "id": found.case.name,
         "label": found.case.label,
+        "predicted": found.classes[found.predicted],
         "class": found.classes[found.code],
         "probabilities": dict(zip(found.classes, found.probabilities.tolist(), strict=True)),
         "held_out": None if found.held_out is None else dict(found.held_out),

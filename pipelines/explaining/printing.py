@@ -39,7 +39,7 @@ def print_explanation(found: Explanation, settings: ExplainSettings, *, as_json:
     for note in (*found.notes, *found.attributions.notes):
         tell(f"note: {note}")
     label = "" if found.case.label is None else f", labelled {found.case.label}"
-    say(f"{found.case.name}: {found.classes[int(found.probabilities.argmax())]}{label}")
+    say(f"{found.case.name}: {found.classes[found.predicted]}{label}")
     order = np.argsort(-found.probabilities, kind="stable")
     say(table([[found.classes[k], f"{found.probabilities[k]:.4f}"] for k in order], ["class", "probability"]))
     say()

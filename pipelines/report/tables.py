@@ -38,7 +38,9 @@ def scores(metrics: Mapping[str, Any]) -> str:
     """Every score, and the comparison with the runner-up."""
     default, test = metrics.get("default"), metrics.get("test")
     header = ["score", "cross-validated", "corrected", "default", "majority"]
+    applied = (test or {}).get("applied")
     header += ["test"] if test else []
+    header += ["test, as predict answers"] if applied else []
     rows = []
     for name in (name for name in SCORES if name in metrics["cv"]):
         cv = metrics["cv"][name]
@@ -49,7 +51,8 @@ def scores(metrics: Mapping[str, Any]) -> str:
             f"{default[name]['mean']:.3f}" if default else "-",
             f"{metrics['majority'][name]:.3f}",
         ]
-        rows.append([*row, f"{test[name]['mean']:.3f}"] if test else row)
+        row += [f"{found[name]['mean']:.3f}" for found in (test, applied) if found]
+        rows.append(row)
     return table(header, rows) + _runner_up(metrics.get("runner_up"))
 
 

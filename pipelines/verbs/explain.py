@@ -20,7 +20,7 @@ def add_options(parser: Parser) -> None:
         "--class",
         dest="target",
         metavar="NAME",
-        help="the class whose probability is explained (default: the most probable)",
+        help="the class whose probability is explained (default: the one that predict names)",
     )
     parser.add_argument(
         "--method",

@@ -176,3 +176,35 @@ def test_preferred_class_that_is_not_there_is_refused_before_anything_is_written
     assert main(["train", "--features", str(store), *words]) == 2
     assert "did you mean 'neutral'" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_test_split_is_scored_as_predict_answers_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside the scores of the model alone stand those of the answers, which are the tags of predict."""
+    codes = labels_of(160)
+    np.save(tmp_path / "x.npy", noisy(codes, 1.0))
+    split = np.where(np.arange(160) % 4 == 0, "test", "train")
+    rows = [f"{k},{CLASSES[code]},{part}" for k, (code, part) in enumerate(zip(codes, split, strict=True))]
+    (tmp_path / "t.csv").write_text("\n".join(["id,label,split", *rows]) + "\n", encoding="utf-8")
+    store = tmp_path / "s.h5"
+    arrays = ["--table", str(tmp_path / "t.csv"), "--text", str(tmp_path / "x.npy"), "--out", str(store)]
+    assert main(["import", *arrays]) == 0
+    plain = _trained(store, tmp_path / "plain")
+    asked = ["--calibrate", "temperature", "--decide", "low-confidence:neutral,0.9,0.1"]
+    run = _trained(store, tmp_path / "asked", *asked)
+    assert "test split, as predict answers: macro_f1" in capsys.readouterr().out
+    alone = json.loads((plain / "metrics.json").read_text(encoding="utf-8"))["test"]
+    found = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["test"]
+    assert "applied" not in alone
+    assert {key: found[key] for key in alone} == alone
+    answers = dict(zip(*_ids_and_tags(run, store), strict=True))
+    right = [answers[str(k)] == CLASSES[codes[k]] for k in np.flatnonzero(split == "test")]
+    assert found["applied"]["accuracy"]["mean"] == pytest.approx(np.mean(right))
+    assert found["applied"]["accuracy"] != found["accuracy"]
+    assert "test, as predict answers" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def _ids_and_tags(run: Path, store: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    found = predict(PredictSettings(run=run, features=(str(store),)))
+    return found.ids, found.tags

@@ -16,6 +16,7 @@ from pipelines.cli import main
 from pipelines.explaining import ExplainSettings, explain
 from pipelines.explaining.attributions import WordMap
 from pipelines.explaining.printing import page_path
+from pipelines.predict import PredictSettings, predict
 from tests.kit.browser import CHROMIUM, Browser
 from tests.kit.data_sets import write_list
 from tests.kit.tiny_checkpoints import make_resnet18, make_tiny_bert
@@ -87,6 +88,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
         for name, store in STORES.items():
             features = ["--features", f"features/{store}"]
             assert main([*train, "--head", "logreg", *features, "--study", name]) == 0
+        steps = ["--calibrate", "temperature", "--decide", "low-confidence:sad,1,0"]
+        words = ["--head", "logreg", "--features", "features/tiny-bert.h5", *steps]
+        assert main([*train, *words, "--study", "decided"]) == 0
         mlp = ["--head", "mlp", "--set", "max_epochs=40", "--set", 'fusion="gated"']
         assert main([*train, *mlp, "--features", "features/tiny-clip.h5", "--study", "mlp"]) == 0
         yield made
@@ -252,6 +256,38 @@ def test_given_inputs_are_explained_like_the_stored_row(
     printed = capsys.readouterr().out
     assert "Words, each left out in turn" in printed
     assert printed.splitlines()[-1] == str(tmp_path / "x.html")
+
+
+@pytest.mark.parametrize("method", ["occlusion", "gradient"])
+def test_explained_answer_is_that_of_predict(here: Planted, method: str) -> None:
+    """Calibration and decision count: same probabilities, same class, and drops of the calibrated ones."""
+    answers = predict(PredictSettings(run=here.run("decided"), features=("features/tiny-bert.h5",)))
+    row = answers.ids.index("0")
+    found = explain(_settings(here, "decided", id="0", method=method))
+    assert found.classes == answers.class_names
+    np.testing.assert_allclose(found.probabilities, answers.probabilities[row], rtol=1e-4)
+    assert found.classes[found.predicted] == answers.tags[row] == "sad"  # the rule names it in every case
+    assert found.code == found.predicted != found.probabilities.argmax()
+    raw = found.case.model.predict_proba(found.case.rows([{}]))[0]
+    assert np.abs(found.probabilities - raw).max() > 1e-3
+    assert found.shares.whole == pytest.approx(found.probabilities[found.code])
+    notes = " ".join(found.notes)
+    assert ("before the run's calibration" in notes) == (method == "gradient")
+    assert "named by the run's decision" in notes
+    assert "trained without it said sad" in notes
+
+
+def test_held_out_probabilities_are_calibrated_like_the_models(here: Planted) -> None:
+    """What stands beside the model's answer was treated alike; the stored one was not."""
+    found = explain(_settings(here, "decided", id="5"))
+    with (here.run("decided") / "oof.csv").open(encoding="utf-8", newline="") as file:
+        row = next(row for row in csv.DictReader(file) if row["id"] == "5")
+    stored = np.array([[float(row["p_happy"]), float(row["p_sad"])]])
+    facts = found.case.model.extra["after"]
+    logits = np.log(np.maximum(stored / stored.sum(), 1e-7)) / facts["calibration"]["temperature"]
+    by_hand = np.exp(logits) / np.exp(logits).sum()
+    assert found.held_out is not None
+    assert list(found.held_out.values()) == pytest.approx(by_hand[0].tolist(), abs=1e-9)
 
 
 def test_class_can_be_chosen(here: Planted) -> None:
