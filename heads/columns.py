@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heads.term_weights import term_slices
+
+_Float = TypeVar("_Float", np.float32, np.float64)
 
 _ROWS_AT_ONCE = 1024  # keeps the float64 copy of a slice small (12 MB at 1,536 columns)
 
@@ -118,10 +120,10 @@ class LinearMap:
         return out
 
 
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def softmax(logits: NDArray[_Float]) -> NDArray[_Float]:
     """Turn logits of shape (n_samples, n_classes) into probabilities that sum to one per row."""
     exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float64] = exp / exp.sum(axis=1, keepdims=True)
+    probabilities: NDArray[_Float] = exp / exp.sum(axis=1, keepdims=True)
     return probabilities
 
 

@@ -218,7 +218,7 @@ class BatchEvaluation:
     def binned(self) -> BinnedRows:
         """Reduced rows in LightGBM's bins."""
         if self._binned is None:
-            self._binned = BinnedRows(self.reductions, None)
+            self._binned = BinnedRows(self.reductions)
         return self._binned
 
     def _say(self, sentence: str) -> None:

@@ -2,23 +2,18 @@
 
 import json
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tuning.reductions import FoldRows, Reductions
+from tuning.reductions import Reductions
 
 if TYPE_CHECKING:
     import lightgbm
 
     from heads import LightGBMHead
-
-Resampled = Callable[[FoldRows, str, int], tuple[NDArray[np.float32], NDArray[np.int64]]]
-"""Takes the rows of a fold, a name of ``heads.RESAMPLERS`` other than "none" and a seed; returns the rows to
-train on and their codes."""
 
 _UNWEIGHTED = ""
 
@@ -42,13 +37,11 @@ class BinnedFold:
 
 
 class BinnedRows:
-    """One ``lightgbm.Dataset`` per fold, width, bins, resampler and class weights.
+    """One ``lightgbm.Dataset`` per fold, width, bins and class weights.
 
     Parameters
     ----------
     reductions : Reductions
-    resampled : callable or None
-        See `Resampled`. None when no configuration resamples.
 
     Notes
     -----
@@ -60,14 +53,13 @@ class BinnedRows:
     several threads.
     """
 
-    def __init__(self, reductions: Reductions, resampled: Resampled | None = None) -> None:
+    def __init__(self, reductions: Reductions) -> None:
         self.reductions = reductions
-        self._resampled = resampled
         self._folds: dict[tuple[object, ...], dict[str, BinnedFold]] = {}
         self._locks: dict[tuple[object, ...], threading.Lock] = {}
         self._making_rows = threading.Lock()
 
-    def of(self, fold: int, head: "LightGBMHead", resampler: str, seed: int) -> BinnedFold:
+    def of(self, fold: int, head: "LightGBMHead") -> BinnedFold:
         """Return the binned rows of a fold for a head.
 
         Parameters
@@ -75,10 +67,6 @@ class BinnedRows:
         fold : int
         head : LightGBMHead
             Its ``pca``, ``max_bin`` and class weights count, nothing else.
-        resampler : str
-            One of ``heads.RESAMPLERS``.
-        seed : int
-            For resampling.
 
         Returns
         -------
@@ -87,43 +75,34 @@ class BinnedRows:
         Raises
         ------
         ValueError
-            When the training rows have fewer than two classes, the rows cannot be made or resampled, or the
-            class weights are wrong.
+            When the training rows have fewer than two classes, the rows cannot be made, or the class weights
+            are wrong.
         """
-        bins = (fold, head.pca, head.max_bin, resampler, seed)
+        bins = (fold, head.pca, head.max_bin)
         weighting = json.dumps([head.class_weight, head.class_boost, head.effective_beta], sort_keys=True)
         with self._locks.setdefault(bins, threading.Lock()):
             found = self._folds.setdefault(bins, {})
             if _UNWEIGHTED not in found:
-                found[_UNWEIGHTED] = self._bin(fold, head, resampler, seed)
+                found[_UNWEIGHTED] = self._bin(fold, head)
             if weighting not in found:
                 found[weighting] = _weighted(found[_UNWEIGHTED], head)
             return found[weighting]
 
-    def _bin(self, fold: int, head: "LightGBMHead", resampler: str, seed: int) -> BinnedFold:
+    def _bin(self, fold: int, head: "LightGBMHead") -> BinnedFold:
         """Bin the training rows of a fold."""
         import lightgbm
 
         with self._making_rows:  # rows of several widths share products that should be computed once
             rows = self.reductions.rows(fold, head.pca)
-            X, codes = self._training_rows(rows, resampler, seed)
-        classes, labels = np.unique(codes, return_inverse=True)
+        classes, labels = np.unique(rows.train_codes, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
                 f"The training rows of fold {fold} are all of class {classes.tolist()}, but LightGBM needs "
                 "two classes or more. Use fewer folds, or check the labels."
             )
-        dataset = lightgbm.Dataset(X, label=labels, params=head.binning_settings(), free_raw_data=True)
+        settings = head.binning_settings()
+        dataset = lightgbm.Dataset(rows.train, label=labels, params=settings, free_raw_data=True)
         return BinnedFold(dataset.construct(), classes, rows.valid)
-
-    def _training_rows(
-        self, rows: FoldRows, resampler: str, seed: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        if resampler == "none":
-            return rows.train, rows.train_codes
-        if self._resampled is None:
-            raise ValueError(f"Resampler {resampler!r} was asked for, but nothing here resamples rows.")
-        return self._resampled(rows, resampler, seed)
 
 
 def _weighted(binned: BinnedFold, head: "LightGBMHead") -> BinnedFold:

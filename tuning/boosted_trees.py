@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import count, takewhile
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 import heads
 from heads.columns import softmax
-from tuning.binned_rows import BinnedFold, BinnedRows, Resampled
+from tuning.binned_rows import BinnedFold, BinnedRows
+from tuning.checkpoints import checkpoints_up_to
 from tuning.reductions import Reductions
 from tuning.trials import Configuration, fold_seed
 
@@ -48,11 +49,8 @@ class BoostedTrees:
     n_classes : int
     random_state : int
         As for `tuning.evaluate`: each fold has its own seed made from this one.
-    resampled : callable or None
-        Makes the rows to train on; see `tuning.binned_rows.Resampled`. None takes resampler "none" only.
     binned : BinnedRows or None
-        Shared by several populations on the same rows, which saves binning them again; `resampled` is not
-        looked at then.
+        Shared by several populations on the same rows, which saves binning them again.
     n_jobs : int, default 2
         Boosters that grow at the same time, each on a thread of its own.
 
@@ -96,27 +94,24 @@ class BoostedTrees:
         *,
         n_classes: int,
         random_state: int,
-        resampled: Resampled | None = None,
         binned: BinnedRows | None = None,
         n_jobs: int = 2,
     ) -> None:
         self.configurations = tuple(configurations)
-        self._binned = BinnedRows(reductions, resampled) if binned is None else binned
+        self._binned = BinnedRows(reductions) if binned is None else binned
         self._n_classes = n_classes
         self._random_state = random_state
         self._n_jobs = n_jobs
         for configuration in self.configurations:
             _check(configuration, n_classes)
         self._most = [_most_rounds(configuration) for configuration in self.configurations]
-        self.checkpoints = _checkpoints_up_to(max(self._most, default=1))
+        self.checkpoints = checkpoints_up_to(max(self._most, default=1), _sequence())
         self._fits: dict[tuple[int, int], _Fit] = {}
         self._seconds = [0.0] * len(self.configurations)
         self._dropped: set[int] = set()
 
     @staticmethod
-    def accepts(
-        configuration: Configuration, *, n_features: int | None = None, resamples: bool = False
-    ) -> bool:
+    def accepts(configuration: Configuration, *, n_features: int | None = None) -> bool:
         """Tell whether a population can take a configuration.
 
         Parameters
@@ -124,10 +119,13 @@ class BoostedTrees:
         configuration : Configuration
         n_features : int or None
             Columns of X. A configuration without PCA is taken when there are at most `MOST_RAW_COLUMNS`.
-        resamples : bool
-            Whether the population will be given `resampled`.
+
+        Notes
+        -----
+        One that resamples is left to the plain pipeline, which resamples before the head reduces the rows:
+        made-up rows have a say in its directions, and the reductions of a fold are shared.
         """
-        if configuration.head != "lightgbm" or (configuration.resampler != "none" and not resamples):
+        if configuration.head != "lightgbm" or configuration.resampler != "none":
             return False
         if _parameters(configuration)["pca"] is not None:
             return True
@@ -240,7 +238,7 @@ class BoostedTrees:
         configuration = self.configurations[member]
         seed = fold_seed(self._random_state, fold)
         head = _head(configuration, seed)
-        binned = self._binned.of(fold, head, configuration.resampler, seed)
+        binned = self._binned.of(fold, head)
         if fit.booster is None:
             settings = head.booster_settings(len(binned.classes))
             fit.booster = lightgbm.Booster(settings, binned.dataset)
@@ -289,12 +287,6 @@ def _parameters(configuration: Configuration) -> dict[str, Any]:
 def _most_rounds(configuration: Configuration) -> int:
     """Return how many rounds a configuration may take."""
     return int(_parameters(configuration)["n_estimators"])
-
-
-def _checkpoints_up_to(most: int) -> tuple[int, ...]:
-    """Return the sequence of checkpoints up to the first that is not below `most`."""
-    below = tuple(takewhile(lambda rounds: rounds < most, _sequence()))
-    return (*below, next(rounds for rounds in _sequence() if rounds >= most))
 
 
 def _sequence() -> Iterator[int]:

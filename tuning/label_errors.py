@@ -82,13 +82,14 @@ def find_label_errors(probabilities: ArrayLike, y: ArrayLike) -> LabelErrors:
     return LabelErrors((1.0 - margin) / 2.0, suspected & (margin < 0), joint)
 
 
-def confident_counts(probabilities: ArrayLike, y: ArrayLike) -> NDArray[np.int64]:
+def confident_counts(table: NDArray[np.float64], codes: NDArray[np.intp]) -> NDArray[np.int64]:
     """Count rows by given label and by the class they confidently belong to.
 
     Parameters
     ----------
-    probabilities : array-like of shape (n_samples, n_classes)
-    y : array-like of shape (n_samples,), integer
+    table : ndarray of shape (n_samples, n_classes), float64
+        Probabilities.
+    codes : ndarray of shape (n_samples,), integer
 
     Returns
     -------
@@ -96,11 +97,6 @@ def confident_counts(probabilities: ArrayLike, y: ArrayLike) -> NDArray[np.int64
         The confident joint of the paper, before it is calibrated. A row that reaches no threshold is not
         counted.
     """
-    table = check_probabilities(probabilities)
-    return _confident_counts(table, check_codes(y, *table.shape))
-
-
-def _confident_counts(table: NDArray[np.float64], codes: NDArray[np.intp]) -> NDArray[np.int64]:
     n_classes = table.shape[1]
     # A class without a label of its own has no threshold that a row could reach.
     thresholds = np.array(
@@ -116,7 +112,7 @@ def _confident_counts(table: NDArray[np.float64], codes: NDArray[np.intp]) -> ND
 
 def _joint(table: NDArray[np.float64], codes: NDArray[np.intp]) -> NDArray[np.float64]:
     """Scale the counts of each labelled class to its size; a class without a sure row keeps its labels."""
-    counts = _confident_counts(table, codes).astype(np.float64)
+    counts = confident_counts(table, codes).astype(np.float64)
     sizes = np.bincount(codes, minlength=len(counts))
     for label in np.flatnonzero(counts.sum(axis=1) == 0):
         counts[label, label] = 1.0

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from heads.class_weights import row_weights
+from heads.columns import softmax
 from heads.softmax_regression import row_space
 from tuning.reductions import FoldRows, Reductions
 from tuning.softmax_batch import fit_softmax_batch
@@ -17,17 +18,16 @@ from tuning.softmax_batch import fit_softmax_batch
 Weighting = str | float | None
 Floats = NDArray[np.float32]
 
+_MOST_PASSES = 300  # over the rows, as of ``LogisticHead``
+
 
 def logistic_path(
     reductions: Reductions,
     *,
     Cs: Sequence[float],
     class_weights: Sequence[Weighting],
-    pca: int | None = None,
     n_classes: int,
     tol: float = 1e-4,
-    max_iter: int = 300,
-    on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[tuple[Weighting, float], Floats]:
     """Cross-validate ``heads.LogisticHead`` for every C and class weight at once.
 
@@ -39,15 +39,9 @@ def logistic_path(
         Positive and finite, as for ``LogisticHead``.
     class_weights : sequence of None, "balanced", "effective" or float in [0, 1]
         See ``heads.class_weights.row_weights``.
-    pca : int or None
-        Principal directions per block; None is all columns, as ``LogisticHead`` takes them.
     n_classes : int
     tol : float
         Largest entry of the gradient of the weighted mean loss at which a fit stops.
-    max_iter : int
-        Passes over the rows after which a fit is taken as it is.
-    on_progress : callable, optional
-        Called with the number of folds that are done and their total.
 
     Returns
     -------
@@ -64,9 +58,9 @@ def logistic_path(
     Notes
     -----
     Folds are solved side by side on one core each, all fits of a fold as one batch (see
-    ``tuning.softmax_batch``). `tol` and `max_iter` are ``LogisticHead``'s and mean the same. Both stop short
-    of the minimum where C is so large that the loss is flat, each at a point of its own; with a smaller
-    `tol` on both sides the probabilities are equal.
+    ``tuning.softmax_batch``). `tol` is ``LogisticHead``'s and means the same, and 300 passes over the rows
+    are its default. Both stop short of the minimum where C is so large that the loss is flat, each at a point
+    of its own; with a smaller `tol` on both sides the probabilities are equal.
 
     Memory: about 12 x n_train x fits + 50 x n_features x n_classes x fits bytes per fold at work, beside the
     rows of the fold.
@@ -77,8 +71,8 @@ def logistic_path(
     stop = threading.Event()
 
     def solve(fold: int) -> None:
-        rows = reductions.rows(fold, pca)
-        found = _solve_fold(rows, members, tol=tol, max_iter=max_iter, stop=stop)
+        rows = reductions.rows(fold, None)
+        found = _solve_fold(rows, members, tol=tol, stop=stop)
         valid = reductions.folds[fold][1]
         for member, probabilities in zip(members, found, strict=True):
             oof[member][np.ix_(valid, np.unique(rows.train_codes))] = probabilities
@@ -91,9 +85,7 @@ def logistic_path(
         ThreadPoolExecutor(min(os.cpu_count() or 1, n_folds)) as workers,
     ):
         try:
-            for done, _ in enumerate(workers.map(solve, range(n_folds)), start=1):
-                if on_progress is not None:
-                    on_progress(done, n_folds)
+            list(workers.map(solve, range(n_folds)))
         except BaseException:  # Ctrl-C as well: the threads would go on to the end otherwise
             stop.set()
             raise
@@ -122,7 +114,6 @@ def _solve_fold(
     members: Sequence[tuple[Weighting, float]],
     *,
     tol: float,
-    max_iter: int,
     stop: threading.Event,
 ) -> list[Floats]:
     """Return the probabilities of the validation rows by every member."""
@@ -138,11 +129,11 @@ def _solve_fold(
         shares,
         penalties,
         tol=tol,
-        max_iter=max_iter,
+        max_iter=_MOST_PASSES,
         on_pass=lambda: _raise_if(stop),
     )
     return [
-        _softmax(valid @ matrix + bias) for matrix, bias in zip(fitted.matrices, fitted.biases, strict=True)
+        softmax(valid @ matrix + bias) for matrix, bias in zip(fitted.matrices, fitted.biases, strict=True)
     ]
 
 
@@ -164,9 +155,3 @@ def _weighed(
 def _raise_if(stop: threading.Event) -> None:
     if stop.is_set():
         raise InterruptedError("The logistic path was stopped because another fold failed or Ctrl-C came.")
-
-
-def _softmax(logits: Floats) -> Floats:
-    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Floats = exp / exp.sum(axis=1, keepdims=True)
-    return probabilities

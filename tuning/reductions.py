@@ -43,7 +43,6 @@ class FoldRows:
         there are no views.
     valid : ndarray of shape (n_valid, n_columns), float32, C-contiguous
         Validation rows, without views.
-    valid_codes : ndarray of shape (n_valid,), int64
     block_widths : tuple of int
         Columns of each block, in order.
 
@@ -59,7 +58,6 @@ class FoldRows:
     train_codes: NDArray[np.int64]
     origins: NDArray[np.int64] | None
     valid: NDArray[np.float32]
-    valid_codes: NDArray[np.int64]
     block_widths: tuple[int, ...]
 
 
@@ -161,7 +159,7 @@ class Reductions:
         ----------
         fold : int
         pca : int or None
-            _Principal directions per block; a block gives at most min(n_train, its width), and none at the
+            Principal directions per block; a block gives at most min(n_train, its width), and none at the
             level of rounding. None leaves the standardised columns as they are.
         whiten : bool
             As for ``heads.projection.reduced_map``, which gives the same columns.
@@ -230,7 +228,7 @@ class Reductions:
         valid: NDArray[np.float32],
         widths: Sequence[int],
     ) -> FoldRows:
-        train_rows, valid_rows = self.folds[fold]
+        train_rows, _ = self.folds[fold]
         repeats = len(self._sources)
         train.flags.writeable = False
         valid.flags.writeable = False
@@ -242,7 +240,6 @@ class Reductions:
             train_codes=np.tile(self.codes[train_rows], repeats),
             origins=np.tile(np.arange(len(train_rows)), repeats) if repeats > 1 else None,
             valid=valid,
-            valid_codes=self.codes[valid_rows],
             block_widths=tuple(widths),
         )
 

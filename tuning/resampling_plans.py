@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,10 @@ _PICKS = ("random-over", "random-under", "inverse-frequency")  # choose rows by 
 _KEPT_BYTES = 256 * 2**20  # of rows with synthetic ones, least recently used first to go
 
 Rows = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+Resampled = Callable[[FoldRows, str, int], Rows]
+"""Takes the rows of a fold, a name of ``heads.RESAMPLERS`` other than "none" and a seed; returns the rows to
+train on and their codes: `ResamplingPlans.apply` is one."""
 
 
 class ResamplingPlans:

@@ -1,7 +1,7 @@
 """Many MLP configurations trained a few epochs at a time, those of one shape as one computation."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import heads
+from tuning.checkpoints import checkpoints_up_to
 from tuning.reductions import FoldRows, Reductions
+from tuning.resampling_plans import Resampled
 from tuning.trials import Configuration, fold_seed
 
 if TYPE_CHECKING:
@@ -44,10 +46,6 @@ _CHECKPOINTS = (
 
 _MOST_IN_A_STACK = 16  # more are no cheaper each (their numbers outgrow the caches), and keep a core waiting
 
-Resampled = Callable[[FoldRows, str, int], tuple[NDArray[np.float32], NDArray[np.int64]]]
-"""Takes the rows of a fold, a name of ``heads.RESAMPLERS`` other than "none" and a seed; returns the rows to
-train on and their codes."""
-
 
 @dataclass
 class _Fit:
@@ -76,7 +74,7 @@ class StackedMLPs:
     random_state : int
         As for `tuning.evaluate`: each fold has its own seed made from this one.
     resampled : callable or None
-        Makes the rows to train on; see `Resampled`. None takes resampler "none" only.
+        Makes the rows to train on; see `tuning.resampling_plans.Resampled`. None takes resampler "none" only.
     n_jobs : int, default 2
         Stacks that are trained at the same time, each on a thread and a core of its own.
 
@@ -119,7 +117,7 @@ class StackedMLPs:
         self._resampled = resampled
         self._n_jobs = n_jobs
         self._most = [_head(configuration).max_epochs for configuration in self.configurations]
-        self.checkpoints = _checkpoints_up_to(max(self._most, default=1))
+        self.checkpoints = checkpoints_up_to(max(self._most, default=1), _CHECKPOINTS)
         self._groups = self._grouped()
         self._fits: dict[tuple[int, int], _Fit] = {}
         self._seconds = [0.0] * len(self.configurations)
@@ -294,10 +292,3 @@ def _shared_out(members: list[int]) -> list[list[int]]:
     """Share out the members of one shape evenly to stacks that are not too large."""
     n_stacks = -(-len(members) // _MOST_IN_A_STACK)
     return [members[place::n_stacks] for place in range(n_stacks)]
-
-
-def _checkpoints_up_to(most: int) -> tuple[int, ...]:
-    """Return the sequence of checkpoints up to the first that is not below `most`."""
-    below = tuple(epochs for epochs in _CHECKPOINTS if epochs < most)
-    last = next((epochs for epochs in _CHECKPOINTS if epochs >= most), most)
-    return (*below, last)

@@ -200,29 +200,13 @@ def test_boosted_trees_drop_frees_boosters_and_keeps_probabilities(reductions):
         trees.train(dict.fromkeys([0, 1], 2), [0])
 
 
-def test_boosted_trees_resample_with_the_seed_of_the_fold(reductions):
-    """Resampled rows are asked for once per fold and width, and trained on as they are."""
-    asked = []
-
-    def resampled(rows, resampler, seed):
-        asked.append((rows.fold, rows.pca, resampler, seed))
-        order = np.sort(np.random.default_rng(0).integers(0, len(rows.train), 2 * len(rows.train)))
-        return rows.train[order], rows.train_codes[order]
-
-    configurations = [_configuration(resampler="random-over", num_leaves=leaves) for leaves in (3, 5)]
-    trees = _population([*configurations, _configuration()], reductions, resampled=resampled)
-    trees.train(dict.fromkeys([0, 1, 2], 2), [2])
-    assert asked == [(2, 32, "random-over", fold_seed(7, 2))]
-    assert np.abs(trees.probabilities(1, 2) - trees.probabilities(2, 2)).max() > 1e-3
-
-
 def test_binned_rows_are_shared_between_populations(reductions):
     """One Dataset per fold, width, bins and weighting serves all populations, and no weights are mixed up."""
     binned = BinnedRows(reductions)
     first = _head(_configuration(class_weight=None), 0)
     weighted = _head(_configuration(class_weight="balanced", num_leaves=3), 0)
-    one, other = binned.of(0, first, "none", 1), binned.of(0, weighted, "none", 1)
-    assert binned.of(0, _head(_configuration(class_weight=None, num_leaves=9), 0), "none", 1) is one
+    one, other = binned.of(0, first), binned.of(0, weighted)
+    assert binned.of(0, _head(_configuration(class_weight=None, num_leaves=9), 0)) is one
     assert other is not one
     assert one.dataset.get_weight() is None  # so LightGBM keeps weights that are all 1
     labels = np.asarray(other.dataset.get_label())
@@ -231,12 +215,11 @@ def test_binned_rows_are_shared_between_populations(reductions):
 
 
 def test_boosted_trees_accept_what_they_can_train():
-    """Another head, resampling without a resampler, and raw columns by the hundred are left to others."""
+    """Another head, resampling, and raw columns by the hundred are left to others."""
     accepts = BoostedTrees.accepts
     assert accepts(_configuration())
     assert not accepts(Configuration("logreg", "none", {}))
     assert not accepts(_configuration(resampler="smote"))
-    assert accepts(_configuration(resampler="smote"), resamples=True)
     assert not accepts(_configuration(pca=None))
     assert not accepts(_configuration(pca=None), n_features=1536)
     assert accepts(_configuration(pca=None), n_features=64)
@@ -248,8 +231,6 @@ def test_boosted_trees_refuse_what_the_head_refuses(reductions):
         _population([Configuration("logreg", "none", {})], reductions)
     with pytest.raises(ValueError, match=r"2 wrong parameter\(s\): learning_rate=-1 .*num_leaves=1 "):
         _population([_configuration(learning_rate=-1, num_leaves=1)], reductions)
-    with pytest.raises(ValueError, match="Resampler 'smote' was asked for, but nothing here resamples"):
-        _population([_configuration(resampler="smote")], reductions).train(dict.fromkeys([0], 0), [0])
     with pytest.raises(ValueError, match=r"no checkpoint 3; allowed are 0 to 2 \(30 rounds\)"):
         _population([_configuration()], reductions).train(dict.fromkeys([0], 3), [0])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -135,16 +137,6 @@ def test_softmax_batch_reports_where_it_stopped():
     assert (whole.steepest <= 1e-5).all()
 
 
-def test_path_of_reduced_columns_equals_scikit_learn(data):
-    """With pca the fits are those on the reduced rows."""
-    X, y, folds = data
-    reductions = Reductions(X, y, folds, blocks=BLOCKS)
-    oof = logistic_path(reductions, Cs=[0.05], class_weights=[None], pca=4, n_classes=3, tol=1e-6)
-    rows = reductions.rows(1, 4)
-    theirs = LogisticRegression(C=0.05, tol=1e-8, max_iter=5000).fit(rows.train, rows.train_codes)
-    assert_allclose(oof[None, 0.05][folds[1][1]], theirs.predict_proba(rows.valid), atol=1e-3)
-
-
 def test_path_two_classes(data):
     """Two classes are one contrast, and equal LogisticHead too."""
     X, y, folds = data
@@ -194,21 +186,28 @@ def test_path_is_the_same_twice(data):
         assert_array_equal(probabilities, second[member])
 
 
-def test_path_tells_progress_and_stops(data):
-    """Each fold is told once, and an interruption while telling ends the solve."""
+def test_path_stops_when_a_fold_is_interrupted(data, monkeypatch):
+    """An interruption in one fold reaches the caller, and ends the solves of the others."""
     X, y, folds = data
-    reductions = Reductions(X, y, folds, blocks=BLOCKS)
-    told = []
-    logistic_path(
-        reductions, Cs=[0.1], class_weights=[None], n_classes=3, on_progress=lambda *done: told.append(done)
-    )
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    begun, ended = [], []
 
-    def interrupt(done: int, total: int) -> None:
-        raise KeyboardInterrupt("Ctrl-C")
+    def interrupted(*_, on_pass, **__):
+        begun.append(len(begun))
+        if begun[-1] == 0:
+            raise KeyboardInterrupt("Ctrl-C")
+        while True:  # a solve that goes on until it is told to stop
+            try:
+                on_pass()
+                time.sleep(0.001)
+            except InterruptedError:
+                ended.append(len(begun))
+                raise
 
+    monkeypatch.setattr("tuning.logistic_path.fit_softmax_batch", interrupted)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
     with pytest.raises(KeyboardInterrupt, match="Ctrl-C"):
-        logistic_path(reductions, Cs=[0.1], class_weights=[None], n_classes=3, on_progress=interrupt)
+        logistic_path(Reductions(X, y, folds, blocks=BLOCKS), Cs=[0.1], class_weights=[None], n_classes=3)
+    assert len(ended) == len(begun) - 1
 
 
 def test_path_refuses_what_no_fit_can_have(data):
