@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.kit.threads import one_torch_thread  # noqa: F401 - a fixture of this folder
+from tests.kit.vision_language import qwen_folders  # noqa: F401 - a fixture of this folder
 
 
 @pytest.fixture
