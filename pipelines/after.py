@@ -55,7 +55,7 @@ def after_training(
 
     winner = found.trials[found.best].oof
     metric = partial(score, name=found.metric)
-    fold_of_row = _folds_of_rows(found, len(y))
+    fold_of_row = found.fold_of_row
     fits: dict[str, tuple[Any, np.ndarray]] = {
         "temperature": (fit_temperature, winner),
         "vector": (fit_vector_scaling, winner),
@@ -99,7 +99,7 @@ def applied_entry(
     dict
         As the other entries of `after_training`.
     """
-    folds = _folds_of_rows(found, len(y))
+    folds = found.fold_of_row
     result = nested_results(asked, found, y, class_names, model_codes, folds)
     return _scored(result, found, y, random_state, groups)
 
@@ -119,14 +119,6 @@ def _scored(
     )
     quality = step_scores(result, y, found.n_classes)
     return {**summary, **{key: _rounded(quality.get(key)) for key in ("log_loss", "ece")}}
-
-
-def _folds_of_rows(found: SearchResult, n: int) -> np.ndarray:
-    """Return in which fold each row was held out."""
-    fold_of_row = np.empty(n, dtype=np.int64)
-    for fold, (_, valid) in enumerate(found.folds):
-        fold_of_row[valid] = fold
-    return fold_of_row
 
 
 def _rounded(value: float | None) -> float | None:

@@ -73,6 +73,14 @@ class SearchResult:
         """Out-of-fold class codes, shape (n_trials, n_samples), int64: what `tuning.bbc_cv` takes."""
         return np.stack([trial.predictions for trial in self.trials])
 
+    @property
+    def fold_of_row(self) -> NDArray[np.int64]:
+        """Number of the fold that validates each row, shape (n_samples,), int64."""
+        numbers = np.empty(sum(len(valid) for _, valid in self.folds), dtype=np.int64)
+        for number, (_, valid) in enumerate(self.folds):
+            numbers[valid] = number
+        return numbers
+
 
 def search(
     X: ArrayLike,

@@ -95,6 +95,8 @@ def test_search_tries_the_defaults_first_and_keeps_the_best(labelled):
     assert seen[-1][1].number == result.trials[result.best].number
     assert (result.metric, result.n_classes, len(result.folds)) == ("macro_f1", 3, 2)
     assert np.array_equal(result.predictions[2], result.trials[2].oof.argmax(axis=1))
+    for fold, (_, valid) in enumerate(result.folds):
+        assert np.array_equal(np.flatnonzero(result.fold_of_row == fold), valid)
 
 
 def test_search_repeats_itself_with_the_same_seed(labelled):
