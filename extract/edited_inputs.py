@@ -53,8 +53,21 @@ class _EditedRenderings(Renderings):
 
     text_seeds: np.ndarray = field(default_factory=lambda: np.empty((0, 32), dtype=np.uint8))
     edits: list[Edit] = field(default_factory=list)
+    made: dict[int, str] = field(default_factory=dict)  # texts that were looked at and not yet asked for
 
     def text(self, unit: int, text: str) -> str:
+        ready = self.made.pop(unit, None)
+        return self._changed(unit, text) if ready is None else ready
+
+    def says_something(self, unit: int, text: str) -> bool:
+        """Whether there is a text left: an empty one is not embedded in a pass either."""
+        self.made[unit] = self._changed(unit, text)
+        if self.made[unit].strip():
+            return True
+        del self.made[unit]
+        return False
+
+    def _changed(self, unit: int, text: str) -> str:
         change = self.edits[unit // self.n_rows].text
         return text if change is None else change(text, self.text_seeds[unit % self.n_rows].tobytes())
 
@@ -138,6 +151,7 @@ class EditedInputs:
             If a picture file has changed.
         """
         self._renderings.edits[:] = edits
+        self._renderings.made.clear()  # of a call that was stopped
         n_rows = len(self._sources)
         found = {
             name: np.full((len(edits) * n_rows, width), np.nan, dtype=np.float32)
@@ -157,15 +171,18 @@ class EditedInputs:
 
     def _batches(self, rows: np.ndarray, n_edits: int) -> Iterator[Batch]:
         units = [int(row) + k * len(self._sources) for k in range(n_edits) for row in rows]
-        if self._modality != IMAGE:
-            units = [unit for unit in units if self._says_something(unit)]
         pieces = (units[i : i + _UNITS_AHEAD] for i in range(0, len(units), _UNITS_AHEAD))
-        for batch in BatchPlanner(pieces, self._inputs.buckets, self._inputs.capacity):
+        for batch in BatchPlanner(
+            map(self._usable_units, pieces), self._inputs.buckets, self._inputs.capacity
+        ):
             yield batch, [np.ones(len(batch), dtype=bool)]
 
-    def _says_something(self, unit: int) -> bool:
-        """Whether there is a text left: an empty one is not embedded in a pass either."""
-        return bool(self._renderings.text(unit, self._sources[unit % len(self._sources)].text).strip())
+    def _usable_units(self, units: list[int]) -> list[int]:
+        """Return the units that have something to embed after their edit."""
+        if self._modality == IMAGE:
+            return units
+        n_rows, says = len(self._sources), self._renderings.says_something
+        return [unit for unit in units if says(unit, self._sources[unit % n_rows].text)]
 
     def _open(self, paths: Sequence[Path | None], backbone: Backbone, precision: str) -> Inputs:
         tower = backbone.open_tower(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SEVERITIES = (1, 2, 3, 4, 5)
 #: Raised when the same arguments would give another input.
-FAULTS_VERSION = 1
+FAULTS_VERSION = 2
 
 _SIDE = 224  # of the pictures for which the levels were set, in pixels
 _UNSIZED = 448  # shorter side for networks that take many sizes
@@ -164,9 +164,10 @@ def faulty_image(image: Image, name: str, severity: int, *, seed: bytes, card: C
     Returns
     -------
     PIL.Image.Image
-        RGB. A picture larger than what the network resizes to is resized to that first, as the network would:
-        noise on pixels that are averaged afterwards would not reach it, and a blur of two pixels says nothing
-        without their size. Pictures are never enlarged.
+        RGB. A picture larger than what the network resizes to is resized to that first, as the network would
+        (in its shape or to a square, the middle of a long strip): noise on pixels that are averaged
+        afterwards would not reach it, and a blur of two pixels says nothing without their size. Pictures are
+        never enlarged.
 
     Raises
     ------
@@ -191,12 +192,20 @@ def _level(name: str, severity: int, modality: str) -> float:
 def _as_the_network_resizes(image: Image, card: Card) -> Image:
     from PIL.Image import Resampling
 
+    from extract.backbones.pixels import LONGEST_RATIO, cut_strip
+
     side = card.resize or _UNSIZED
-    if min(image.size) <= side:
+    if card.resize_mode == "shorter":
+        image = cut_strip(image, LONGEST_RATIO)
+    width, height = image.size
+    if card.resize_mode == "exact":
+        size = (min(side, width), min(side, height))
+    else:
+        # The longer side is cut, as in PixelRecipe, whose own resize then has nothing left to do.
+        short = min(side, width, height)
+        size = (short * width // min(width, height), short * height // min(width, height))
+    if size == image.size:
         return image
-    scale = side / min(image.size)
-    # The longer side is cut, as in PixelRecipe, whose own resize then has nothing left to do.
-    size = (max(side, int(image.width * scale)), max(side, int(image.height * scale)))
     return image.resize(size, Resampling[(card.interpolation or "bicubic").upper()])
 
 

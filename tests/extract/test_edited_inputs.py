@@ -94,6 +94,24 @@ def test_edits_of_pictures_reach_the_pair_of_a_joint_network(tmp_path: Path) -> 
         assert (np.abs(changed[usable] - plain[usable]).max(axis=1) > 1e-4).all()
 
 
+@pytest.mark.parametrize(("name", "modality"), [("bert", "text"), ("flava", "joint")])
+def test_every_text_is_edited_once(tmp_path: Path, name: str, modality: str) -> None:
+    """An edit may be dear: whether a text is left and what is embedded come from one call of it."""
+    backbone, _, _, sources, paths = _setup(tmp_path, name)
+    edited: list[str] = []
+
+    def note(text: str, _: bytes) -> str:
+        edited.append(text)
+        return f"{text} sun"
+
+    with EditedInputs(sources, paths, backbone, modality, ["pooled"]) as inputs:
+        for _ in range(2):
+            found = inputs.embed([Edit(), Edit(text=note)])["pooled"]
+    usable = [source for source in sources if source.text_status == Status.OK]
+    assert sorted(edited) == sorted(2 * [source.text for source in usable])
+    assert np.isfinite(found[1]).all(axis=1).sum() == len(usable)
+
+
 def test_a_picture_that_changed_is_refused(tmp_path: Path) -> None:
     """Other bytes than those whose hash is known never get a vector."""
     backbone, _, _, sources, paths = _setup(tmp_path, "resnet18")

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extract import INPUT_FAULTS, SEVERITIES, Card, faulty_image, faulty_text
+from extract import INPUT_FAULTS, SEVERITIES, Card, faults_of_inputs, faulty_image, faulty_text
+from extract.backbones.pixels import PixelRecipe
 
 TEXT = "what a very happy day in the rain, and the dog is not sad at all about it"
 SEED = hashlib.sha256(b"row").digest()
 IMAGE_FAULTS = [name for name, fault in INPUT_FAULTS.items() if fault.modality == "image"]
 
 
-def _card(resize: int | None = 64) -> Card:
+def _card(resize: int | None = 64, mode: str = "shorter") -> Card:
     size = {"image_size": resize, "resize": resize, "interpolation": "bicubic"}
-    mode = "shorter" if resize else "dynamic"
+    mode = mode if resize else "dynamic"
     return Card(
         "toy",
         "toy",
@@ -74,6 +75,23 @@ def test_large_pictures_are_shrunk_as_the_network_would_first() -> None:
     assert small.size == (40, 30)
     sizeless = faulty_image(_picture(960, 800), "downscale", 1, seed=SEED, card=_card(None))
     assert min(sizeless.size) == 448
+
+
+@pytest.mark.parametrize("mode", ["shorter", "exact"])
+@pytest.mark.parametrize("size", [(960, 800), (333, 1000), (1000, 90), (100, 40), (9000, 70)])
+def test_faults_see_the_pixels_that_the_network_would(
+    mode: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture that nothing happens to at the network's size gives the network the input of the raw file."""
+    monkeypatch.setitem(faults_of_inputs._IMAGE_FAULTS, "jpeg", lambda image, _level, _seed: image)
+    card, raw = _card(64, mode), _picture(*size)
+    seen = faulty_image(raw, "jpeg", 1, seed=SEED, card=card)
+    recipe = PixelRecipe.from_card(card, odd_margin="down")
+    assert max(seen.size) <= 64 * 64
+    if mode == "exact":
+        assert seen.size == (min(64, size[0]), min(64, size[1]))
+    if min(size) >= 64:  # smaller ones are enlarged by the network alone
+        np.testing.assert_array_equal(recipe.apply(seen), recipe.apply(raw))
 
 
 def test_text_faults_hold_those_of_lower_severities() -> None:
