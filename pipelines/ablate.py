@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heads.names import FUSIONS, HEADS, RESAMPLERS, unknown_name
 from pipelines.ablation.comparing import described_rows
@@ -14,7 +14,7 @@ from pipelines.ablation.feature_sets import FeatureSets, Fold, named_specs, read
 from pipelines.ablation.figure import write_figure
 from pipelines.ablation.fitted_rows import Fitted, RowMemory
 from pipelines.ablation.fitting import fit_rows
-from pipelines.ablation.grid import Candidate, Grid, candidates_of, find_reference
+from pipelines.ablation.grid import Candidate, Grid, candidates_of, find_reference, named_rows
 from pipelines.ablation.leaks import leaky_table
 from pipelines.ablation.ledger import LedgerRows, described_ledger, disagreements, ledger_rows
 from pipelines.ablation.paper_rows import PaperRun, paper_run
@@ -32,6 +32,12 @@ from pipelines.ablation.tables import (
     whole_table,
     write_tables,
 )
+from pipelines.ablation.zero_shot_rows import (
+    embed_prompts,
+    is_zero_shot,
+    score_prompts,
+    zero_shot_candidates,
+)
 from pipelines.console import duration, tell
 from pipelines.duplicates import RULES, duplicate_settings
 from pipelines.errors import UsageError
@@ -40,6 +46,9 @@ from pipelines.report import write_ablation_report
 from pipelines.runs import METRICS, REPORT, RunFolder, read_json, write_csv, write_json
 from pipelines.trainable import check_trainable
 from tuning import majority_scores, score_name
+
+if TYPE_CHECKING:
+    from pipelines.zero_shot import ClassPrompts
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,10 @@ class AblateSettings:
     out : Path
     duplicates : str
         Which rows share a fold; see ``duplicates.find_related_rows``.
+    prompts : tuple of str
+        Templates with ``{class}``: adds rows that nothing is trained for (``zero_shot_rows``).
+    weights : mapping of str to Path, or None
+        Folders of backbones by name, for the prompts.
     """
 
     features: tuple[str, ...] = ()
@@ -84,6 +97,8 @@ class AblateSettings:
     shuffles: int = 3
     duplicates: str = "near"
     leaky: bool = False
+    prompts: tuple[str, ...] = ()
+    weights: Mapping[str, Path] | None = None
 
     def __post_init__(self) -> None:
         faults = [
@@ -104,6 +119,8 @@ class AblateSettings:
             faults.append("a preset chooses its own stores by their backbones: leave out --swap")
         if self.preset is not None and self.leaky:
             faults.append("a preset replays the table of a report: pass --leaky without it")
+        if self.preset is not None and self.prompts:
+            faults.append("a preset replays the table of a report: pass --prompts without it")
         if self.duplicates not in RULES:
             faults.append(f"duplicates {self.duplicates!r} is not known; allowed are {', '.join(RULES)}")
         if self.folds < 2:
@@ -179,9 +196,10 @@ def ablate(settings: AblateSettings) -> Ablation:
     if run.is_done:
         return Ablation(run.path, read_json(run.path / METRICS), True)
     check_trainable(plan.sets.samples, settings.folds)
+    prompts = embed_prompts(plan.rows, plan.sets, settings.prompts, settings.weights or {})
     with run.working():
         folds = plan.sets.folds(settings.folds, settings.seed)
-        fitted = _fitted(plan, folds, settings, RowMemory(run.work / "trials"))
+        fitted = _fitted(plan, folds, settings, RowMemory(run.work / "trials"), prompts)
         metrics = _metrics(settings, plan, folds, fitted)
         metrics["seconds"] = round(time.perf_counter() - began, 3)
         folder = run.result
@@ -203,7 +221,8 @@ def _planned(settings: AblateSettings) -> _Plan:
         grid = Grid(
             settings.heads, settings.resamplers, settings.modalities, settings.fusions, settings.use_views
         )
-        rows = candidates_of(sets, grid)
+        prompted = zero_shot_candidates(sets, settings.prompts, settings.modalities)
+        rows = named_rows([*candidates_of(sets, grid), *prompted])
     for note in (*sets.notes, *(paper.notes if paper else ())):
         tell(f"note: {note}")
     reference = find_reference(rows, settings.reference or (paper.reference if paper else None))
@@ -211,6 +230,10 @@ def _planned(settings: AblateSettings) -> _Plan:
         raise UsageError(
             f"--leaky needs a reference row without views, but '{reference.name}' trains on them: add none "
             "to --use-views."
+        )
+    if is_zero_shot(reference):
+        raise UsageError(
+            f"--reference {reference.name!r} is a row that nothing is trained for; name one of a head."
         )
     ledgers = [] if paper else ledger_rows(sets, reference.configuration, settings.shuffles)
     return _Plan(sets, rows, reference, ledgers, paper)
@@ -228,6 +251,9 @@ def _config(settings: AblateSettings, plan: _Plan) -> dict[str, Any]:
     ]
     if not settings.leaky:
         del values["leaky"]  # runs without it keep the names they have always had
+    if not settings.prompts:
+        del values["prompts"]
+    del values["weights"]  # where files lie changes no result: their hash is compared with the store's
     values.update(
         command="ablate",
         heads=list(settings.heads),
@@ -242,7 +268,11 @@ def _config(settings: AblateSettings, plan: _Plan) -> dict[str, Any]:
 
 
 def _fitted(
-    plan: _Plan, folds: Sequence[Fold], settings: AblateSettings, memory: RowMemory
+    plan: _Plan,
+    folds: Sequence[Fold],
+    settings: AblateSettings,
+    memory: RowMemory,
+    prompts: Mapping[str, ClassPrompts],
 ) -> dict[str, Fitted]:
     named: dict[str, Candidate] = {}
     for row in (*plan.rows, *(row for ledger in plan.ledgers for row in ledger.all)):
@@ -259,7 +289,12 @@ def _fitted(
         left = elapsed / done * (len(wanted) - done)
         tell(f"{done}/{len(wanted)} {row.name}" + (f"; {duration(left)} left" if done < len(wanted) else ""))
 
-    fitted = fit_rows(wanted, plan.sets, folds, seed=settings.seed, memory=memory, on_row=on_row)
+    prompted = [row for row in wanted if is_zero_shot(row)]
+    trained = [row for row in wanted if not is_zero_shot(row)]
+    fitted = score_prompts(
+        prompted, plan.sets, prompts, folds, metric=settings.metric, seed=settings.seed, on_row=on_row
+    )
+    fitted |= fit_rows(trained, plan.sets, folds, seed=settings.seed, memory=memory, on_row=on_row)
     if plan.paper is not None:
         fitted |= {row.key: plan.paper.vote(row, fitted) for row in plan.rows if row.votes}
     return fitted

@@ -117,7 +117,7 @@ class Grid:
 
 
 def candidates_of(sets: FeatureSets, grid: Grid) -> list[Candidate]:
-    """Return the rows of a grid, set by set and head by head.
+    """Return the rows of a grid without names (`named_rows`), set by set and head by head.
 
     Raises
     ------
@@ -130,21 +130,22 @@ def candidates_of(sets: FeatureSets, grid: Grid) -> list[Candidate]:
         available = modality_sets(matrix)
         last = list(available)[-1]
         for configuration in _configurations(grid):
-            for features in (key for key in available if key in _wanted(grid, available)):
+            for features in (key for key in available if key in wanted_features(grid.modalities, available)):
                 blocks = tuple(available[features])
                 # One block has nothing to fuse: one row, whatever fusions are asked for.
                 chosen = configuration if len(blocks) > 1 else without_fusion(configuration)
                 for n, suffix in _views(matrix.stored_views, grid.views, is_last=features == last):
                     row = Candidate("", name, features + suffix, blocks, chosen, n)
                     rows.setdefault(row.key, row)
-    return _named(list(rows.values()))
+    return list(rows.values())
 
 
-def _wanted(grid: Grid, available: Mapping[str, Any]) -> Sequence[str]:
-    if not grid.modalities:
+def wanted_features(modalities: Sequence[str], available: Mapping[str, Any]) -> Sequence[str]:
+    """Return which rows of features are asked for: all for (), and "both" is "all" of three."""
+    if not modalities:
         return list(available)
-    together = {"both", "all"} & set(grid.modalities)
-    return [*grid.modalities, *(("both", "all") if together else ())]
+    together = {"both", "all"} & set(modalities)
+    return [*modalities, *(("both", "all") if together else ())]
 
 
 def _check_modalities(sets: FeatureSets, modalities: Sequence[str]) -> None:
@@ -191,7 +192,7 @@ def _views(stored: int, asked: tuple[int | None, ...], *, is_last: bool) -> list
     return [(n, "" if not n else " + views" if n == stored else f" + {n} views") for n in numbers]
 
 
-def _named(rows: Sequence[Candidate]) -> list[Candidate]:
+def named_rows(rows: Sequence[Candidate]) -> list[Candidate]:
     """Name rows by what differs among them."""
     several_heads = len({row.head_label for row in rows}) > 1
     named = []

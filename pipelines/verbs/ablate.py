@@ -7,7 +7,7 @@ from argparse import Namespace
 from heads.names import FUSIONS, RESAMPLERS
 from pipelines.verbs import types
 from pipelines.verbs.replay import replayed
-from pipelines.verbs.shared import Parser, features_option, json_option, run_options
+from pipelines.verbs.shared import Parser, features_option, json_option, run_options, weights_option
 
 HELP = "compare features, heads and fusions on the same folds"
 
@@ -81,6 +81,15 @@ def add_options(parser: Parser) -> None:
         help="also show what the reference row would seem to score with the leaks of the reports "
         "(validation rows in training, SMOTE before the split), beside its honest score",
     )
+    parser.add_argument(
+        "--prompts",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="adds zero-shot rows on stores with both towers of CLIP or its kin: a description with {class} "
+        "where the class goes, such as 'a photo of {class}'; repeat for several, which are averaged",
+    )
+    weights_option(parser)
     run_options(parser)
     json_option(parser)
 
@@ -111,5 +120,7 @@ def run(options: Namespace, words: list[str]) -> None:
         reference=values.reference,
         shuffles=values.shuffles,
         leaky=values.leaky,
+        prompts=tuple(values.prompts),
+        weights=dict(options.weights),
     )
     printing.print_ablation(ablate.ablate(settings), as_json=options.json)

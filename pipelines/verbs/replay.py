@@ -57,6 +57,7 @@ def replayed(options: Namespace, words: Sequence[str]) -> Namespace:
                 "reference",
                 "shuffles",
                 "leaky",
+                "prompts",
                 "seeds",
                 "splits",
             )

@@ -156,3 +156,61 @@ def test_wrong_words_of_zero_shot_are_usage_errors(
     assert "--prompts are for --head zero-shot" in capsys.readouterr().err
     assert main(["tune", "--heads", "zero-shot,logreg"]) == 2
     assert "'zero-shot' have nothing to search" in capsys.readouterr().err
+
+
+def _ablate(world: World, out: Path, *words: str) -> list[str]:
+    command = ["ablate", "--features", STORE, "--folds", "3", "--shuffles", "0", "--out", str(out)]
+    return [*command, "--weights", f"tiny-clip={world.clip}", *words]
+
+
+def test_ablate_adds_rows_that_nothing_is_trained_for(
+    in_world: World, tmp_path: Path, image_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prompts beside logistic regression: every modality, with the answers of train --head zero-shot."""
+    both = [word for prompt in PROMPTS[:1] for word in ("--prompts", prompt)]
+    assert main(_ablate(in_world, tmp_path, *both)) == 0
+    (run,) = tmp_path.iterdir()
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    rows = {row["name"]: row for row in metrics["rows"]}
+    assert list(rows) == [
+        *("text / logreg", "image / logreg", "both / logreg"),
+        *("text / zero-shot", "image / zero-shot", "both / zero-shot"),
+    ]
+    assert metrics["reference"] == "both / logreg"
+    alone = json.loads((image_run / "metrics.json").read_text(encoding="utf-8"))
+    shown = rows["image / zero-shot"]["cv"]["macro_f1"]
+    assert shown["mean"] == alone["cv"]["macro_f1"]["mean"]
+    assert rows["image / zero-shot"]["against_reference"] is not None
+    capsys.readouterr()
+    replay = ["ablate", "--config", str(run / "config.json"), "--out", str(tmp_path)]
+    assert main([*replay, "--weights", f"tiny-clip={in_world.clip}"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [run.name]  # the same table: nothing to do
+
+
+def test_ablate_puts_prompts_to_fitting_stores_alone(in_world: World, tmp_path: Path) -> None:
+    """Of several feature sets the one with both towers has such rows, and of the modalities asked for."""
+    assert main(["extract", "--backbone", str(in_world.bert), "--out", str(tmp_path)]) == 0
+    swap = ["--swap", f"bert={tmp_path / 'tiny-bert.h5'}", "--modalities", "text", "--prompts", PROMPTS[0]]
+    assert main(_ablate(in_world, tmp_path / "runs", *swap)) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    rows = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["rows"]
+    prompted = [row["name"] for row in rows if row["head"] == "zero-shot"]
+    assert prompted == ["tiny-clip: text / zero-shot"]
+
+
+def test_ablate_refuses_prompts_that_no_row_can_use(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One tower, a template without a class, a zero-shot reference and a table of a report are refused."""
+    prompt = ["--prompts", PROMPTS[0]]
+    image = ["ablate", "--features", f"{STORE}:image.pooled", "--out", str(tmp_path / "runs"), *prompt]
+    assert main(image) == 2
+    assert "--prompts answer for stores with 'text.pooled' and 'image.pooled'" in capsys.readouterr().err
+    out = tmp_path / "runs"
+    assert main(_ablate(in_world, out, "--prompts", "a dog")) == 2
+    assert "does not say where the class goes" in capsys.readouterr().err
+    assert main(_ablate(in_world, out, *prompt, "--reference", "both / zero-shot")) == 2
+    assert "'both / zero-shot' is a row that nothing is trained for" in capsys.readouterr().err
+    assert main(_ablate(in_world, out, *prompt, "--preset", "clip-small")) == 2
+    assert "pass --prompts without it" in capsys.readouterr().err
+    assert not out.exists()
