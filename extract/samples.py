@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -155,32 +155,40 @@ def repair_split(raw: str) -> str:
     return _SPLIT_NAMES[name]
 
 
-def merge_repeats(rows: list[tuple[str, Sample]], notes: dict[str, str]) -> tuple[Sample, ...]:
+def merge_repeats(
+    rows: Iterable[tuple[str | int, Sample]], notes: dict[str, str], *, place: str = "{}"
+) -> tuple[Sample, ...]:
     """Keep one sample per id, in order of first appearance.
 
     Parameters
     ----------
-    rows : list of (place, Sample)
-        `place` names the file and line, for messages.
+    rows : iterable of (str or int, Sample)
+        Where each sample stands, and the sample.
     notes : dict
         Gets a line when rows were merged.
+    place : str
+        Format of a place in messages, such as ``"row {}"``.
 
     Raises
     ------
     DataError
         If one id is listed with different contents: choosing one quietly would hide a leak.
     """
-    first: dict[str, tuple[str, Sample]] = {}
+    # Lists and positions: a million rows would otherwise keep a tuple and a text of their place each.
+    kept: list[Sample] = []
+    places: list[str | int] = []
+    first: dict[str, int] = {}
     conflicts: list[str] = []
     repeats: list[str] = []
-    for place, sample in rows:
-        known = first.setdefault(sample.id, (place, sample))
-        if known[1] is sample:
-            continue
-        if known[1] == sample:
+    for where, sample in rows:
+        known = first.setdefault(sample.id, len(kept))
+        if known == len(kept):
+            kept.append(sample)
+            places.append(where)
+        elif kept[known] == sample:
             repeats.append(sample.id)
         else:
-            conflicts.append(f"'{sample.id}' ({known[0]} and {place})")
+            conflicts.append(f"'{sample.id}' ({place.format(places[known])} and {place.format(where)})")
     if conflicts:
         raise DataError(
             f"{len(conflicts)} id(s) are listed more than once with different contents: "
@@ -189,7 +197,7 @@ def merge_repeats(rows: list[tuple[str, Sample]], notes: dict[str, str]) -> tupl
         )
     if repeats:
         notes["repeated rows"] = f"{len(repeats)} identical, counted once: {_some(repeats)}"
-    return tuple(sample for _, sample in first.values())
+    return tuple(kept)
 
 
 def _some(names: list[str]) -> str:
