@@ -24,6 +24,9 @@ Outcome = Trial | str
 
 _ON_A_PATH = ("C", "class_weight")  # what may differ along a path; it has the head's defaults for the rest
 
+_MOST_ON_A_PATH = 4096
+"""Columns, or rows if fewer, up to which paths are solved: beyond, their factorisations take gigabytes."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -115,11 +118,17 @@ class BatchEvaluation:
         n_features = int(np.shape(self.task.X)[1])
         if not self._every_fold_has_every_class:
             return "alone"
-        if _is_on_a_path(configuration):
+        if _is_on_a_path(configuration) and self._narrowest(n_features) <= _MOST_ON_A_PATH:
             return "logreg"
         if BoostedTrees.accepts(configuration, n_features=n_features):
             return "lightgbm"
         return "mlp" if StackedMLPs.accepts(configuration, resamples=True) else "alone"
+
+    def _narrowest(self, n_features: int) -> int:
+        """Return the columns that a path is solved in: those of X, or as many as there are rows if fewer."""
+        n_views = 0 if self.task.views is None else len(self.task.views)
+        most_rows = max(len(train) for train, _ in self.task.folds)
+        return min(n_features, most_rows * (1 + n_views))
 
     @property
     def _every_fold_has_every_class(self) -> bool:
@@ -133,13 +142,17 @@ class BatchEvaluation:
         never_dropped: Collection[str],
         incumbent: NDArray[np.int64] | None,
     ) -> dict[str, Outcome]:
-        """Evaluate by one engine; if that fails, one by one, so that only the guilty fail."""
+        """Evaluate by one engine; if that fails, by halves, until only the guilty are left and fail."""
         try:
             if engine == "logreg":
                 return self._path(pairs)
             return self._climb(engine, pairs, never_dropped, incumbent)
         except ValueError:
-            return {one.key: self._alone(one, number) for one, number in pairs}
+            if len(pairs) == 1:
+                return {one.key: self._alone(one, number) for one, number in pairs}
+        half = len(pairs) // 2
+        first = self._together(engine, pairs[:half], never_dropped, incumbent)
+        return first | self._together(engine, pairs[half:], never_dropped, incumbent)
 
     def _alone(self, configuration: Configuration, number: int) -> Outcome:
         """Cross-validate one configuration; what is wrong with it is its outcome."""

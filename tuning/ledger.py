@@ -41,7 +41,11 @@ class Ledger:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def look_up(
-        self, asked: Sequence[tuple[Configuration, int]], never_dropped: Collection[str]
+        self,
+        asked: Sequence[tuple[Configuration, int]],
+        never_dropped: Collection[str],
+        *,
+        is_batch: bool = False,
     ) -> list[Outcome]:
         """Recall or evaluate configurations; those with equal keys share an outcome.
 
@@ -51,6 +55,9 @@ class Ledger:
             With the number for a trial that is new.
         never_dropped : collection of str
             Keys of configurations that are evaluated in full, also when the memory has less of them.
+        is_batch : bool
+            Whether they were asked to be evaluated together. A memory that has a part of them was cut off
+            while it was written: they compete with each other, so all of that head are evaluated again.
         """
         new = {one.key: (one, number) for one, number in reversed(asked) if one.key not in self.outcomes}
         unknown = []
@@ -61,12 +68,17 @@ class Ledger:
             else:
                 self.outcomes[one.key] = replace(known, number=number)
         incumbent = self.trials[self.best].predictions if self.trials else None
-        if unknown:
-            made = self.evaluation.outcomes(unknown, never_dropped=never_dropped, incumbent=incumbent)
-            for (one, _), outcome in zip(unknown, made, strict=True):
-                self.outcomes[one.key] = outcome
-                if self.recall is not None and isinstance(outcome, Trial):
-                    self.recall.put(outcome)
+        made = self.evaluation.outcomes(unknown, never_dropped=never_dropped, incumbent=incumbent)
+        if is_batch and len(unknown) < len(new):
+            competed = {o.configuration.head for o in made if isinstance(o, Trial) and o.asked is not None}
+            torn = [pair for pair in reversed(new.values()) if pair[0].head in competed]
+            again = self.evaluation.outcomes(torn, never_dropped=never_dropped, incumbent=incumbent)
+            unknown, made = [*unknown, *torn], [*made, *again]
+        self.outcomes |= {one.key: outcome for (one, _), outcome in zip(unknown, made, strict=True)}
+        for key in dict.fromkeys(one.key for one, _ in unknown):
+            outcome = self.outcomes[key]
+            if self.recall is not None and isinstance(outcome, Trial):
+                self.recall.put(outcome)
         for one, _ in reversed(new.values()):
             self._enter(one, self.outcomes[one.key])
         return [self.outcomes[one.key] for one, _ in asked]

@@ -303,7 +303,8 @@ class _Talk:
     def answer(self, asked: Sequence[tuple[Question, Configuration]]) -> None:
         """Find the outcomes of a batch and tell them to the study."""
         try:
-            outcomes = self.ledger.look_up([(one, q.number) for q, one in asked], self.in_full)
+            pairs = [(one, question.number) for question, one in asked]
+            outcomes = self.ledger.look_up(pairs, self.in_full, is_batch=True)
         except BaseException:
             for question, configuration in asked:
                 # Left alone, it would count as running for ever. Asked again, the search goes on where it

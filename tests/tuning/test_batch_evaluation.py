@@ -8,6 +8,8 @@ import pytest
 from heads import default_parameters
 from tuning import Configuration, evaluate, make_folds
 from tuning.batch_evaluation import BatchEvaluation, Task
+from tuning.logistic_path import logistic_path
+from tuning.trials import fold_seed
 
 
 def task_of(X, y, *, n_folds=2):
@@ -91,3 +93,120 @@ def test_a_model_whose_probabilities_are_not_finite_has_no_trial(labelled, monke
     alone = replace(network(), parameters={**network().parameters, "schedule": "one-cycle"})
     (reason,) = BatchEvaluation(task_of(X, y)).outcomes([(alone, 0)])
     assert "probabilities of fold 0 are not finite" in reason
+
+
+def test_one_that_cannot_be_trained_takes_no_others_from_their_stack(make_data):
+    """SMOTE fails with one row of a class in a fold: the others are still taken up the rungs together."""
+    X, y = make_data(120)
+    y[y == 1] = 0
+    y[:2] = 1
+    asked = [network(dropout=share) for share in (0.1, 0.2, 0.3, 0.4)]
+    asked.insert(2, replace(network(), resampler="smote"))
+    task = task_of(X, y)
+    *_, reason, _, _ = outcomes = BatchEvaluation(task).outcomes([(one, i) for i, one in enumerate(asked)])
+    assert "class" in reason
+    others = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    assert len(others) == 4
+    assert all(trial.asked in asked for trial in others)
+
+
+TERMS = {"text.terms": 150, "image.pooled": 6}
+
+
+@pytest.fixture(scope="module")
+def worded():
+    """120 texts of 150 rare words beside 6 columns; some words and columns say something of the class."""
+    random = np.random.default_rng(4)
+    y = random.permutation(np.repeat([0, 1, 2], [60, 24, 36]))
+    often = np.where(np.arange(150) % 5 == y[:, None], 0.15, 0.05)
+    counts = random.poisson(often)
+    images = random.normal(size=(120, 6)) + 0.5 * np.eye(3)[y] @ random.normal(size=(3, 6))
+    X = np.hstack([counts, images]).astype(np.float32)
+    X[::11, :150] = np.nan
+    return X, y
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        network(pca=8, fusion="gated"),
+        network(pca=8, whiten=True, class_weight="balanced"),
+        replace(network(pca=8), resampler="smote"),
+    ],
+    ids=["gated", "whitened", "resampled"],
+)
+def test_networks_on_term_counts_are_those_of_the_pipeline(worded, one, monkeypatch):
+    """A stack gives the probabilities of the whole pipeline to 1e-5, without falling back on single fits."""
+    X, y = worded
+    task = replace(task_of(X, y), blocks=TERMS)
+    alone = evaluate(one, X, y, task.folds, blocks=TERMS, n_classes=3)
+    monkeypatch.setattr(Task, "evaluate", lambda *_: pytest.fail("fitted alone"))
+    (found,) = BatchEvaluation(task).outcomes([(one, 0)], never_dropped=[one.key])
+    np.testing.assert_allclose(found.oof, alone.oof, atol=1e-5)
+    assert found.fold_scores == alone.fold_scores
+
+
+def test_logistic_regressions_on_term_counts_are_those_of_the_pipeline(worded, monkeypatch):
+    """Solved closely, a path is the whole pipeline to 1e-5; as a search solves it, to 1e-4."""
+    X, y = worded
+    task = replace(task_of(X, y), blocks=TERMS)
+    settings = [(None, 1e-3), ("balanced", 1e-4), (0.5, 1e-4)]
+    batch = BatchEvaluation(task)
+    path = logistic_path(
+        batch.reductions, Cs=[1e-3, 1e-4], class_weights=[None, "balanced", 0.5], n_classes=3, tol=1e-7
+    )
+    asked = [logistic(C=C, class_weight=weight) for weight, C in settings]
+    alone = [evaluate(one, X, y, task.folds, blocks=TERMS, n_classes=3) for one in asked]
+    closely = [
+        evaluate(logistic(C=C, class_weight=weight, tol=1e-7), X, y, task.folds, blocks=TERMS, n_classes=3)
+        for weight, C in settings
+    ]
+    monkeypatch.setattr(Task, "evaluate", lambda *_: pytest.fail("fitted alone"))
+    outcomes = batch.outcomes([(one, number) for number, one in enumerate(asked)])
+    for setting, outcome, plain, close in zip(settings, outcomes, alone, closely, strict=True):
+        np.testing.assert_allclose(path[setting], close.oof, atol=1e-5)
+        np.testing.assert_allclose(outcome.oof, plain.oof, atol=1e-4)
+        assert outcome.fold_scores == plain.fold_scores
+
+
+def test_trees_on_term_counts_see_the_columns_of_the_pipeline(worded, monkeypatch):
+    """Boosted trees are the head's own, to the bit, on terms that were weighed and reduced once."""
+    from heads import LightGBMHead
+
+    X, y = worded
+    task = replace(task_of(X, y), blocks=TERMS)
+    given = {"n_estimators": 12, "min_child_samples": 5}
+    one = Configuration("lightgbm", "none", {**default_parameters("lightgbm"), **given, "pca": 4})
+    monkeypatch.setattr(Task, "evaluate", lambda *_: pytest.fail("fitted alone"))
+    batch = BatchEvaluation(task)
+    (found,) = batch.outcomes([(one, 0)], never_dropped=[one.key])
+    for fold, (_, valid) in enumerate(task.folds):
+        rows = batch.reductions.rows(fold, 4)
+        head = LightGBMHead(**given, pca=None, random_state=fold_seed(0, fold))
+        np.testing.assert_array_equal(
+            found.oof[valid], head.fit(rows.train, rows.train_codes).predict_proba(rows.valid).astype("f4")
+        )
+
+
+def test_term_counts_with_permuted_labels_score_chance(worded):
+    """Labels that mean nothing score like guessing, over 8 shuffles and three strengths of the penalty."""
+    X, y = worded
+    random, scores = np.random.default_rng(0), []
+    for _ in range(8):
+        labels = random.permutation(y)
+        batch = BatchEvaluation(replace(task_of(X, labels, n_folds=3), blocks=TERMS))
+        outcomes = batch.outcomes([(logistic(C=C), n) for n, C in enumerate((1e-4, 1e-2, 1.0))])
+        scores += [outcome.score for outcome in outcomes]
+    assert 0.28 < np.mean(scores) < 0.385  # 1/3, with a standard error of about 0.015 over the shuffles
+
+
+def test_a_logistic_regression_too_wide_for_a_path_is_fitted_alone(worded, monkeypatch):
+    """Where rows and columns are both many, the head's own solver answers, bit for bit."""
+    monkeypatch.setattr("tuning.batch_evaluation._MOST_ON_A_PATH", 59)
+    X, y = worded
+    task, one = replace(task_of(X, y), blocks=TERMS), logistic(C=1e-3)
+    (found,) = BatchEvaluation(task).outcomes([(one, 0)])
+    alone = evaluate(one, X, y, task.folds, blocks=TERMS, n_classes=3)
+    np.testing.assert_array_equal(found.oof, alone.oof)
+    monkeypatch.setattr("tuning.batch_evaluation._MOST_ON_A_PATH", 60)
+    assert BatchEvaluation(task)._engine_of(one) == "logreg"

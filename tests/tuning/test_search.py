@@ -37,6 +37,14 @@ class InMemory:
         self.kept[trial.key] = trial
 
 
+class Rewritten(InMemory):
+    """A memory in which a trial may be stored again, as in files."""
+
+    def put(self, trial):
+        """Store."""
+        self.kept[trial.key] = trial
+
+
 def run(data, *, n_trials=8, names=("logreg",), n_folds=2, **options):
     """A small search with the fastest head."""
     X, y = data
@@ -310,6 +318,18 @@ def test_search_takes_a_grid_in_full_after_a_free_search_dropped_its_points(labe
     assert [(t.number, t.configuration, t.score) for t in again.trials] == [
         (t.number, t.configuration, t.score) for t in alone.trials
     ]
+
+
+def test_search_does_not_mistake_a_part_of_a_batch_for_all_of_it(labelled):
+    """Killed while a batch was being stored, it goes on as if it had not: who competed competes again."""
+    options = {**networks(), "grid": None, "n_trials": 20, "n_folds": 4}
+    whole = InMemory()
+    first = run(labelled, recall=whole, **options)
+    assert first.dropped
+    for lost in (first.dropped[-1], first.trials[-1]):
+        torn = Rewritten()
+        torn.kept = {key: trial for key, trial in whole.kept.items() if key != lost.key}
+        assert facts(run(labelled, recall=torn, **options)) == facts(first)
 
 
 def test_search_records_networks_that_diverge_and_does_not_train_them_again(labelled, monkeypatch):
