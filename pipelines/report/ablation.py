@@ -11,7 +11,7 @@ from cache import write_file
 from pipelines.errors import RunError
 from pipelines.report.ablation_charts import ledger_charts, table_charts
 from pipelines.report.charts import Chart
-from pipelines.report.leaks import leak_chart, leak_table
+from pipelines.report.leaks import leak_chart, leak_sentences, leak_table
 from pipelines.report.markup import Section, figures, no_rows, p_text, page, table, why
 from pipelines.report.page import Report
 from pipelines.report.score_charts import score_name
@@ -94,7 +94,8 @@ def _leaks(metrics: Mapping[str, Any]) -> tuple[list[Chart], str]:
         "honest one beside it."
     )
     charts = [leak_chart(leaks, metrics["metric"])]
-    return charts, f"<p>{escape(words)}</p>" + figures(charts) + leak_table(leaks, metrics["metric"])
+    drawn = figures(charts, beside=leak_sentences(leaks))
+    return charts, f"<p>{escape(words)}</p>{drawn}{leak_table(leaks, metrics['metric'])}"
 
 
 def _ledger(metrics: Mapping[str, Any], charts: Sequence[Sequence[Chart]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from pipelines.report.charts import Axis, Chart, Mark, names_axis, span_of
@@ -11,7 +12,6 @@ from pipelines.report.score_charts import score_name
 
 Leak = Mapping[str, Any]
 
-_SENTENCE = "what leaked"
 _BETWEEN = 0.14  # of a row, from its middle to either of its two scores
 
 
@@ -69,7 +69,7 @@ def _marks(
 
 
 def leak_table(leaks: Sequence[Leak], metric: str) -> str:
-    """Return a line for each leak: the honest score, what it seems to be, and the sentence what leaked.
+    """Return a line for each leak: the honest score and what it seems to be.
 
     Parameters
     ----------
@@ -89,11 +89,19 @@ def leak_table(leaks: Sequence[Leak], metric: str) -> str:
         if leak["cv"] is not None:
             seems = leak["cv"][metric]["mean"]
             cells = [f"{seems:.3f}", f"{seems - fair:+.3f}", f"{leak['n_scored']:,}"]
-        partner = "" if honest is leaks[0] else f" (beside it: {honest['practice']})"
-        rows.append([_plain(leak["practice"]), f"{fair:.3f}", *cells, leak["why"] + partner])
+        rows.append([_plain(leak["practice"]), f"{fair:.3f}", *cells])
     name = score_name(metric)
-    scores = [f"honest {name}", f"leaky {name}", "seems better by", "rows scored"]
-    return table(["leak", *scores, _SENTENCE], rows, long=_SENTENCE)
+    return table(["leak", f"honest {name}", f"leaky {name}", "seems better by", "rows scored"], rows)
+
+
+def leak_sentences(leaks: Sequence[Leak]) -> str:
+    """Return what leaked, a sentence for each leak; HTML."""
+    sentences = []
+    for leak, honest in _pairs(leaks):
+        partner = "" if honest is leaks[0] else f" Beside it stands: {honest['practice']}."
+        words = f"{leak['why'][:1].upper()}{leak['why'][1:]}.{partner}"
+        sentences.append(f"<p><b>{escape(_plain(leak['practice']))}.</b> {escape(words)}</p>")
+    return "".join(sentences)
 
 
 def _pairs(leaks: Sequence[Leak]) -> list[tuple[Leak, Leak]]:

@@ -89,11 +89,12 @@ def test_leaks_stand_beside_the_honest_score_with_what_leaked(
     text = shown_text(report.path)
     assert "A lesson, and no result" in text
     for leak in wrong:
-        assert leak["why"] in text
+        assert f"{leak['why'][1:]}." in text
         if leak["cv"]:
             gain = leak["cv"]["macro_f1"]["mean"] - of_practice[leak["honest"]]["cv"]["macro_f1"]["mean"]
             assert f">{gain:+.3f}<" in text
     assert "extract with --views 2 to see it" in text
+    assert "Beside it stands: honest, SMOTE inside the training folds." in text
 
 
 def test_damaged_leaks_are_refused_in_one_line(

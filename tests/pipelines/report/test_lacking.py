@@ -124,6 +124,32 @@ def test_damaged_file_leaves_out_its_section_only(
     assert {"scores", "roc", "pca-text.pooled", "pca-predictions"} <= set(figure_keys(page))
 
 
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("classes", "ab"), ("n", [3]), ("metric", "luck"), ("cv", []), ("cv", {"macro_f1": {"mean": "nan"}}),
+        ("cv", {"macro_f1": {"mean": 0.5, "ci95": [0.1]}}), ("corrected", {}), ("majority", [1]),
+        ("majority", {"macro_f1": float("nan")}), ("per_class", {"a": 3}), ("per_class", []),
+        ("default", [1]), ("test", {"n": 3}), ("winner", "mlp"), ("runner_up", [2]),
+    ],
+)  # fmt: skip
+def test_damaged_scores_are_one_clear_error(
+    gated: Path,
+    in_world: World,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    part: str,
+    value: object,
+) -> None:
+    """Without its scores a run has no page; what is wrong is named, and it is no crash."""
+    run = Path(shutil.copytree(gated, tmp_path / "run"))
+    _edited("metrics.json", lambda found: found.update({part: value}))(run)
+    capsys.readouterr()
+    assert main(["report", "--run", str(run)]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "is not what a run records" in line
+
+
 def test_loss_that_is_not_finite_is_left_out_of_its_curve(
     gated: Path, in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
