@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -62,10 +62,7 @@ class ColumnScale:
         variance = np.zeros(X.shape[1])
         for rows in _slices(len(X)):
             variance += share[rows] @ (X[rows] - mean) ** 2
-        for columns in term_slices(blocks, X.shape[1]).values():
-            own = variance[columns]
-            variance[columns] = np.where(own > 0, own.sum() / _TERM_COLUMNS, 0.0)
-        return cls.from_variance(mean, variance)
+        return cls.from_variance(mean, share_variance(variance, term_slices(blocks, X.shape[1]).values()))
 
     @classmethod
     def from_variance(cls, mean: NDArray[np.float64], variance: NDArray[np.float64]) -> ColumnScale:
@@ -118,6 +115,27 @@ class LinearMap:
             np.matmul(X[rows].astype(np.float64), self.matrix, out=out[rows])
         out += self.bias
         return out
+
+
+def share_variance(variance: NDArray[np.float64], terms: Iterable[slice]) -> NDArray[np.float64]:
+    """Give the columns of a block of weighted terms one variance: that of the block, over 512 columns.
+
+    Parameters
+    ----------
+    variance : ndarray of shape (n_features,), float64
+        Of each column in the training rows.
+    terms : iterable of slice
+        Columns of each block of terms. One without variance keeps none.
+
+    Returns
+    -------
+    ndarray of shape (n_features,), float64
+    """
+    shared = variance.copy()
+    for columns in terms:
+        own = variance[columns]
+        shared[columns] = np.where(own > 0, own.sum() / _TERM_COLUMNS, 0.0)
+    return shared
 
 
 def softmax(logits: NDArray[_Float]) -> NDArray[_Float]:

@@ -39,7 +39,7 @@ def block_directions(X: NDArray[Any], slices: Iterable[slice], n_directions: int
     at these sizes takes as long as a randomised solver with enough passes, and has no seed.
     """
     joined: NDArray[np.float64] = block_diag(
-        *(_principal(X[:, columns], n_directions)[0] for columns in slices)
+        *(principal_directions(X[:, columns], n_directions)[0] for columns in slices)
     )
     return joined
 
@@ -78,7 +78,7 @@ def reduced_map(
     Z = scale.apply(X)
     parts = []
     for columns in slices:
-        directions, squares = _principal(Z[:, columns], pca)
+        directions, squares = principal_directions(Z[:, columns], pca)
         parts.append(directions / column_spreads(squares / len(Z), whiten=whiten))
     matrix: NDArray[np.float64] = block_diag(*parts)
     return scale.fold(matrix, np.zeros(matrix.shape[1])), tuple(part.shape[1] for part in parts)
@@ -134,8 +134,23 @@ def leading_directions(
     return _with_signs(vectors[:, ::-1][:, kept]), np.maximum(values[::-1][kept], 0.0)
 
 
-def _principal(X: NDArray[Any], n_directions: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return up to `n_directions` leading directions of one block, and the sum of squares along each."""
+def principal_directions(
+    X: NDArray[Any], n_directions: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the leading principal directions of one block, and the sum of squares along each.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, width), float32 or float64
+        Training rows of the block, with column means of zero.
+    n_directions : int
+        Wanted directions; at most min(n_samples, width) are given.
+
+    Returns
+    -------
+    (directions, squares) : ndarrays of shape (width, kept) and (kept,), float64
+        As from `leading_directions`.
+    """
     n, d = X.shape
     wide = d > n
     gram = (X @ X.T if wide else X.T @ X).astype(np.float64)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.blocks import invalid_blocks
-from heads.columns import ColumnScale
+from heads.columns import ColumnScale, share_variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +53,17 @@ class ColumnMoments:
     n_rows: int
     blocks: list[BlockMoments]
 
-    def scale(self) -> ColumnScale:
-        """Return mean and inverse spread of the imputed columns, as ``ColumnScale.of`` measures them."""
+    def scale(self, terms: Iterable[slice] = ()) -> ColumnScale:
+        """Return mean and inverse spread of the imputed columns, as ``ColumnScale.of`` measures them.
+
+        Parameters
+        ----------
+        terms : iterable of slice
+            Columns of each block of weighted terms, which share one spread.
+        """
         mean = np.concatenate([block.mean for block in self.blocks])
         squares = np.concatenate([block.squares for block in self.blocks])
-        return ColumnScale.from_variance(mean, squares / self.n_rows)
+        return ColumnScale.from_variance(mean, share_variance(squares / self.n_rows, terms))
 
 
 def measure(

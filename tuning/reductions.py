@@ -1,24 +1,22 @@
 """What a head would see in each fold: imputed, standardised and reduced rows, made once for all trials."""
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from heads.blocks import block_slices, invalid_blocks
 from heads.columns import ColumnScale
-from heads.projection import column_spreads, leading_directions
-from heads.term_weights import term_slices
+from heads.projection import column_spreads
+from heads.term_weights import TermWeights, term_slices
 from heads.view_rows import check_views
 from tuning.column_moments import ColumnMoments, join, measure
 from tuning.folds import Fold
+from tuning.principal import Principal, principal_of_moments, principal_of_rows
 
 _ROWS_AT_ONCE = 4096
 _WIDEST = 256  # directions per block that are computed at once; a smaller width takes the leading ones
@@ -70,14 +68,6 @@ class _Projected:
     variances: list[NDArray[np.float64]]
 
 
-@dataclass(frozen=True, eq=False)
-class _Principal:
-    """Leading directions of one block of one fold, and the variance of its training rows along each."""
-
-    directions: NDArray[np.float64]
-    variances: NDArray[np.float64]
-
-
 class Reductions:
     """Leak-free standardising and PCA of every fold, computed once and shared by all trials.
 
@@ -97,8 +87,8 @@ class Reductions:
     Raises
     ------
     ValueError
-        If `blocks` do not add up or hold term counts (see ``heads.term_weights``), a view has another shape
-        than X, or, when rows are first asked for, a block is partly NaN or a value is infinite.
+        If `blocks` do not add up, a view has another shape than X, or, when rows are first asked for, a block
+        is partly NaN, a value is infinite, or the training rows of a fold hold no term often enough.
 
     Notes
     -----
@@ -108,6 +98,11 @@ class Reductions:
     the part of a fold from the total would let it). Imputed rows and views need no other treatment: an
     imputed value lies at the mean, and a view belongs to the part of its row. Other folds are measured one by
     one.
+
+    Blocks of term counts (``heads.term_blocks``) are weighed by the training rows of each fold, as the
+    pipeline of a head does it, so their columns differ from fold to fold and every fold is measured by
+    itself. Directions come from the smaller Gram matrix then, that of columns or that of rows: a vocabulary
+    is often wider than the rows are many.
 
     Memory: 4 bytes x (rows + views) x 256 x blocks x folds for the projected rows, and at most 256 MB of
     finished rows. Eigenproblems run side by side, one core each.
@@ -134,13 +129,10 @@ class Reductions:
             self._sources += [views[k] for k in range(len(views))]
         self.folds = [(np.asarray(train), np.asarray(valid)) for train, valid in folds]
         self.codes: NDArray[np.int64] = np.asarray(y).astype(np.int64)
+        self._blocks = blocks
         self._slices = block_slices(blocks, int(rows.shape[1]))
-        terms = term_slices(blocks, int(rows.shape[1]))
-        if terms:
-            raise ValueError(
-                f"Block(s) {', '.join(map(repr, terms))} are term counts, which a pipeline weighs by its own "
-                "training rows; rows made once for all trials cannot hold them. Cross-validate one by one."
-            )
+        self._terms = list(term_slices(blocks, int(rows.shape[1])).values())
+        self._term_weights: dict[int, TermWeights] = {}
         self._widest = 0
         self._scales: list[ColumnScale] | None = None
         self._projected: list[_Projected] = []
@@ -195,11 +187,10 @@ class Reductions:
     def _standardised(self, fold: int) -> FoldRows:
         """Return all columns of a fold."""
         if self._scales is None:
-            self._scales = [moments.scale() for moments in self._training_moments(with_gram=False)]
-        scale = self._scales[fold]
+            self._scales = self._scales_of(self._training_moments(with_gram=False))
         train, valid = self.folds[fold]
         found = [
-            np.concatenate(list(self._scaled_chunks(rows, sources, scale)))
+            np.concatenate(list(self._scaled_chunks(fold, rows, sources)))
             for rows, sources in ((train, self._sources), (valid, self._sources[:1]))
         ]
         widths = [columns.stop - columns.start for columns in self._slices.values()]
@@ -245,16 +236,29 @@ class Reductions:
 
     def _project_all(self, width: int) -> None:
         """Find the directions of every fold and block, and project the rows of every fold."""
-        moments = self._training_moments(with_gram=True)
-        self._scales = [fold.scale() for fold in moments]
         self._projected = []  # the narrower ones go first
-        principal = _principal_of(moments, self._scales, list(self._slices.values()), width)
+        principal = self._principal_of(width)
         self._projected = [self._project(fold, blocks) for fold, blocks in enumerate(principal)]
         self._widest = width
 
-    def _project(self, fold: int, principal: Sequence[_Principal]) -> _Projected:
+    def _principal_of(self, width: int) -> list[list[Principal]]:
+        """Find the directions of every fold and block; measure the columns as well."""
+        slices = list(self._slices.values())
+        moments = self._training_moments(with_gram=not self._terms)
+        self._scales = self._scales_of(moments)
+        if not self._terms:
+            return principal_of_moments(moments, self._scales, slices, width)
+        # A vocabulary is wide, and its weights are each fold's own: nothing is gained by adding up moments.
+        return principal_of_rows(self._scaled_training_rows, self.n_folds, slices, width)
+
+    def _scaled_training_rows(self, fold: int) -> NDArray[np.float32]:
+        return np.concatenate(list(self._scaled_chunks(fold, self.folds[fold][0], self._sources)))
+
+    def _scales_of(self, moments: Sequence[ColumnMoments]) -> list[ColumnScale]:
+        return [fold.scale(self._terms) for fold in moments]
+
+    def _project(self, fold: int, principal: Sequence[Principal]) -> _Projected:
         """Project the rows of one fold, block by block."""
-        assert self._scales is not None
         directions = [block.directions.astype(np.float32) for block in principal]
         parts = []
         for rows, sources in zip(self.folds[fold], (self._sources, self._sources[:1]), strict=True):
@@ -262,7 +266,7 @@ class Reductions:
                 np.empty((len(rows) * len(sources), block.shape[1]), dtype=np.float32) for block in directions
             ]
             start = 0
-            for Z in self._scaled_chunks(rows, sources, self._scales[fold]):
+            for Z in self._scaled_chunks(fold, rows, sources):
                 for out, columns, block in zip(made, self._slices.values(), directions, strict=True):
                     np.matmul(Z[:, columns], block, out=out[start : start + len(Z)])
                 start += len(Z)
@@ -271,9 +275,9 @@ class Reductions:
 
     def _training_moments(self, *, with_gram: bool) -> list[ColumnMoments]:
         """Measure the training rows of every fold."""
-        if not self._train_on_the_rest():
-            return [self._measured(train, with_gram=with_gram) for train, _ in self.folds]
-        parts = [self._measured(valid, with_gram=with_gram) for _, valid in self.folds]
+        if self._terms or not self._train_on_the_rest():
+            return [self._measured(i, train, with_gram=with_gram) for i, (train, _) in enumerate(self.folds)]
+        parts = [self._measured(i, valid, with_gram=with_gram) for i, (_, valid) in enumerate(self.folds)]
         return [join(parts[:fold] + parts[fold + 1 :]) for fold in range(self.n_folds)]
 
     def _train_on_the_rest(self) -> bool:
@@ -286,48 +290,31 @@ class Reductions:
             for fold, (train, _) in enumerate(self.folds)
         )
 
-    def _measured(self, rows: NDArray[Any], *, with_gram: bool) -> ColumnMoments:
-        return measure(self._chunks(rows, self._sources), self._slices, with_gram=with_gram)
+    def _measured(self, fold: int, rows: NDArray[Any], *, with_gram: bool) -> ColumnMoments:
+        return measure(self._chunks(fold, rows, self._sources), self._slices, with_gram=with_gram)
 
-    def _chunks(self, rows: NDArray[Any], sources: Sequence[Any]) -> Iterator[NDArray[np.float32]]:
-        """Read rows as they come, source after source."""
+    def _chunks(self, fold: int, rows: NDArray[Any], sources: Sequence[Any]) -> Iterator[NDArray[np.float32]]:
+        """Read rows as they come, source after source; terms are weighed as the fold weighs them."""
         for source in sources:
             for start in range(0, len(rows), _ROWS_AT_ONCE):
-                yield np.asarray(source[rows[start : start + _ROWS_AT_ONCE]], dtype=np.float32)
+                chunk = np.asarray(source[rows[start : start + _ROWS_AT_ONCE]], dtype=np.float32)
+                yield self._weights_of(fold).transform(chunk) if self._terms else chunk
+
+    def _weights_of(self, fold: int) -> TermWeights:
+        """Return the weights of terms that the clean training rows of a fold give."""
+        if fold not in self._term_weights:
+            train = np.asarray(self._sources[0][self.folds[fold][0]], dtype=np.float32)
+            self._term_weights[fold] = TermWeights(self._blocks).fit(train)
+        return self._term_weights[fold]
 
     def _scaled_chunks(
-        self, rows: NDArray[Any], sources: Sequence[Any], scale: ColumnScale
+        self, fold: int, rows: NDArray[Any], sources: Sequence[Any]
     ) -> Iterator[NDArray[np.float32]]:
         """Read rows, standardised; an imputed value is the mean, which is 0 then."""
-        for chunk in self._chunks(rows, sources):
-            scaled = scale.apply(chunk)
+        assert self._scales is not None
+        for chunk in self._chunks(fold, rows, sources):
+            scaled = self._scales[fold].apply(chunk)
             for name, invalid in invalid_blocks(chunk, self._slices).items():
                 if invalid.any():
                     scaled[invalid, self._slices[name]] = 0.0
             yield scaled
-
-
-def _principal_of(
-    moments: Sequence[ColumnMoments], scales: Sequence[ColumnScale], slices: Sequence[slice], width: int
-) -> list[list[_Principal]]:
-    """Solve the eigenproblems of all folds and blocks, side by side on one core each."""
-    jobs = [
-        (block.gram, scale.inverse[columns], fold.n_rows, width)
-        for fold, scale in zip(moments, scales, strict=True)
-        for block, columns in zip(fold.blocks, slices, strict=True)
-    ]
-    n_workers = min(len(jobs), os.cpu_count() or 1)
-    # The limit is that of the whole process, so it is set here, around all threads.
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(n_workers) as workers:
-        solved = list(workers.map(lambda job: _principal(*job), jobs))
-    per_fold = len(slices)
-    return [solved[start : start + per_fold] for start in range(0, len(solved), per_fold)]
-
-
-def _principal(
-    gram: NDArray[np.float64], inverse: NDArray[np.float64], n_rows: int, width: int
-) -> _Principal:
-    """Return the leading directions of one block of standardised training rows."""
-    standardised = gram * inverse[:, None] * inverse
-    directions, squares = leading_directions(standardised, min(width, n_rows, len(gram)))
-    return _Principal(directions, squares / n_rows)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from heads import BlockImputer
+from heads import BlockImputer, TermWeights
 from heads.blocks import block_slices
 from heads.columns import ColumnScale
 from heads.projection import block_directions, reduced_map
@@ -203,9 +203,70 @@ def test_reduced_map_keeps_block_directions(data):
     assert_allclose((plain / plain.std(axis=0)), reduced, atol=1e-3)
 
 
-def test_term_counts_are_left_to_the_pipeline():
-    """Rows made once for all trials cannot hold TF-IDF, so a search fits such blocks fold by fold."""
-    y = np.arange(30) % 3
-    X = np.random.default_rng(0).integers(0, 3, (30, 8)).astype(np.float32)
-    with pytest.raises(ValueError, match=r"'text\.terms' are term counts"):
-        Reductions(X, y, make_folds(y, n_folds=3), blocks={"text.terms": 5, "image.pooled": 3})
+TERMS = {"text.terms": 60, "image.pooled": 10, "text.chars-min3-max20": 30}
+
+
+def _counts(n: int, *, gaps: bool, seed: int = 0) -> np.ndarray:
+    """Rows of TERMS: two blocks of rare counts around columns of an embedding, and a text without any."""
+    random = np.random.default_rng(seed)
+    often = random.uniform(0.005, 0.4, size=90)
+    terms = random.poisson(often, size=(n, 90))
+    terms[3] = 0
+    X = np.hstack([terms[:, :60], random.normal(size=(n, 10)) + 3, terms[:, 60:]]).astype(np.float32)
+    if gaps:
+        X[::7, :60] = np.nan
+        X[2::9, 60:70] = np.nan
+    return X
+
+
+def _terms_by_the_pipeline(X, fold, *, views, pca, whiten):
+    """Rows of a fold as the steps of a pipeline make them, and the widths of its blocks."""
+    train, valid = fold
+    origin = np.tile(np.arange(len(train)), 1 + len(views))
+    stacked = np.concatenate([part[train] for part in (X, *views)])
+    weights = TermWeights(TERMS).fit(stacked, sample_origin=origin)
+    imputer = BlockImputer(TERMS).fit(weights.transform(stacked))
+    rows, held_out = (imputer.transform(weights.transform(part)) for part in (stacked, X[valid]))
+    scale = ColumnScale.of(rows, np.ones(len(rows)), TERMS)
+    if pca is None:
+        return scale.apply(rows), scale.apply(held_out), tuple(TERMS.values())
+    projection, widths = reduced_map(scale, rows, block_slices(TERMS, 100).values(), pca, whiten=whiten)
+    return projection.apply(rows), projection.apply(held_out), widths
+
+
+@pytest.mark.parametrize("n_views", [0, 1])
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("n_rows", [60, 180])
+@pytest.mark.parametrize(("pca", "whiten"), [(None, False), (4, False), (4, True)])
+def test_reductions_of_term_counts_equal_what_heads_see(pca, whiten, n_rows, gaps, n_views):
+    """Terms are weighed by the training rows of each fold, with more columns than rows and with fewer."""
+    X, y = _counts(n_rows, gaps=gaps), np.arange(n_rows) % 3
+    views = np.stack([_counts(n_rows, gaps=gaps, seed=1)] * n_views) if n_views else X[:0]
+    folds = make_folds(y, n_folds=3)
+    reductions = Reductions(X, y, folds, blocks=TERMS, views=views)
+    for fold in range(3):
+        rows = reductions.rows(fold, pca, whiten=whiten)
+        train, valid, widths = _terms_by_the_pipeline(X, folds[fold], views=views, pca=pca, whiten=whiten)
+        assert rows.block_widths == widths
+        assert_allclose(rows.train, train, atol=1e-4)
+        assert_allclose(rows.valid, valid, atol=1e-4)
+
+
+@pytest.mark.parametrize("pca", [None, 4])
+def test_reductions_of_term_counts_see_no_validation_row(pca):
+    """Other texts in the validation rows of a fold leave its training columns bit-equal."""
+    X, y = _counts(90, gaps=True), np.arange(90) % 3
+    folds = make_folds(y, n_folds=3)
+    changed = X.copy()
+    changed[folds[1][1]] = _counts(90, gaps=False, seed=9)[folds[1][1]]
+    before, after = (Reductions(rows, y, folds, blocks=TERMS).rows(1, pca) for rows in (X, changed))
+    assert_array_equal(before.train, after.train)
+    assert (before.valid != after.valid).any()
+
+
+def test_reductions_refuse_training_rows_without_terms():
+    """A fold whose training rows hold no term often enough says so when its rows are asked for."""
+    X, y = np.zeros((30, 5), dtype=np.float32), np.arange(30) % 3
+    reductions = Reductions(X, y, make_folds(y, n_folds=3), blocks={"text.terms": 5})
+    with pytest.raises(ValueError, match=r"No term of block 'text\.terms' is in 2 or more of the 20"):
+        reductions.rows(0, None)
