@@ -82,6 +82,7 @@ def test_device_engine_halves_batches_until_they_fit(
     assert [count.computed for count in report.counts.values()] == [N_ROWS, N_ROWS]
     too_large = [size for size in sizes if size > rows]
     assert len(too_large) <= 2 * 7  # two towers, each halves at most six times from 64 to 1
+    assert bool(too_large) == (rows < 64)  # the engine's batches have 64 rows
     if too_large:
         assert all(count.smallest_batch <= rows for count in report.counts.values())
     with FeatureStore.open(calm.path) as a, FeatureStore.open(report.path) as b:
