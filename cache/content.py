@@ -7,7 +7,7 @@ from typing import Any
 from cache.columns import unpack
 from cache.header import Header, damaged
 from cache.integrity import read_rows
-from cache.schema import Array, Split, Status, id_fault
+from cache.schema import Array, Split, Status, bad_ids, id_fault
 
 
 def read_array(file: Any, header: Header, name: str) -> Array:
@@ -37,8 +37,7 @@ def read_strings(file: Any, header: Header, stem: str) -> tuple[str, ...]:
 def read_ids(file: Any, header: Header) -> tuple[str, ...]:
     """Read the ids; refuse doubles and ids that may not be stored."""
     ids = read_strings(file, header, "/rows/id_")
-    bad = next((sample_id for sample_id in ids if id_fault(sample_id) is not None), None)
-    if bad is not None:
+    for bad in bad_ids(ids)[:1]:
         raise damaged(header.path, f"the id {bad!r:.60} {id_fault(bad)}")
     if len(set(ids)) != len(ids):
         raise damaged(header.path, "an id occurs more than once")

@@ -36,10 +36,19 @@ def open_new(folder: Path) -> tuple[int, Path]:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666), path
 
 
-def write_file(path: Path, data: bytes | memoryview) -> None:
+def write_file(path: Path, data: bytes | memoryview, *, sync: bool = True, sync_name: bool = True) -> None:
     """Put `data` at `path` so that a crash at any moment leaves the old state or the new one.
 
     The temporary file of a crash stays in the same folder with the suffix ``.tmp``; the next pass removes it.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    data : bytes or memoryview
+    sync : bool
+        With False, a power cut soon after may leave a file of zeros, or cut short; a kill never does.
+    sync_name : bool
+        With False, the name survives a power cut only after `sync_folder`, one call for many files.
 
     Raises
     ------
@@ -53,7 +62,8 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
         try:
             try:
                 write_all(fd, data)
-                os.fsync(fd)
+                if sync:
+                    os.fsync(fd)
             finally:
                 os.close(fd)
             tmp.replace(path)
@@ -61,7 +71,8 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
             with suppress(OSError):  # the first error is the one to tell; the next pass removes the file
                 tmp.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        if sync and sync_name:
+            sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

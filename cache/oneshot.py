@@ -50,7 +50,7 @@ def write_store(
     with PassFolder(Path(path), plan, resume=False) as folder:
         for modality in plan.modalities:
             for start, stop in folder.missing(modality):
-                folder.write(modality, start, stop, _part(data[modality], start, stop))
+                folder.hold(modality, start, stop, _part(data[modality], start, stop))
         return folder.publish(table, meta)
 
 

@@ -16,7 +16,7 @@ from cache.fingerprint import JSON, canonical_json, file_sha256, first_differenc
 from cache.locking import WriterLock
 from cache.plan import Plan, required_bytes
 from cache.publish import publish_file
-from cache.schema import RowTable
+from cache.schema import Array, RowTable
 from cache.shards import ShardData, checked, decode, encode
 from cache.workfolder import (
     BAD_SUFFIX,
@@ -34,13 +34,18 @@ from cache.workfolder import (
 
 _Range = tuple[int, int]
 
+# Rows held in memory are written once they take more than this, however little work they were.
+_MAX_HELD_BYTES = 64 << 20
+
 
 class PassFolder:
     """The work folder of one pass, held by one process; use it as a context manager.
 
     On entry the folder is created or taken over: leftovers of killed writes go, finished shards
     are hashed again.
-    A shard counts from the moment `write` returns. `publish` turns all shards into the store.
+    A shard counts from the moment `write` returns. Rows that were cheap to compute may be held in memory with
+    `hold` and written together. `publish` turns all of them into the store. On exit, also after an
+    error, what is held and not published is written.
 
     Parameters
     ----------
@@ -65,7 +70,7 @@ class PassFolder:
     StoreBusyError
         On entry, if another process holds the folder.
     FingerprintMismatch
-        On entry, if the unfinished pass has other settings.
+        On entry, if the unfinished pass has other settings, and finished shards.
     StoreCorruptError
         On entry, if the recorded plan is damaged.
     DiskFullError
@@ -78,6 +83,9 @@ class PassFolder:
         self.notes: list[str] = []
         self._resume, self._command = resume, command
         self._shards: dict[str, dict[_Range, Path]] = {}
+        self._held: dict[str, dict[_Range, ShardData]] = {m: {} for m in plan.modalities}
+        self._codes: dict[tuple[str, _Range], tuple[Array, Array]] = {}
+        self._plan_is_safe = False
         self._resumed: dict[str, int] = {}
 
     def __enter__(self) -> PassFolder:
@@ -97,12 +105,17 @@ class PassFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        try:
+            # The first error is the one to tell; what it leaves unwritten is embedded again.
+            with suppress(*((OSError,) if error is not None else ())):
+                self._write_held()
+        finally:
+            self._lock.release()
 
     def done(self, modality: str) -> frozenset[_Range]:
-        """Return the finished row ranges (start, stop) of a modality."""
+        """Return the finished row ranges (start, stop) of a modality, written or held."""
         self.plan.of_modality(modality)
-        return frozenset(self._shards[modality])
+        return frozenset(self._shards[modality].keys() | self._held[modality].keys())
 
     def missing(self, modality: str) -> list[_Range]:
         """Return the row ranges (start, stop) still to be embedded, in row order."""
@@ -115,7 +128,7 @@ class PassFolder:
         return self._resumed[modality]
 
     def write(self, modality: str, start: int, stop: int, data: ShardData) -> None:
-        """Store one range; when this returns, it survives a kill and a power cut.
+        """Store one range, and all that are held; when this returns, they survive a kill and a power cut.
 
         Parameters
         ----------
@@ -134,15 +147,54 @@ class PassFolder:
         DiskFullError
             If the disk is full; earlier ranges stay.
         """
+        self._hold(modality, start, stop, data)
+        self._write_held()
+
+    def hold(self, modality: str, start: int, stop: int, data: ShardData) -> None:
+        """Keep one range in memory until the next `write`, `publish`, or exit; a kill loses it.
+
+        For ranges that cost less to compute again than to make safe one by one. Parameters and errors are
+        those of `write`: more than 64 MiB are written at once.
+        """
+        self._hold(modality, start, stop, data)
+        if _n_bytes(self._held) > _MAX_HELD_BYTES:
+            self._write_held()
+
+    def _hold(self, modality: str, start: int, stop: int, data: ShardData) -> None:
         if (start, stop) not in self.missing(modality):
             raise ValueError(
                 f"Rows {start} to {stop} of {modality!r} are no missing range; use PassFolder.missing."
             )
-        content = encode(checked(data, self.plan.of_modality(modality), start, stop))
-        shard = Shard(start, stop, modality_tag(self.plan.fingerprint, modality), sha256_hex(content)[:16])
+        data = checked(data, self.plan.of_modality(modality), start, stop)
+        self._held[modality][start, stop] = data
+        self._codes[modality, (start, stop)] = data.status, data.valid
+
+    def _write_held(self) -> None:
+        """Make shards of all rows held; after an error they are gone: what failed is never tried again."""
+        held, self._held = self._held, {modality: {} for modality in self._held}
+        if not any(held.values()):
+            return
+        with full_disk_named(self.folder.shards, _n_bytes(held)):
+            if not self._plan_is_safe:
+                write_file(self.folder.plan, encode_plan(self.plan))
+                # Else a power cut could take the work folder and all its shards.
+                sync_folder(self.folder.root.parent)
+                self._plan_is_safe = True
+            paths = {
+                (modality, rows): self._write_shard(modality, rows, data)
+                for modality, ranges in held.items()
+                for rows, data in ranges.items()
+            }
+            sync_folder(self.folder.shards)
+        for (modality, rows), path in paths.items():
+            self._shards[modality][rows] = path
+
+    def _write_shard(self, modality: str, rows: _Range, data: ShardData) -> Path:
+        content = encode(data)
+        shard = Shard(*rows, modality_tag(self.plan.fingerprint, modality), sha256_hex(content)[:16])
         path = self.folder.shards / shard.name
-        write_file(path, content)
-        self._shards[modality][start, stop] = path
+        write_file(path, content, sync_name=False)
+        return path
 
     def read(self, modality: str, start: int, stop: int) -> ShardData:
         """Return a finished range.
@@ -154,13 +206,27 @@ class PassFolder:
         StoreCorruptError
             If its file changed since it was written.
         """
-        path = self._shards[modality].get((start, stop)) if modality in self._shards else None
+        held = self._held.get(modality, {}).get((start, stop))
+        if held is not None:
+            return held
+        path = self._shards.get(modality, {}).get((start, stop))
         if path is None:
             raise ValueError(f"Rows {start} to {stop} of {modality!r} are not finished; use PassFolder.done.")
         content = path.read_bytes()
         if not path.stem.endswith(sha256_hex(content)[:16]):
             raise StoreCorruptError(f"The shard '{path}' changed after it was written. Start the pass again.")
         return decode(content, self.plan.of_modality(modality), path)
+
+    def codes(self, modality: str, start: int, stop: int) -> tuple[Array, Array]:
+        """Return (status, valid) of a finished range, uint8 of shape (stop - start,) each; see `read`.
+
+        They are read from a shard only if an earlier process wrote it, and kept.
+        """
+        key = modality, (start, stop)
+        if key not in self._codes:
+            data = self.read(modality, start, stop)
+            self._codes[key] = data.status, data.valid
+        return self._codes[key]
 
     def publish(self, table: RowTable, meta: Mapping[str, JSON]) -> Path:
         """Write the store, verify it through the public reader, give it its name and remove the work folder.
@@ -191,14 +257,19 @@ class PassFolder:
         """
         self._refuse_missing()
         with full_disk_named(self.folder.target, required_bytes(self.plan)):
-            publish_file(self.folder, self.plan, table, meta, self.read)
+            publish_file(self.folder, self.plan, table, meta, read=self.read, codes=self.codes)
+            self._held = {modality: {} for modality in self._held}
+            if any(self._shards.values()):
+                # A power cut must not keep the removals below and lose the rename.
+                sync_folder(self.folder.target.parent)
             clear(self.folder)
             remove_folder(self.folder)
+            sync_folder(self.folder.target.parent)
         return self.folder.target
 
     def _refuse_missing(self) -> None:
         ranges = self.plan.ranges
-        done = sum(stop - start for shards in self._shards.values() for start, stop in shards)
+        done = sum(stop - start for modality in self.plan.modalities for start, stop in self.done(modality))
         total = self.plan.n_rows * len(self.plan.modalities)
         gaps = {modality: len(ranges) - len(self.done(modality)) for modality in self.plan.modalities}
         if any(gaps.values()):
@@ -216,7 +287,8 @@ class PassFolder:
                 f"The last writer of '{folder.root}' ran on host '{lock.foreign_host}'; if it still runs, "
                 "stop it, because locks do not always reach across machines."
             )
-        recorded = read_plan(folder) if self._resume else None
+        has_shards = bool(list_shards(folder))
+        recorded = read_plan(folder) if self._resume and has_shards else None
         if recorded is None:
             # Shards without a plan: the rest of a pass that was published and then killed while tidying up.
             clear(folder)
@@ -229,8 +301,9 @@ class PassFolder:
         self._refuse_full_disk()
         folder.shards.mkdir(exist_ok=True)
         if recorded is None:
-            sync_folder(folder.root.parent)  # else a power cut could take the work folder and all its shards
-            write_file(folder.plan, encode_plan(self.plan))
+            # Nothing depends on it before the first shard, with which it is written for good. But a power cut
+            # may bring removed shards back, and half a plan beside shards would be refused.
+            write_file(folder.plan, encode_plan(self.plan), sync=has_shards)
 
     def _scan(self) -> None:
         """Hash every shard that is there; only those that are what their name says count."""
@@ -255,6 +328,11 @@ class PassFolder:
         need = required_bytes(self.plan) - there
         if shutil.disk_usage(self.folder.root).free < need:
             raise disk_full(self.folder.target, need)
+
+
+def _n_bytes(held: Mapping[str, Mapping[_Range, ShardData]]) -> int:
+    parts = [data for ranges in held.values() for data in ranges.values()]
+    return sum(x.nbytes for data in parts for x in (*data.features.values(), *(data.views or {}).values()))
 
 
 def _mismatch(folder: WorkFolder, recorded: RecordedPlan, plan: Plan) -> FingerprintMismatch:

@@ -6,14 +6,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import h5py
 import numpy as np
 
 from cache.columns import pack
-from cache.durable import open_new, sync_folder
+from cache.durable import open_new
 from cache.fingerprint import JSON, canonical_json, sha256_hex
 from cache.header import FORMAT, FORMAT_MAJOR, FORMAT_MINOR, META
 from cache.integrity import INTEGRITY, array_entry, encode, entry
@@ -30,18 +29,30 @@ _CHUNK_BYTES = 512 << 10
 _ADDED = ("fingerprint", "modalities", "spaces", "identity")
 
 ReadShard = Callable[[str, int, int], ShardData]
+"""Returns a range of rows of a modality."""
+ReadCodes = Callable[[str, int, int], tuple[Array, Array]]
+"""Returns status and valid of a range of rows of a modality."""
 
 
 def publish_file(
-    folder: WorkFolder, plan: Plan, table: RowTable, meta: Mapping[str, JSON], read: ReadShard
+    folder: WorkFolder,
+    plan: Plan,
+    table: RowTable,
+    meta: Mapping[str, JSON],
+    *,
+    read: ReadShard,
+    codes: ReadCodes,
 ) -> None:
-    """Write, verify and rename the store; the work folder stays. Raises as `PassFolder.publish`."""
+    """Write, verify and rename the store, each shard read once per space.
+
+    The work folder stays, and the new name is not synced. Raises as `PassFolder.publish`.
+    """
     _refuse_unfit(plan, table, meta)
     # Inside the work folder: a killed publish leaves nothing beside the store.
     fd, tmp = open_new(folder.root)
     try:
         try:
-            _compose(DescriptorSink(fd), plan, table, meta, read)
+            _compose(DescriptorSink(fd), plan, table, meta, read, codes)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -51,7 +62,6 @@ def publish_file(
         with suppress(OSError):  # the first error is the one to tell; the next pass removes the file
             tmp.unlink(missing_ok=True)
         raise
-    sync_folder(folder.target.parent)
 
 
 def _refuse_unfit(plan: Plan, table: RowTable, meta: Mapping[str, JSON]) -> None:
@@ -88,20 +98,25 @@ def _name_faults(meta: Mapping[str, JSON], key: str, largest_code: int) -> list[
 
 
 def _compose(
-    sink: DescriptorSink, plan: Plan, table: RowTable, meta: Mapping[str, JSON], read: ReadShard
+    sink: DescriptorSink,
+    plan: Plan,
+    table: RowTable,
+    meta: Mapping[str, JSON],
+    read: ReadShard,
+    codes: ReadCodes,
 ) -> None:
     """Write the whole file in one fixed order, so that equal inputs give equal bytes."""
     try:
         with h5py.File(sink, "w") as file:
             writer = _Writer(file, sink)
-            status, valid = _collect_codes(plan, read)
-            for name, column in _columns(replace(table, status=status)).items():
+            for name, column in _columns(table, _status(plan, codes)).items():
                 writer.add(name, column)
             for spec in plan.spaces:
                 writer.add_matrix(
                     f"/features/{spec.name}/x", _space_blocks(plan, spec, read), (), spec, plan.n_rows
                 )
-                writer.add(f"/features/{spec.name}/valid", valid[spec.modality])
+                valid = [codes(spec.modality, start, stop)[1] for start, stop in plan.ranges]
+                writer.add(f"/features/{spec.name}/valid", np.concatenate(valid))
                 if spec.views:
                     writer.add_views(f"/features/{spec.name}/views", plan, spec, read)
             writer.add(META, _bytes_column(canonical_json({**meta, **_own_meta(plan)})))
@@ -126,16 +141,13 @@ def _bytes_column(data: bytes) -> Array:
     return np.frombuffer(data, dtype="u1")
 
 
-def _collect_codes(plan: Plan, read: ReadShard) -> tuple[Array, dict[str, Array]]:
-    """Return status of shape (n, n_modalities) and, per modality, valid of shape (n,)."""
-    status = np.empty((plan.n_rows, len(plan.modalities)), dtype="u1")
-    valid = {modality: np.empty(plan.n_rows, dtype="u1") for modality in plan.modalities}
-    for column, modality in enumerate(plan.modalities):
-        for start, stop in plan.ranges:
-            data = read(modality, start, stop)
-            status[start:stop, column] = data.status
-            valid[modality][start:stop] = data.valid
-    return status, valid
+def _status(plan: Plan, codes: ReadCodes) -> Array:
+    """Return the statuses of the shards, shape (n, n_modalities)."""
+    columns = [
+        np.concatenate([codes(modality, start, stop)[0] for start, stop in plan.ranges])
+        for modality in plan.modalities
+    ]
+    return np.stack(columns, axis=1)
 
 
 def _space_blocks(plan: Plan, spec: SpaceSpec, read: ReadShard) -> Iterator[Array]:
@@ -148,12 +160,13 @@ def _view_blocks(plan: Plan, spec: SpaceSpec, read: ReadShard, view: int) -> Ite
         yield (read(spec.modality, start, stop).views or {})[spec.name][view]
 
 
-def _columns(table: RowTable) -> dict[str, Array]:
-    """Return the data sets of ``/rows``, ``/text`` and ``/image``."""
+def _columns(table: RowTable, status: Array) -> dict[str, Array]:
+    """Return the data sets of ``/rows``, ``/text`` and ``/image``; `status` supersedes that of the table."""
     columns: dict[str, Array] = {}
     columns["/rows/id_bytes"], columns["/rows/id_off"] = pack(table.ids)
-    for name in ("label", "split", "group", "source_sha256", "status"):
+    for name in ("label", "split", "group", "source_sha256"):
         columns[f"/rows/{name}"] = getattr(table, name)
+    columns["/rows/status"] = status
     if table.text is not None and table.encoding is not None:
         columns["/text/bytes"], columns["/text/off"] = pack(table.text)
         columns["/text/encoding"] = table.encoding

@@ -165,7 +165,7 @@ def _optional_faults(table: RowTable) -> list[str]:
 
 
 def _id_faults(ids: Sequence[str]) -> list[str]:
-    bad = [f"{i!r:.60} ({fault})" for i in ids if (fault := id_fault(i)) is not None]
+    bad = [f"{i!r:.60} ({id_fault(i)})" for i in bad_ids(ids)]
     faults = [f"ids {', '.join(bad[:MAX_NAMED])}{_more(bad)} are not allowed"] if bad else []
     if len(set(ids)) != len(ids):
         seen: set[str] = set()
@@ -188,6 +188,19 @@ def id_fault(sample_id: object) -> str | None:
     if not 1 <= size <= MAX_ID_BYTES:
         return f"has {size} bytes, allowed are 1 to {MAX_ID_BYTES}"
     return "holds a control character" if _CONTROL.search(sample_id) else None
+
+
+def bad_ids(ids: Sequence[str]) -> list[str]:
+    """Return those for which `id_fault` has a reason; good ids are looked at all together."""
+    try:
+        joined = "".join(ids)
+        joined.encode("utf-8")
+        # A character has at most four bytes.
+        if all(ids) and max(map(len, ids), default=0) <= MAX_ID_BYTES // 4 and not _CONTROL.search(joined):
+            return []
+    except (TypeError, UnicodeEncodeError):
+        pass  # one of them is no string, or no valid Unicode
+    return [sample_id for sample_id in ids if id_fault(sample_id) is not None]
 
 
 def _string_faults(name: str, strings: tuple[str, ...] | None, n: int) -> list[str]:

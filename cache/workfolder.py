@@ -243,10 +243,12 @@ def remove_temporary(folder: WorkFolder) -> None:
 
 def clear(folder: WorkFolder) -> None:
     """Remove plan and shards; the plan first, because shards without a plan are known to be rubbish."""
+    shards = list_shards(folder)
     if folder.plan.exists():
         folder.plan.unlink()
-        sync_folder(folder.root)
-    for shard in list_shards(folder):
+        if shards:
+            sync_folder(folder.root)
+    for shard in shards:
         (folder.shards / shard.name).unlink()
     for path in folder.shards.glob(f"*{BAD_SUFFIX}"):
         path.unlink()
@@ -260,4 +262,3 @@ def remove_folder(folder: WorkFolder) -> None:
     if {item.name for item in folder.root.iterdir()} <= {folder.lock.name}:
         folder.lock.unlink(missing_ok=True)
         folder.root.rmdir()
-        sync_folder(folder.root.parent)

@@ -140,7 +140,8 @@ def test_pass_folder_recomputes_a_damaged_shard(toy: Toy, store_path: Path, tmp_
 def test_pass_folder_refuses_a_damaged_plan(toy: Toy, tmp_path: Path) -> None:
     """A recorded plan that is no JSON, or was edited, is refused by name."""
     target = tmp_path / "s.h5"
-    with PassFolder(target, toy.plan):
+    with PassFolder(target, toy.plan) as folder:
+        folder.write("text", 0, 4, part(toy.data["text"], 0, 4))
         plan = tmp_path / "s.h5.work" / "plan.json"
     good = plan.read_bytes()
     for bad in (

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import extract.assembly
 from cache import PassFolder, file_sha256, verify_store
 from cache.workfolder import Shard
 from extract import PassOptions, open_backbone, read_data_set, run_passes
@@ -27,13 +28,20 @@ N_LABELLED, N_UNLABELLED, SHARD_ROWS = 30, 3, 5
 
 def note_shards(acks: Path) -> None:
     """Note each shard in `acks` once the pass has been told that it is safe; not through wrapped calls."""
-    write, note = PassFolder.write, appender(acks)
+    hold, write, note = PassFolder.hold, PassFolder.write, appender(acks)
+    held: dict[str, list[tuple[int, int]]] = {}
 
-    def noted(folder: PassFolder, modality: str, start: int, stop: int, data: object) -> None:
+    def noted_hold(folder: PassFolder, modality: str, start: int, stop: int, data: object) -> None:
+        held.setdefault(folder.folder.target.name, []).append((start, stop))
+        hold(folder, modality, start, stop, data)
+
+    def noted_write(folder: PassFolder, modality: str, start: int, stop: int, data: object) -> None:
         write(folder, modality, start, stop, data)
-        note(f"{folder.folder.target.name} {start} {stop}")
+        name = folder.folder.target.name
+        for rows in (*held.pop(name, []), (start, stop)):
+            note(f"{name} {rows[0]} {rows[1]}")
 
-    PassFolder.write = noted
+    PassFolder.hold, PassFolder.write = noted_hold, noted_write
 
 
 def check(out: Path, acks: Path, expected: dict[str, bytes]) -> int:
@@ -82,6 +90,7 @@ class Lives:
 
         def work() -> None:
             note, calls = appender(self.root / "calls"), count_calls()
+            extract.assembly.HOLD_SECONDS = 0.0
             self.run(self.root / "measured")
             note(str(calls()))
 
@@ -107,11 +116,15 @@ class Lives:
         assert {Path(name).suffix for name in leftovers} <= {".json", ".tmp"}, leftovers
 
     def _process(self, mode: str, out: Path, acks: Path) -> int:
+        # As in a pass of minutes, in which many shards are made safe one by one or a few together; with the
+        # seconds of a real pass these short ones would have none.
+        hold_seconds = self.random.choice([0.0, 0.0, self.seconds / 10])
         step = self.random.randint(1, self.n_calls)
         moment = self.random.uniform(0, 1.1 * self.seconds)
 
         def work() -> None:
             note_shards(acks)
+            extract.assembly.HOLD_SECONDS = hold_seconds
             if mode == "call":
                 die_at(step)
             self.run(out)

@@ -20,13 +20,16 @@ from tests.faults.calls import die_at
 from tests.faults.processes import appender, exit_code, fork
 
 
-def run_pass(target: Path, toy: Toy, note: Callable[[str], None]) -> None:
-    """Run the pass to its end and note every range that was acknowledged."""
+def run_pass(target: Path, toy: Toy, note: Callable[[str], None], held: int = 0) -> None:
+    """Run the pass to its end, first hold `held` ranges, and note every range that was acknowledged."""
     with PassFolder(target, toy.plan) as folder:
         for modality in toy.plan.modalities:
-            for start, stop in folder.missing(modality):
-                folder.write(modality, start, stop, part(toy.data[modality], start, stop))
-                note(f"{modality} {start} {stop}")
+            ranges = folder.missing(modality)
+            for number, rows in enumerate(ranges, start=1):
+                put = folder.hold if number <= held else folder.write
+                put(modality, *rows, part(toy.data[modality], *rows))
+                for start, stop in ranges[:number] if number > held else []:
+                    note(f"{modality} {start} {stop}")
         finish(folder, toy.data, toy.table)
 
 
@@ -46,24 +49,28 @@ def check_after_kill(target: Path, toy: Toy, acks: Path, expected: bytes) -> Non
 
 
 def every_step(root: Path) -> dict[str, int]:
-    """Kill at call 1, 2, 3, ... until the pass gets through."""
+    """Kill at call 1, 2, 3, ... until the pass gets through, with 0, 1 and 2 of its two shards held."""
     toy = Toy(n=5, shard_rows=3, modalities=("text",))
     expected = toy.write(root / "expected.h5").read_bytes()
+    return {f"kills_{held}_held": _every_step(root, toy, expected, held) for held in (0, 1, 2)}
+
+
+def _every_step(root: Path, toy: Toy, expected: bytes, held: int) -> int:
     step = 0
     while True:
         step += 1
-        folder = root / f"{step}"
+        folder = root / f"{held}-{step}"
         folder.mkdir()
         target, acks = folder / "s.h5", folder / "acks"
 
         def work(step: int = step, target: Path = target, acks: Path = acks) -> None:
             note = appender(acks)
             die_at(step)
-            run_pass(target, toy, note)
+            run_pass(target, toy, note, held)
 
         code = exit_code(fork(work))
         if code == 0:
-            return {"kills": step - 1}
+            return step - 1
         assert code == -signal.SIGKILL, f"step {step} ended with {code}"
         check_after_kill(target, toy, acks, expected)
 

@@ -11,7 +11,9 @@ from tests.faults.processes import run_script
 
 def test_pass_folder_survives_kill_at_every_step(tmp_path: Path) -> None:
     """A kill at any call that writes, and inside any write, loses nothing acknowledged."""
-    assert run_script("kill_toy_passes.py", tmp_path, "every")["kills"] > 60
+    kills = run_script("kill_toy_passes.py", tmp_path, "every")
+    assert min(kills["kills_0_held"], kills["kills_1_held"]) > 60
+    assert kills["kills_2_held"] > 40
 
 
 def test_pass_folder_survives_random_kills(tmp_path: Path) -> None:

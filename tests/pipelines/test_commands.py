@@ -214,8 +214,10 @@ def test_ctrl_c_during_a_pass_exits_130_and_says_how_to_go_on(world: World, tmp_
     write_guid_data_set(tmp_path / "set", 2000, 0)
     words = ["extract", "--backbone", str(world.clip), "--data", "set", "--batch-size", "4"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # Shards are written one by one, as in a pass of minutes.
+    eager = "import sys, extract.assembly as a; a.HOLD_SECONDS = 0.0; from pipelines.cli import main"
     child = subprocess.Popen(
-        [*COMMAND, *words],
+        [sys.executable, "-c", f"{eager}; sys.exit(main())", *words],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
