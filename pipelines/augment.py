@@ -29,6 +29,7 @@ from pipelines.run_stores import store_specs
 from pipelines.runs import CONFIG, METRICS, RunFolder, read_json, write_json
 from pipelines.targeting import choose_targets, fit_variants, times_chosen, viewed_rows
 from pipelines.trainable import check_trainable, matrix_folds
+from pipelines.unfinished_work import asked_inputs
 from tuning import Configuration, score_name
 
 TABLE, COMPARISONS = "augmentation", "comparisons"
@@ -200,12 +201,9 @@ def _config(
         class_names=list(matrix.class_names),
         versions=library_versions(),
         **duplicate_settings([matrix.related]),
-        inputs={
-            "run": str(settings.run),
-            "data": None if settings.data is None else str(settings.data),
-            "device": settings.device,
-            "weights": {name: str(folder) for name, folder in settings.weights.items()},
-        },
+        inputs=asked_inputs(
+            settings.run, data=settings.data, device=settings.device, weights=settings.weights
+        ),
     )
     return values
 
@@ -310,7 +308,7 @@ def print_augmentation(found: Augmentation, *, as_json: bool) -> None:
     say()
     say(table(comparison_rows(metrics), COMPARISONS_HEADER))
     say(
-        f"{metrics['n_views']} views of each row with views; {metrics['n_inside']:,} of {metrics['n']:,} "
+        f"{metrics['n_views']} view(s) of each row with views; {metrics['n_inside']:,} of {metrics['n']:,} "
         "scored rows lie in the slices that their fold chose without them"
     )
     if not found.nothing_to_do:

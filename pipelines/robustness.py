@@ -24,7 +24,8 @@ from pipelines.recorded_winner import recorded_folds, winner_of_run
 from pipelines.robustness_scores import sample_rows, score_variants
 from pipelines.run_inputs import group_by_tower, modality_of_space, read_tower_rows
 from pipelines.run_stores import store_specs
-from pipelines.runs import read_json, write_csv, write_json
+from pipelines.runs import CONFIG, read_json, write_csv, write_json
+from pipelines.unfinished_work import asked_inputs
 from pipelines.work_lock import work_lock
 from tuning import Configuration
 
@@ -133,11 +134,25 @@ def robustness(settings: RobustnessSettings) -> Robustness:
                 f"The robustness of '{settings.run}' is being measured by another process right now. Wait "
                 "for it."
             )
+        write_json(work / CONFIG, _noted(settings))
         result = _measured(settings, configuration, config, variants, work)
         result.update(asked=asked, seconds=round(time.perf_counter() - began, 3))
         _write(settings.run, result)
         shutil.rmtree(work, ignore_errors=True)
     return Robustness(settings.run, result, nothing_to_do=False)
+
+
+def _noted(settings: RobustnessSettings) -> dict[str, Any]:
+    """Return what ``doctor`` needs to say how an interrupted call goes on."""
+    inputs = asked_inputs(settings.run, data=settings.data, device=settings.device, weights=settings.weights)
+    return {
+        "command": STEM,
+        "rows": settings.rows,
+        "severities": list(settings.severities),
+        "faults": list(settings.faults) or None,
+        "seed": settings.seed,
+        "inputs": inputs,
+    }
 
 
 def _measured(

@@ -17,6 +17,12 @@ from cache.workfolder import WORK_SUFFIX
 from pipelines.runs import CONFIG
 from pipelines.work_lock import LOCK
 
+#: Command without --config -> the options that it records.
+_WRITTEN_OUT = {
+    "augment": ("slices", "draws", "views", "augment", "folds", "seed", "metric"),
+    "robustness": ("rows", "severities", "faults", "seed"),
+}
+
 
 @dataclass(frozen=True)
 class UnfinishedWork:
@@ -112,15 +118,39 @@ def _extract_command(plan: Mapping[str, Any], out: Path, data: Path | None) -> s
 
 
 def unfinished_runs(out: Path) -> list[UnfinishedWork]:
-    """Return the runs in `out` that have begun and were not finished."""
-    return [
-        _unfinished_run(path) for path in sorted(out.glob(f"*{WORK_SUFFIX}")) if (path / CONFIG).is_file()
-    ]
+    """Return the runs in `out` that have begun and were not finished, and measurements of finished ones."""
+    folders = [*sorted(out.glob(f"*{WORK_SUFFIX}")), *sorted(out.glob(f"*/*{WORK_SUFFIX}"))]
+    return [_unfinished_run(folder) for folder in folders if (folder / CONFIG).is_file()]
+
+
+def asked_inputs(run: Path, *, data: Path | None, device: str, weights: Mapping[str, Path]) -> dict[str, Any]:
+    """Return what a command that embeds again notes of where its inputs lie, to be gone on with.
+
+    Parameters
+    ----------
+    run : Path
+    data : Path or None
+    device : str
+    weights : mapping of str to Path
+        Backbone -> folder.
+
+    Returns
+    -------
+    dict
+        JSON-able.
+    """
+    return {
+        "run": str(run),
+        "data": None if data is None else str(data),
+        "device": device,
+        "weights": {name: str(folder) for name, folder in weights.items()},
+    }
 
 
 def _unfinished_run(folder: Path) -> UnfinishedWork:
     holder = lock_holder(folder / LOCK)
-    done = sum(path.suffix in (".trial", ".row") for path in (folder / "trials").glob("**/*"))
+    parts = [*folder.glob("*"), *(folder / "trials").rglob("*")]
+    done = sum(path.suffix in (".trial", ".row", ".npz") for path in parts)
     try:
         config = json.loads((folder / CONFIG).read_bytes())
         words = _run_words(config, folder)
@@ -132,15 +162,16 @@ def _unfinished_run(folder: Path) -> UnfinishedWork:
 
 
 def _run_words(config: Mapping[str, Any], folder: Path) -> list[str]:
-    """Return the words that go on with a run; ``augment`` has no --config: its settings are written out."""
+    """Return the words that go on with a run; where there is no --config, its settings are written out."""
     command, out = str(config["command"]), ["--out", str(folder.parent)]
-    if command != "augment":
+    if command not in _WRITTEN_OUT:
         return ["embedonce", command, "--config", str(folder / CONFIG), *out]
     inputs = config["inputs"]
-    words = ["embedonce", command, "--run", inputs["run"], *out]
-    for name in ("slices", "draws", "views", "augment", "folds", "seed", "metric"):
+    words = ["embedonce", command, "--run", inputs["run"], *(out if command == "augment" else [])]
+    for name in _WRITTEN_OUT[command]:
         if config.get(name) is not None:
-            words += [f"--{name}", str(config[name])]
+            value = config[name]
+            words += [f"--{name}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     for name in ("data", "device"):
         if inputs[name] is not None:
             words += [f"--{name}", inputs[name]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -194,6 +195,7 @@ def test_doctor_does_not_believe_a_damaged_lock_file(
         (["ablate", "--folds", "3"], "pipelines.runs.RunFolder.publish"),
         (["stability", "--seeds", "2", "--splits", "2"], "pipelines.runs.RunFolder.publish"),
         (["augment", "--folds", "2", "--draws", "1", "--views", "1"], "pipelines.runs.RunFolder.publish"),
+        (["robustness", "--rows", "9", "--faults", "typos,missing-image"], "pipelines.robustness._write"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -207,20 +209,22 @@ def test_doctor_resumes_an_interrupted_run(
 ) -> None:
     """The command that it prints for a stopped run finishes that very run."""
     runs = str(tmp_path / "runs")
-    run = ["--run", "runs/small"] if words[0] in ("stability", "augment") else []
-    if words[0] == "augment":
+    shutil.copytree("runs/small", tmp_path / "runs" / "small")
+    run = ["--run", f"{runs}/small"] if words[0] in ("stability", "augment", "robustness") else []
+    if words[0] in ("augment", "robustness"):
         run += ["--weights", f"tiny-clip={in_world.clip}", "--data", "."]
+    run += ["--out", runs] if words[0] != "robustness" else []
     with monkeypatch.context() as patch:
         patch.setattr(where, _stop)
-        assert main([*words, *run, "--out", runs]) == 1
+        assert main([*words, *run]) == 1
     status, answer, _ = _json(capsys, "--runs", runs)
     (work,) = answer["unfinished"]
     assert status == 0
-    kept = [path for path in Path(work["folder"], "trials").rglob("*") if path.suffix in (".trial", ".row")]
-    assert work["done"] == len(kept)
-    assert kept or words[0] == "train"
+    kept = {path.suffix for path in Path(work["folder"]).rglob("*")} & {".trial", ".row", ".npz"}
+    assert bool(work["done"]) == bool(kept) == (words[0] != "train")
     assert main(shlex.split(work["command"])[1:]) == 0
-    assert Path(work["folder"].removesuffix(".work"), "metrics.json").is_file()
+    done = Path(work["folder"].removesuffix(".work"))
+    assert done.with_suffix(".json").is_file() or (done / "metrics.json").is_file()
     assert _json(capsys, "--runs", runs)[1]["unfinished"] == []
 
 
