@@ -19,7 +19,7 @@ from extract import Backbone, BadImageError, EditedInputs, Source, read_image_fi
 from extract.drift import TOLERANCE
 from pipelines.errors import RunError, UsageError
 from pipelines.picture_files import data_folders, data_root, file_inside
-from pipelines.run_stores import find_store
+from pipelines.run_stores import find_store, stored_vectors
 
 _PROBES = 16
 _SHOWN = 5
@@ -131,7 +131,7 @@ def _read_rows(
         hashes = [_NO_HASH] * len(rows)
         if store.image_sha256 is not None:
             hashes = [store.image_sha256[row].tobytes() for row in rows]
-        stored = {space["block"]: _vectors(store, space, rows) for space in spaces}
+        stored = {space["block"]: stored_vectors(store, space["space"], rows) for space in spaces}
     paths: list[Path | None] = [None] * len(rows)
     if modality != "text":
         usable = status == Status.OK
@@ -143,13 +143,6 @@ def _read_rows(
     )
     first = spaces[0]
     return TowerRows(first["backbone"], first["precision"], modality, spaces, sources, tuple(paths), stored)
-
-
-def _vectors(store: FeatureStore, space: Space, rows: np.ndarray) -> np.ndarray:
-    selected = store.select(space["space"])
-    vectors = np.array(selected[rows], dtype=np.float32)
-    vectors[~np.asarray(selected.valid)[rows]] = np.nan
-    return vectors
 
 
 def _find_pictures(

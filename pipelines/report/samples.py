@@ -15,7 +15,7 @@ from pipelines.errors import RunError
 from pipelines.matrices import texts_of
 from pipelines.prediction_rows import with_terms
 from pipelines.report.evidence import Evidence, OutOfFold
-from pipelines.run_stores import find_store
+from pipelines.run_stores import find_store, stored_vectors
 from pipelines.runs import MODEL
 from pipelines.term_counts import count_terms, is_term_space
 
@@ -77,9 +77,8 @@ def find_samples(run: Evidence, rows: OutOfFold, *, with_features: bool) -> Samp
     shown = choose_rows(rows)
     with ExitStack() as stack:
         try:
-            opened = {
-                space["path"]: stack.enter_context(_open(space, run.folder)) for space in run.config["spaces"]
-            }
+            found = {space["path"]: find_store(space, run.folder) for space in run.config["spaces"]}
+            opened = {name: stack.enter_context(FeatureStore.open(path)) for name, path in found.items()}
             places = {path: _places(store, rows.ids) for path, store in opened.items()}
             features = (
                 {
@@ -109,11 +108,6 @@ class _NoStoreError(Exception):
     """A store of the run cannot be used; the message is a sentence for the page."""
 
 
-def _open(space: Mapping[str, Any], run: Path) -> FeatureStore:
-    """Open a store of the run."""
-    return FeatureStore.open(find_store(space, run))
-
-
 def _places(store: FeatureStore, ids: Sequence[str]) -> np.ndarray:
     """Return the store's row of each id."""
     row_of = {guid: row for row, guid in enumerate(store.ids)}
@@ -139,10 +133,7 @@ def _spaces_with_terms(run: Evidence) -> Sequence[Mapping[str, Any]]:
 def _vectors(store: FeatureStore, space: Mapping[str, Any], places: np.ndarray) -> np.ndarray:
     if "terms" in space:
         return count_terms(texts_of(store, places) or [], space["space"], space["terms"])
-    selected = store.select(space["space"])
-    vectors = np.array(selected[places], dtype=np.float32)
-    vectors[~np.asarray(selected.valid)[places]] = np.nan
-    return vectors
+    return stored_vectors(store, space["space"], places)
 
 
 def _gather(
