@@ -22,10 +22,10 @@ STRONG, WEAK = Configuration("ridge", "none", {"alpha": 1e9}), Configuration("ri
 def evaluation(X, y, seen=None):
     """What `repeat_finalists` calls, noting what it was called with."""
 
-    def evaluate_on(configuration, folds, seed):
+    def evaluate_on(configurations, folds, seed):
         if seen is not None:
-            seen.append((configuration, [valid.tolist() for _, valid in folds], seed))
-        return evaluate(configuration, X, y, folds, n_classes=3, random_state=seed)
+            seen.append((list(configurations), [valid.tolist() for _, valid in folds], seed))
+        return [evaluate(one, X, y, folds, n_classes=3, random_state=seed) for one in configurations]
 
     return evaluate_on
 
@@ -61,12 +61,11 @@ def test_nadeau_bengio_refuses_what_has_no_variance(values, share):
 
 
 def test_repeat_finalists_scores_every_finalist_on_the_same_new_splits(labelled):
-    """Splits and seeds differ between repeats, are equal for all finalists, and come from the seed alone."""
+    """All finalists get one split and seed; these differ between repeats, and come from the seed alone."""
     X, y = labelled
     seen = []
     found = repeat_finalists([WEAK, STRONG], evaluation(X, y, seen), y, n_repeats=3, random_state=4)
-    assert [entry[0] for entry in seen] == [WEAK, STRONG] * 3
-    assert all(seen[i][1:] == seen[i + 1][1:] for i in (0, 2, 4))
+    assert [entry[0] for entry in seen] == [[WEAK, STRONG]] * 3
     assert len({str(entry[1]) for entry in seen}) == len({entry[2] for entry in seen}) == 3
     assert repeat_finalists([WEAK, STRONG], evaluation(X, y), y, n_repeats=3, random_state=4) == found
 
@@ -116,7 +115,7 @@ def test_evaluation_on_splits_equals_the_plain_evaluation(configuration, labelle
     evaluate_on = EvaluationOnSplits(X, y, n_classes=3, metric="macro-f1")
     for seed in (0, 1):
         folds = make_folds(y, n_folds=3, random_state=seed)
-        found = evaluate_on(configuration, folds, seed)
+        (found,) = evaluate_on([configuration], folds, seed)
         plain = evaluate(configuration, X, y, folds, n_classes=3, random_state=seed)
         assert found.oof == pytest.approx(plain.oof, abs=2e-3)
         assert found.fold_scores == pytest.approx(plain.fold_scores, abs=0.02)
@@ -128,7 +127,35 @@ def test_evaluation_on_splits_says_why_a_configuration_fails():
     X[3, 1] = np.inf
     evaluate_on = EvaluationOnSplits(X, y, n_classes=2, metric="accuracy")
     with pytest.raises(ValueError, match="infinit"):
-        evaluate_on(WEAK, make_folds(y, n_folds=2), 0)
+        evaluate_on([STRONG, WEAK], make_folds(y, n_folds=2), 0)
+
+
+def test_evaluation_on_splits_trains_networks_of_one_shape_together(labelled, monkeypatch):
+    """Networks among the finalists are one population, and each is what it is alone, in the order given."""
+    from tuning import batch_evaluation
+
+    X, y = labelled
+    fixed = {"hidden": 16, "validation_fraction": 0.0, "batch_size": 64}
+    slow, quick = (
+        Configuration("mlp", "none", {**fixed, "max_epochs": epochs, "learning_rate": rate})
+        for epochs, rate in ((6, 1e-4), (3, 1e-2))
+    )
+    populations = []
+
+    class Counted(batch_evaluation.StackedMLPs):
+        def __init__(self, configurations, *args, **options):
+            populations.append(len(configurations))
+            super().__init__(configurations, *args, **options)
+
+    monkeypatch.setattr(batch_evaluation, "StackedMLPs", Counted)
+    folds = make_folds(y, n_folds=3)
+    evaluate_on = EvaluationOnSplits(X, y, n_classes=3, metric="macro-f1")
+    found = evaluate_on([slow, WEAK, quick], folds, 5)
+    assert populations == [2]
+    for one, trial in zip((slow, WEAK, quick), found, strict=True):
+        plain = evaluate(one, X, y, folds, n_classes=3, random_state=5)
+        np.testing.assert_allclose(trial.oof, plain.oof, atol=1e-5)
+        assert trial.fold_scores == plain.fold_scores
 
 
 def test_repeat_finalists_keeps_groups_together(labelled):
@@ -155,8 +182,9 @@ def test_repeat_finalists_keeps_the_order_of_equals():
     """Finalists with the same scores stay as given, and one repeat has no spread."""
     y = np.repeat([0, 1], 20)
 
-    def constant(configuration, folds, seed):
-        return Trial(0, configuration, 0.5, [0.4, 0.6], 0.1, np.zeros((40, 2), np.float32))
+    def constant(configurations, folds, seed):
+        oof = np.zeros((40, 2), np.float32)
+        return [Trial(0, one, 0.5, [0.4, 0.6], 0.1, oof) for one in configurations]
 
     found = repeat_finalists([STRONG, WEAK], constant, y, n_folds=2, n_repeats=1)
     assert [entry["configuration"] for entry in found] == [STRONG.as_dict(), WEAK.as_dict()]
