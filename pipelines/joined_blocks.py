@@ -11,7 +11,7 @@ import numpy as np
 
 from cache import Aligned, FeatureStore
 from heads.large_rows import is_large
-from pipelines.matrix_memory import refuse_too_big
+from pipelines.matrix_memory import READING, refuse_too_big
 from pipelines.stored_rows import StoredBlock, StoredRows
 from pipelines.term_counts import (
     TERMS_BACKBONE,
@@ -127,7 +127,7 @@ def join_blocks(
             spaces = [_reference(opened[part.path], part, block) for block, part in stored.items()]
             return JoinedBlocks(cast("np.ndarray", X), tuple(spaces))
     width = sum(part.space.shape[1] for part in stored.values())
-    refuse_too_big((len(aligned), width), n_views=n_views)
+    refuse_too_big((len(aligned), width), copies=READING, n_views=n_views)
     return _read_blocks(opened, dict(zip(blocks, wanted, strict=True)), stored, aligned, n_views)
 
 

@@ -18,7 +18,7 @@ from pipelines.joined_blocks import SpaceRef as SpaceRef
 from pipelines.joined_blocks import clean_recipe as clean_recipe
 from pipelines.joined_blocks import join_blocks
 from pipelines.joined_blocks import texts_of as texts_of
-from pipelines.matrix_memory import refuse_too_big
+from pipelines.matrix_memory import TRAINING, refuse_too_big
 from pipelines.picture_files import folders_around
 from pipelines.stored_rows import StoredRows
 from pipelines.term_counts import is_term_space
@@ -108,17 +108,19 @@ class Matrix:
         """Return some rows of X, by ascending number: a copy, or rows that stay on disk where X does."""
         return select_rows(self.X, numbers)
 
-    def in_memory(self, why: str) -> Matrix:
-        """Return the matrix with all of X in memory.
+    def in_memory(self, why: str = "") -> Matrix:
+        """Return the matrix with all of X in memory, to train on.
 
         Raises
         ------
         RunError
-            If it does not fit; `why` is the sentence that says why it has to be there.
+            If it does not fit with the copies that training makes; `why` is the sentence that says why it has
+            to be there.
         """
+        n_views = 0 if self.views is None else len(self.views)
+        refuse_too_big((len(self.ids), self.X.shape[1]), copies=TRAINING, n_views=n_views, why=why)
         if not self.is_on_disk:
             return self
-        refuse_too_big((len(self.ids), self.X.shape[1]), why=why)
         return replace(self, X=np.asarray(self.X, dtype=np.float32))
 
     def columns(self, blocks: Sequence[str]) -> np.ndarray:

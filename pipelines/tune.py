@@ -70,6 +70,8 @@ def _run_on(matrix: Matrix, command: str, settings: TuneSettings, began: float) 
     if matrix.is_on_disk:
         matrix, note = placed_rows(matrix, single_configuration(settings))
         notes = [*notes, note]
+    else:
+        matrix = matrix.in_memory()
     for note in (*matrix.notes, *split_notes(matrix), *notes):
         tell(f"note: {note}")
     run = RunFolder(settings.out, settings.study, run_config(command, settings, matrix))

@@ -14,6 +14,7 @@ from cache import Plan, RowTable, ShardData, SpaceSpec, write_store
 from heads import large_rows
 from pipelines import matrix_memory
 from pipelines.cli import main
+from pipelines.errors import RunError
 from pipelines.machine import Machine
 from pipelines.matrices import read_matrix
 from pipelines.stored_rows import StoredBlock
@@ -179,14 +180,24 @@ def test_rows_that_do_not_fit_are_refused(words, stores, monkeypatch, capsys):
     """What needs more memory than there is ends in one message with sizes and ways out, and no files."""
     monkeypatch.setattr(large_rows, "LARGE_BYTES", 0)
     monkeypatch.setattr(matrix_memory, "_SMALL", 0)
-    monkeypatch.setattr(matrix_memory, "look_at_machine", lambda: Machine(2, 10_000, (), ""))
+    monkeypatch.setattr(matrix_memory, "look_at_machine", lambda: Machine(2, 30_000, (), ""))
     assert main([*words, "--features", stores[0], "--features", stores[1], "--folds", "2"]) == 1
     told = capsys.readouterr().err
-    assert "240 rows of 14 columns take 13.4 kB as float32 and about 53.8 kB while a head is trained" in told
-    assert "this machine has 10.0 kB of memory. Use embedonce train --head logreg or mlp" in told
+    assert "240 rows of 14 columns take 13.4 kB as float32 and about 67.2 kB with the copies" in told
+    assert "this machine has 30.0 kB of memory. Use embedonce train --head logreg or mlp" in told
     assert "Traceback" not in told
     assert ("Head '" in told) == (words[0] == "train")
     assert not Path("runs").exists()
+
+
+def test_rows_that_cannot_even_be_read_are_refused(stores, monkeypatch):
+    """A matrix that does not fit is not begun to be read."""
+    monkeypatch.setattr(matrix_memory, "_SMALL", 0)
+    monkeypatch.setattr(matrix_memory, "look_at_machine", lambda: Machine(2, 20_000, (), ""))
+    with pytest.raises(
+        RunError, match=r"13\.4 kB as float32 and about 26\.9 kB with .* has 20\.0 kB of memory"
+    ):
+        read_matrix(stores)
 
 
 def test_stores_in_another_order_are_read_whole(tmp_path, stores, monkeypatch):
