@@ -14,6 +14,7 @@ import numpy as np
 
 from pipelines.errors import RunError
 from pipelines.report.measurements import ROBUSTNESS, read_fusion_weights, read_robustness, read_training
+from pipelines.report.recorded_scores import check_metrics
 from pipelines.runs import CONFIG, METRICS, MODEL, OUT_OF_FOLD, TRIALS, check_config, read_csv, read_json
 from pipelines.training_trace import FUSION_WEIGHTS, TRAINING
 
@@ -92,7 +93,6 @@ class Evidence:
 
 
 CASES, SLICES = "bad_cases.csv", "slices.csv"
-_METRICS_KEYS = ("classes", "n", "metric", "cv", "corrected", "majority", "per_class")
 
 
 def read_evidence(folder: Path, *, title: str) -> Evidence:
@@ -105,12 +105,7 @@ def read_evidence(folder: Path, *, title: str) -> Evidence:
     """
     metrics, config = read_json(folder / METRICS), read_json(folder / CONFIG)
     check_config(config, folder / CONFIG)
-    lacking = [key for key in _METRICS_KEYS if key not in metrics]
-    if lacking:
-        raise RunError(
-            f"'{folder / METRICS}' lacks {', '.join(map(repr, lacking))}: it is not from tune or train. Make "
-            "the run again."
-        )
+    check_metrics(metrics, folder / METRICS)
     missing: dict[str, str] = {}
     trials = _trials(folder / TRIALS, missing)
     rows = _out_of_fold(folder / OUT_OF_FOLD, metrics["classes"], missing)

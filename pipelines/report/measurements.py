@@ -5,7 +5,6 @@ The files may be damaged or a stranger's, so everything that a chart will read i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import RunError
+from pipelines.report.json_values import as_finite, as_list, as_number, as_object, as_text
 from pipelines.runs import read_csv, read_json
 from pipelines.training_trace import FUSION_WEIGHTS, TRAINING
 
@@ -50,20 +50,20 @@ def read_training(path: Path, missing: dict[str, str]) -> dict[str, Any] | None:
 
 
 def _check_training(training: Mapping[str, Any]) -> None:
-    networks, blocks = _list(training["networks"]), _list(training["blocks"])
-    if not all(isinstance(name, str) for name in (training["fusion"], *blocks)):
-        raise TypeError("a name is no text")
+    networks, blocks = as_list(training["networks"]), as_list(training["blocks"])
+    for name in (training["fusion"], *blocks):
+        as_text(name)
     for network in networks:
-        if _NETWORK_KEYS - set(_object(network)):
+        if _NETWORK_KEYS - set(as_object(network)):
             raise KeyError(*sorted(_NETWORK_KEYS - set(network)))
-        _finite(network["best_epoch"])
-        for entry in _list(network["history"]):
-            _finite(_object(entry)["epoch"])
+        as_finite(network["best_epoch"])
+        for entry in as_list(network["history"]):
+            as_finite(as_object(entry)["epoch"])
             for value in entry.values():  # a loss that is not finite ends a training, and is kept
                 if value is not None:
-                    _number(value)
+                    as_number(value)
         for weights in network["fusion_weights"] or ():
-            if len([_number(weight) for weight in _list(weights)]) != len(blocks):
+            if len([as_number(weight) for weight in as_list(weights)]) != len(blocks):
                 raise ValueError(f"{len(weights)} weights of {len(blocks)} blocks")
 
 
@@ -87,7 +87,7 @@ def read_fusion_weights(
         table = read_csv(path)
         if not table or (ids is not None and [row["id"] for row in table] != list(ids)):
             raise ValueError("its rows are not those of oof.csv")
-        weights = {name: np.array([_finite(float(row[name])) for row in table]) for name in blocks}
+        weights = {name: np.array([as_finite(float(row[name])) for row in table]) for name in blocks}
     except (RunError, KeyError, TypeError, ValueError) as error:
         missing[FUSION_WEIGHTS] = f"'{path}' is damaged ({type(error).__name__}: {error})."
         return None
@@ -124,38 +124,12 @@ def _check_robustness(found: Mapping[str, Any]) -> None:
     clean = found.get("clean")
     for value in [clean.get("score")] if isinstance(clean, dict) else [clean]:
         if value is not None:
-            _finite(value)
-    for fault in _list(found["faults"]):
-        if not isinstance(_object(fault)["name"], str):
-            raise TypeError("the name of a fault is no text")
+            as_finite(value)
+    for fault in as_list(found["faults"]):
+        as_text(as_object(fault)["name"])
         for key in _FAULT_NUMBERS:
-            _finite(fault[key])
+            as_finite(fault[key])
 
 
 def _said(error: Exception) -> str:
     return f" ({type(error).__name__}: {error!s:.200}). Measure again, or make the run again."
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{value!r:.60} is no object")
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list) or not value:
-        raise TypeError(f"{value!r:.60} is no list with entries")
-    return value
-
-
-def _number(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{value!r:.60} is no number")
-    return float(value)
-
-
-def _finite(value: Any) -> float:
-    number = _number(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value} is not finite")
-    return number

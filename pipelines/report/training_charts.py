@@ -57,11 +57,11 @@ def _by_epoch(
     epochs = [float(entry["epoch"]) for entry in history]
     marks = []
     for colour, (name, label) in enumerate(names.items()):
-        measured = [entry.get(name) for entry in history]
-        if any(value is None for value in measured):
+        if any(entry.get(name) is None for entry in history):
             continue
         # A loss that is not finite ends a training: it is the last of the history, and has no place here.
-        points = [(e, v) for e, v in zip(epochs, map(float, measured), strict=True) if np.isfinite(v)]
+        values = [float(entry[name]) for entry in history]
+        points = [(e, v) for e, v in zip(epochs, values, strict=True) if np.isfinite(v)]
         if points:
             x, y = [e for e, _ in points], [v for _, v in points]
             notes = [f"epoch {e:.0f}, {label}: {v:.4g}" for e, v in points]
