@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from heads import make_pipeline, trains_by_chunks
 from pipelines.console import duration, size, tell
 from pipelines.matrices import Matrix
 from tuning import Configuration
@@ -30,6 +29,8 @@ def placed_rows(matrix: Matrix, configuration: Configuration) -> tuple[Matrix, s
     RunError
         If they have to be in memory, and do not fit.
     """
+    from heads import make_pipeline, trains_by_chunks  # scikit-learn: not for a list of presets
+
     n_rows, n_features = matrix.X.shape
     shown = f"{n_rows:,} x {n_features:,} values ({size(4 * n_rows * n_features)} as float32)"
     pipeline = make_pipeline(
