@@ -145,7 +145,7 @@ class PassFolder:
         BadRowsError
             If a row may not be stored.
         DiskFullError
-            If the disk is full; earlier ranges stay.
+            If the disk is full; ranges written earlier stay, those held are gone.
         """
         self._hold(modality, start, stop, data)
         self._write_held()
@@ -174,6 +174,11 @@ class PassFolder:
         held, self._held = self._held, {modality: {} for modality in self._held}
         if not any(held.values()):
             return
+        codes = {
+            (modality, rows): self._codes.pop((modality, rows))
+            for modality in held
+            for rows in held[modality]
+        }
         with full_disk_named(self.folder.shards, _n_bytes(held)):
             if not self._plan_is_safe:
                 write_file(self.folder.plan, encode_plan(self.plan))
@@ -186,6 +191,7 @@ class PassFolder:
                 for rows, data in ranges.items()
             }
             sync_folder(self.folder.shards)
+        self._codes.update(codes)
         for (modality, rows), path in paths.items():
             self._shards[modality][rows] = path
 
@@ -231,7 +237,7 @@ class PassFolder:
     def publish(self, table: RowTable, meta: Mapping[str, JSON]) -> Path:
         """Write the store, verify it through the public reader, give it its name and remove the work folder.
 
-        Memory stays at one shard, however large the store. Equal inputs give equal bytes.
+        Memory stays at one shard beside what is held, however large the store. Equal inputs give equal bytes.
 
         Parameters
         ----------

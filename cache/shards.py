@@ -74,7 +74,8 @@ def checked(data: ShardData, specs: tuple[SpaceSpec, ...], start: int, stop: int
                 faults += _row_faults(f"view {view} of {spec.name}", rows, valid, start)
     if faults:
         raise _bad(start, stop, faults)
-    return ShardData(features, data.valid, data.status, stacks or None)
+    # Copies: rows may be held for a while, and callers reuse their buffers.
+    return ShardData(features, data.valid.copy(), data.status.copy(), stacks or None)
 
 
 def _bad(start: int, stop: int, faults: list[str]) -> BadRowsError:

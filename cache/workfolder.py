@@ -194,10 +194,15 @@ def unfinished(path: str | Path) -> tuple[int, int] | None:
     Raises
     ------
     StoreCorruptError
-        If the folder's plan is damaged.
+        If the folder's plan is damaged, and there are shards.
     """
     folder = _folder_of(Path(path))
-    recorded = read_plan(folder)
+    try:
+        recorded = read_plan(folder)
+    except StoreCorruptError:
+        if list_shards(folder):
+            raise
+        return None  # written for good with the first shard only: a power cut may tear it before
     if recorded is None:
         return None
     tags = {modality_tag(recorded.fingerprint, modality) for modality in recorded.modalities}

@@ -21,8 +21,9 @@ from extract.open_shards import PROBES, ModalityRows, OpenShard, Probe, Repeated
 
 _SHARDS_BEHIND = 2
 
-#: Finished shards wait for others to be made safe together until they are so many seconds of work. With the
-#: shard under way that is the most that a kill costs; a pass shorter than this writes nothing but its store.
+#: Finished shards of a modality wait for others to be made safe together until they are so many seconds of
+#: work. With the shard under way that is the most that a kill costs of it; what is shorter writes nothing but
+#: its store, up to 64 MiB.
 HOLD_SECONDS = 5.0
 
 
@@ -87,6 +88,8 @@ class Assembly:
 
     def offer_resumed_probe(self) -> None:
         """Put rows of a shard that an earlier process wrote up for the drift guard."""
+        while self._behind:  # what the writer still holds in its hands can be neither listed nor read
+            self._behind.popleft().result()
         done = sorted(self.folder.done(self.rows.modality))
         if not done or not self.missing:
             return

@@ -1,7 +1,7 @@
 """Stages: one modality of one or several stores, from missing shards to files.
 
 Inputs are read ahead and shards written behind. Memory does not grow with the data: a bounded number of
-inputs is read ahead, a bounded number of shards is open, and at most two finished ones wait to be written.
+inputs is read ahead, a bounded number of shards is open, and at most two finished ones wait for the writer.
 """
 
 from __future__ import annotations

@@ -173,6 +173,10 @@ def _separated(text: str, path: Path) -> Iterator[list[str]]:
     faults: list[str] = []
     try:
         header = next(reader, [])
+        if not any(header):
+            raise DataError(
+                f"Table '{path}' does not begin with a header line, such as 'id,text,image,label'."
+            )
         if len(header) > _MOST_COLUMNS:
             raise DataError(
                 f"Table '{path}' has {len(header):,} columns; at most {_MOST_COLUMNS:,} are read. Arrays of "

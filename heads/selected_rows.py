@@ -57,7 +57,9 @@ class SelectedRows:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        """Read some rows."""
+        """Read some rows; TypeError for anything but an ascending slice."""
+        if not isinstance(rows, slice) or (rows.step or 1) < 1:
+            raise TypeError(f"{rows!r:.60} is no ascending slice; choose rows by number with select_rows.")
         wanted = self._numbers[rows]
         found = np.empty((len(wanted), self.shape[1]), dtype=self.dtype)
         cuts = np.flatnonzero(np.diff(wanted // self._step)) + 1

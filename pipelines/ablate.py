@@ -225,7 +225,8 @@ def _planned(settings: AblateSettings) -> _Plan:
         rows = named_rows([*candidates_of(sets, grid), *prompted])
     for note in (*sets.notes, *(paper.notes if paper else ())):
         tell(f"note: {note}")
-    reference = find_reference(rows, settings.reference or (paper.reference if paper else None))
+    asked = settings.reference or (paper.reference if paper else None)
+    reference = find_reference([row for row in rows if asked or not is_zero_shot(row)], asked)
     if settings.leaky and reference.n_views:
         raise UsageError(
             f"--leaky needs a reference row without views, but '{reference.name}' trains on them: add none "

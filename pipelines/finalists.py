@@ -81,16 +81,22 @@ def repeated_finalists(
         blocks=matrix.blocks,
         views=matrix.training_views,
     )
-    entries = repeat_finalists(
-        finalists,
-        evaluation,
-        matrix.labels[rows],
-        groups=matrix.groups[rows],
-        n_folds=len(found.folds),
-        n_repeats=n_repeats,
-        random_state=random_state,
-        goes_on=clock.goes_on,
-    )
+    try:
+        entries = repeat_finalists(
+            finalists,
+            evaluation,
+            matrix.labels[rows],
+            groups=matrix.groups[rows],
+            n_folds=len(found.folds),
+            n_repeats=n_repeats,
+            random_state=random_state,
+            goes_on=clock.goes_on,
+        )
+    except (
+        ValueError
+    ) as error:  # a class too small for SMOTE on another split, say: the search stands as it is
+        tell(f"note: the finalists are not compared on other splits: {error}")
+        return []
     return [
         {"number": trials[Configuration(**entry["configuration"]).key].number, **entry} for entry in entries
     ]

@@ -82,6 +82,9 @@ class JoinedBlocks:
 
     def vectors(self) -> dict[str, np.ndarray]:
         """Return block -> ndarray of shape (n_samples, width), float32; what is on disk is read."""
+        if not isinstance(self.X, np.ndarray):
+            why = "Near duplicates are looked for in all vectors; --duplicates exact does without."
+            refuse_too_big(self.X.shape, copies=READING, why=why)
         X = np.asarray(self.X, dtype=np.float32)
         ends = np.cumsum(list(self.widths.values()))
         return dict(zip(self.widths, np.split(X, ends[:-1], axis=1), strict=True))

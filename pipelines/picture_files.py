@@ -1,7 +1,8 @@
 """Picture files that stores name: in which folder they lie, and which of them may be opened.
 
-A store is data and may be a stranger's: what it names is opened only inside the data set's folder. Where a
-run's pictures are guessed to lie is never a folder that holds everything a user has.
+A store is data and may be a stranger's: what it names is opened only inside the data set's folder. Where the
+pictures that a page shows are guessed to lie is never a folder that holds everything a user has; to look for
+duplicates, of which nothing is shown, any folder around the stores will do.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,13 @@ def recorded_groups(run: Path, config: Mapping[str, Any], ids: Sequence[str]) ->
     StoreError
         If a store cannot be trusted.
     """
-    matrix = read_matrix(
-        store_specs(config["spaces"], run), use_views=0, duplicates=config.get("duplicates", "near")
-    )
+    with ExitStack() as stores:  # rows too many for memory are not needed: only who is related to whom
+        matrix = read_matrix(
+            store_specs(config["spaces"], run),
+            use_views=0,
+            duplicates=config.get("duplicates", "near"),
+            stay_open=stores,
+        )
     if config.get("related_rows") != duplicate_settings([matrix.related]).get("related_rows"):
         raise RunError(
             f"Other rows of '{run}' are related now than when it was made: pictures are gone or have "

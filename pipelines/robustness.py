@@ -27,7 +27,9 @@ from pipelines.run_stores import store_specs
 from pipelines.runs import CONFIG, read_json, write_csv, write_json
 from pipelines.unfinished_work import asked_inputs
 from pipelines.work_lock import work_lock
-from tuning import Configuration
+from tuning import Configuration, score_name
+
+_ANSWERED = ("asked", "faults", "clean", "metric")
 
 FAULTS = (*INPUT_FAULTS, *MISSING)
 STEM = "robustness"
@@ -122,10 +124,9 @@ def robustness(settings: RobustnessSettings) -> Robustness:
     variants = _variants(settings, config["spaces"])
     asked = _asked(settings, config["spaces"], variants)
     known = settings.run / f"{STEM}.json"
-    if known.is_file():
-        result = read_json(known)
-        if result.get("asked") == asked:
-            return Robustness(settings.run, result, nothing_to_do=True)
+    if (measured := _measured_before(known, asked)) is not None:
+        return Robustness(settings.run, measured, nothing_to_do=True)
+    score_name(config["metric"])  # an unknown one is told before anything is embedded
     group_by_tower(_changed_spaces(config["spaces"], variants))  # imported ones are named first
     work = settings.run / f"{STEM}.work"
     with work_lock(work) as is_free:
@@ -134,12 +135,24 @@ def robustness(settings: RobustnessSettings) -> Robustness:
                 f"The robustness of '{settings.run}' is being measured by another process right now. Wait "
                 "for it."
             )
+        if (measured := _measured_before(known, asked)) is not None:  # meanwhile, by another process
+            return Robustness(settings.run, measured, nothing_to_do=True)
         write_json(work / CONFIG, _noted(settings))
         result = _measured(settings, configuration, config, variants, work)
         result.update(asked=asked, seconds=round(time.perf_counter() - began, 3))
         _write(settings.run, result)
         shutil.rmtree(work, ignore_errors=True)
     return Robustness(settings.run, result, nothing_to_do=False)
+
+
+def _measured_before(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what was measured of the same question; damaged answers are measured again."""
+    try:
+        result = read_json(path) if path.is_file() else {}
+    except RunError:
+        return None
+    whole = set(_ANSWERED) <= set(result)
+    return result if whole and result["asked"] == asked else None
 
 
 def _noted(settings: RobustnessSettings) -> dict[str, Any]:

@@ -124,6 +124,12 @@ def _read_rows(
     modality = modality_of_space(spaces[0])
     with FeatureStore.open(store_path) as store:
         row_of = {guid: row for row, guid in enumerate(store.ids)}
+        absent = [guid for guid in ids if guid not in row_of]
+        if absent:
+            raise RunError(
+                f"Store '{store_path}' lacks row '{absent[0]}', so the run was made without it. Name a row "
+                "that every store of the run holds."
+            )
         rows = np.array([row_of[guid] for guid in ids], dtype=np.int64)
         status = np.asarray(store.status)[rows, store.modalities.index(modality)]
         texts = [""] * len(rows) if store.texts is None else [store.texts[row] for row in rows]

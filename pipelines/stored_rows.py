@@ -37,8 +37,9 @@ class StoredBlock:
         rows = self.rows[places]
         if not len(rows):
             return np.empty((0, self.space.shape[1]), dtype=self.space.dtype)
-        first, last = int(rows[0]), int(rows[-1]) + 1
-        values = self.space[first:last] if last - first == len(rows) else self.space[rows]
+        # The ends alone do not tell: rows in another order may begin and end where a range does.
+        is_range = bool((np.diff(rows) == 1).all())
+        values = self.space[int(rows[0]) : int(rows[-1]) + 1] if is_range else self.space[rows]
         values[~self.valid[places]] = np.nan
         return values
 

@@ -140,10 +140,10 @@ def asked_inputs(run: Path, *, data: Path | None, device: str, weights: Mapping[
         JSON-able.
     """
     return {
-        "run": str(run),
-        "data": None if data is None else str(data),
+        "run": str(run.absolute()),
+        "data": None if data is None else str(data.absolute()),
         "device": device,
-        "weights": {name: str(folder) for name, folder in weights.items()},
+        "weights": {name: str(folder.absolute()) for name, folder in weights.items()},
     }
 
 
@@ -153,12 +153,12 @@ def _unfinished_run(folder: Path) -> UnfinishedWork:
     done = sum(path.suffix in (".trial", ".row", ".npz") for path in parts)
     try:
         config = json.loads((folder / CONFIG).read_bytes())
-        words = _run_words(config, folder)
+        command = join(_run_words(config, folder))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         fault = f"'{folder / CONFIG}' cannot be read ({error}). Remove the folder and start the run again."
         return UnfinishedWork(str(folder), done, None, holder, "", fault)
     trials = config.get("trials")
-    return UnfinishedWork(str(folder), done, trials if isinstance(trials, int) else None, holder, join(words))
+    return UnfinishedWork(str(folder), done, trials if isinstance(trials, int) else None, holder, command)
 
 
 def _run_words(config: Mapping[str, Any], folder: Path) -> list[str]:

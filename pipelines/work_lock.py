@@ -27,10 +27,12 @@ def work_lock(folder: Path) -> Iterator[bool]:
     Raises
     ------
     OSError
-        If the folder cannot be made, or its lock file is a link.
+        If the folder cannot be made, or it or its lock file is a link.
     """
     import fcntl
 
+    if folder.is_symlink():
+        raise OSError(f"'{folder}' is a link, and nothing is written through links. Remove it.")
     folder.mkdir(parents=True, exist_ok=True)
     # Never through a link: the folder may be a stranger's.
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)

@@ -104,6 +104,9 @@ class Reductions:
     itself. Directions come from the smaller Gram matrix then, that of columns or that of rows: a vocabulary
     is often wider than the rows are many.
 
+    Term counts take more: every fold under way (one per core) holds its training rows in float32, twice at
+    the peak, and their Gram matrix.
+
     Memory: 4 bytes x (rows + views) x 256 x blocks x folds for the projected rows, and at most 256 MB of
     finished rows. Eigenproblems run side by side, one core each.
 

@@ -197,6 +197,8 @@ def search(
             _enqueue_shapes(study, space, n_trials)
         while (left := talk.left(n_trials)) > 0:
             size = 1 if timeout is not None and not ledger.outcomes else _batch_size(study, n_trials)
+            if grid is not None:  # points of a grid do not compete, so other processes may take the next ones
+                size = min(size, _LARGEST_BATCH)
             talk.answer(talk.ask(min(size, left)))
             if timeout is not None and time.monotonic() - started >= timeout:
                 break
@@ -291,6 +293,9 @@ class _Talk:
             question = self.study.ask()
             sign(question)
             enqueued = question.user_attrs.get(_CONFIGURATION)
+            if enqueued is None and not self.asks:  # another process took what waited
+                self.study.tell(question, state=TrialState.FAIL)
+                break
             if enqueued is not None and enqueued["head"] not in self.space.heads:
                 configuration = Configuration(**enqueued)
             else:
@@ -424,8 +429,13 @@ def _enqueue_shapes(study: Study, space: Space, n_trials: int) -> None:
     if not shapes or n_trials < _TRIALS_PER_SHAPE * len(shapes) * len(space.heads):
         return
     start = space.study_parameters(starting_configuration("mlp", space))
-    known = [trial.user_attrs.get(_SHAPE) for trial in study.get_trials(deepcopy=False)]
     for place, shape in enumerate(shapes):
+        # Looked up anew each time: another process may be doing the same.
+        known = [
+            trial.user_attrs.get(_SHAPE)
+            for trial in study.get_trials(deepcopy=False)
+            if trial.state != TrialState.FAIL or _CONFIGURATION in trial.user_attrs
+        ]
         if place not in known:
             study.enqueue_trial({**start, **shape}, user_attrs={_SHAPE: place})
 

@@ -257,7 +257,10 @@ class Backbone(ABC):
         ValueError
             If the backbone reads no texts there.
         """
-        raise ValueError(f"Backbone '{self.card.name}' reads no texts for its {modality} vectors.")
+        raise ValueError(
+            f"Backbone '{self.card.name}' reads no texts for its {modality} vectors, or lacks the method "
+            "'open_tokeniser'."
+        )
 
     @abstractmethod
     def _files(self, folder: Path) -> list[Path]:

@@ -53,7 +53,7 @@ def _drawn(
     try:
         ledgers = [ledger_charts(ledger, k) for k, ledger in enumerate(metrics.get("ledger") or ())]
         return _lead(metrics), table_charts(metrics), ledgers, _leaks(metrics)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
         raise RunError(
             f"'{path}' is not that of an ablation, or is damaged ({type(error).__name__}: {error}). Make the "
             "ablation again."

@@ -170,7 +170,7 @@ def _trials(path: Path, missing: dict[str, str]) -> list[dict[str, str]]:
     except RunError as error:
         missing[TRIALS] = str(error)
         return []
-    except (TypeError, ValueError) as error:
+    except (RecursionError, TypeError, ValueError) as error:
         missing[TRIALS] = f"'{path}' is damaged ({type(error).__name__}: {error!s:.200}). Make the run again."
         return []
     if not trials:

@@ -11,7 +11,7 @@ from pipelines.report.json_values import as_finite, as_list, as_object, as_text
 
 _KEYS = ("classes", "n", "metric", "cv", "corrected", "majority", "per_class")
 _OF_A_CLASS = ("precision", "recall", "f1", "support")
-_OBJECTS = ("winner", "runner_up", "against_default", "overtuning", "after")
+_OBJECTS = ("against_default", "overtuning", "after")
 
 
 def check_metrics(metrics: Mapping[str, Any], path: Path) -> None:
@@ -38,13 +38,16 @@ def check_metrics(metrics: Mapping[str, Any], path: Path) -> None:
     for part, check in (
         ("classes", lambda: [as_text(name) for name in as_list(metrics["classes"])]),
         ("n", lambda: f"{as_finite(metrics['n']):,}"),
-        ("cv", lambda: _check_scores(metrics["cv"], as_text(metrics["metric"]))),
-        ("corrected", lambda: _check_scores(metrics["corrected"], metrics["metric"], *metrics["cv"])),
+        ("n_trials", lambda: as_finite(metrics.get("n_trials", 0))),
+        ("cv", lambda: _check_intervals(metrics["cv"], as_text(metrics["metric"]))),
+        ("corrected", lambda: _check_intervals(metrics["corrected"], metrics["metric"], *metrics["cv"])),
         ("majority", lambda: [as_finite(as_object(metrics["majority"])[name]) for name in metrics["cv"]]),
         ("per_class", lambda: _check_classes(metrics["per_class"])),
         ("default", lambda: _check_scores(metrics.get("default") or metrics["cv"], *metrics["cv"])),
         ("test", lambda: _check_test(metrics.get("test") or metrics["cv"], metrics["cv"])),
-        ("winner", lambda: [as_object(metrics.get(name) or {}) for name in _OBJECTS]),
+        ("winner", lambda: _check_names(as_object(metrics.get("winner") or {}))),
+        ("runner_up", lambda: _check_runner_up(as_object(metrics.get("runner_up") or {}))),
+        ("comparisons", lambda: [as_object(metrics.get(name) or {}) for name in _OBJECTS]),
     ):
         try:
             check()
@@ -66,6 +69,29 @@ def _check_scores(scores: Any, *names: str) -> None:
                 ends = [as_finite(end) for end in as_list(entry["ci95"])]
                 if len(ends) != 2:
                     raise ValueError(f"an interval has {len(ends)} ends")
+
+
+def _check_intervals(scores: Any, *names: str) -> None:
+    """Refuse scores that are drawn with their intervals, where one lacks it."""
+    _check_scores(scores, *names)
+    for name in names:
+        as_list(scores[name]["ci95"])
+
+
+def _check_names(part: dict[str, Any]) -> None:
+    for name in {"head", "resampler"} & set(part):
+        as_text(part[name])
+
+
+def _check_runner_up(runner_up: dict[str, Any]) -> None:
+    if not runner_up:
+        return
+    as_text(runner_up["head"])
+    _check_names(runner_up)
+    for value in (runner_up["difference"], runner_up["p_value"], *as_list(runner_up["ci95"])):
+        as_finite(value)
+    if len(runner_up["ci95"]) != 2:
+        raise ValueError(f"an interval has {len(runner_up['ci95'])} ends")
 
 
 def _check_test(test: Any, cv: Mapping[str, Any]) -> None:

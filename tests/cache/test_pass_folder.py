@@ -158,6 +158,17 @@ def test_pass_folder_refuses_a_damaged_plan(toy: Toy, tmp_path: Path) -> None:
         assert folder.missing("text") == [(0, 4), (4, 8), (8, 10)]
 
 
+def test_plan_torn_before_the_first_shard_is_no_unfinished_pass(toy: Toy, tmp_path: Path) -> None:
+    """It is made durable with the first shard, so a power cut may leave zeros: the next pass just begins."""
+    target = tmp_path / "s.h5"
+    with PassFolder(target, toy.plan):
+        pass
+    (tmp_path / "s.h5.work" / "plan.json").write_bytes(b"\0" * 200)
+    assert unfinished(target) is None
+    with PassFolder(target, toy.plan) as folder:
+        finish(folder, toy.data, toy.table)
+
+
 def test_pass_folder_reads_back_what_it_wrote(tmp_path: Path) -> None:
     """A finished range reads back unchanged, views included, with invalid rows zero."""
     toy = Toy(views=2)
@@ -226,6 +237,32 @@ def test_pass_folder_refuses_bad_rows(toy: Toy, tmp_path: Path, case: str, messa
             folder.write("text", 0, 4, _broken(toy, case))
         assert folder.done("text") == frozenset()
         assert list((tmp_path / "s.h5.work" / "shards").iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["write", "hold"])
+def test_pass_folder_keeps_its_own_copy_of_rows(tmp_path: Path, word: str) -> None:
+    """A caller may fill the same arrays again: what was handed over is stored."""
+    spaces = (SpaceSpec("text.pooled", 4, "float32", "f1"),)
+    plan = Plan("toy", 4, 2, spaces, ("text",), {"backbone": "toy"})
+    x, valid, status = np.zeros((2, 4), np.float32), np.zeros(2, np.uint8), np.zeros(2, np.uint8)
+    with PassFolder(tmp_path / "s.h5", plan) as folder:
+        for start, missing in ((0, 1), (2, 0)):
+            x[:], valid[:], status[:] = start + 1, 1, 0
+            x[missing], valid[missing], status[missing] = 0, 0, 1
+            getattr(folder, word)("text", start, start + 2, ShardData({"text.pooled": x}, valid, status))
+        table = RowTable(
+            ids=("a", "b", "c", "d"),
+            label=np.zeros(4, np.int32),
+            split=np.zeros(4, np.uint8),
+            group=np.full(4, -1, np.int32),
+            source_sha256=np.zeros((4, 32), np.uint8),
+            status=np.zeros((4, 1), np.uint8),
+        )
+        folder.publish(table, META)
+    with FeatureStore.open(tmp_path / "s.h5") as store:
+        assert np.asarray(store.select("text").valid).tolist() == [1, 0, 0, 1]
+        assert np.asarray(store.status)[:, 0].tolist() == [0, 1, 1, 0]
+        assert np.asarray(store.select("text")[:]).sum(axis=1).tolist() == [4, 0, 0, 12]
 
 
 def test_publish_refuses_missing_ranges(toy: Toy, tmp_path: Path) -> None:

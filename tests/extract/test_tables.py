@@ -109,6 +109,14 @@ def test_rows_that_do_not_fit_the_header_are_named_not_shifted(tmp_path: Path) -
         read_data_set(tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize("data", [b"\nid,text\n1,a\n", b"\xef\xbb\xbf", b"\n"])
+def test_tables_begin_with_their_header(tmp_path: Path, data: bytes) -> None:
+    """An empty first line names no columns."""
+    (tmp_path / "t.csv").write_bytes(data)
+    with pytest.raises(DataError, match=r"does not begin with a header line|is empty"):
+        read_data_set(tmp_path / "t.csv")
+
+
 def test_jsonl_keeps_unicode_line_separators(tmp_path: Path) -> None:
     """U+2028 inside a JSON string is part of the text, not the end of the line."""
     records = [{"id": "1", "text": "a\u2028b\u0085c", "label": "x"}]

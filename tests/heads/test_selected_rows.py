@@ -32,6 +32,14 @@ def test_selected_rows_are_those_of_memory(stored, monkeypatch, read_bytes):
     np.testing.assert_array_equal(np.asarray(found, dtype=np.float32), X[numbers].astype(np.float32))
 
 
+@pytest.mark.parametrize("rows", [np.array([5, 3, 8]), slice(9, 2, -1), 4])
+def test_selected_rows_are_asked_for_by_ascending_slices_alone(stored, rows):
+    """Anything else is refused: it would be answered with other rows."""
+    found = select_rows(stored[0], np.arange(0, 200, 3))
+    with pytest.raises(TypeError, match="is no ascending slice"):
+        found[rows]
+
+
 def test_selected_rows_of_selected_rows_are_read_from_the_matrix(stored):
     """A fold of the training rows is one selection, whose rows are read once."""
     on_disk, X = stored

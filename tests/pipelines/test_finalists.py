@@ -12,7 +12,7 @@ import pytest
 from pipelines.cli import main
 from pipelines.finalists import finalist_rows, repeated_finalists, repeats_of
 from pipelines.matrices import read_matrix
-from tuning import evaluate, make_folds, nadeau_bengio, search
+from tuning import EvaluationOnSplits, evaluate, make_folds, nadeau_bengio, search
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,20 @@ def test_tune_repeats_its_finalists_and_compares_them_with_the_winner(
     assert "on 2 other splits" in captured.out
     assert "repeat 2 of 2" in captured.err
     assert json.loads((tmp_path / "r" / "config.json").read_text(encoding="utf-8"))["repeats"] == 2
+
+
+def test_finalists_that_cannot_be_repeated_leave_the_search_as_it_is(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class too small for SMOTE on another split costs the comparison, not the run."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("SMOTE needs 2 rows of each class")
+
+    monkeypatch.setattr(EvaluationOnSplits, "__call__", refuse)
+    metrics = _tuned(store, tmp_path, "--repeats", "1")
+    assert not metrics.get("finalists")
+    assert "not compared on other splits: SMOTE needs 2 rows" in capsys.readouterr().err
 
 
 def test_small_searches_repeat_nothing_unless_asked(

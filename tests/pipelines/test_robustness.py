@@ -140,6 +140,13 @@ def test_same_question_has_nothing_to_do_and_json_prints_the_file(
     }
     assert _robustness(trained, in_world, "--rows", 25, *words[2:]) == 0
     assert "Nothing to do" not in capsys.readouterr().err
+    for damaged in (
+        "{",
+        json.dumps({"asked": json.loads((trained / "robustness.json").read_bytes())["asked"]}),
+    ):
+        (trained / "robustness.json").write_text(damaged, encoding="utf-8")
+        assert _robustness(trained, in_world, "--rows", 25, *words[2:]) == 0  # measured again
+        assert "Nothing to do" not in capsys.readouterr().err
 
 
 def test_interrupted_call_goes_on_and_ends_in_the_same(
@@ -295,6 +302,15 @@ def test_one_process_measures_a_run_at_a_time(
     assert _robustness(trained, in_world, *words) == 1
     assert target.read_text(encoding="utf-8") == "mine"
     (trained / "robustness.work" / "LOCK").unlink()
+    elsewhere = trained / "elsewhere"
+    (trained / "robustness.work").rename(elsewhere)
+    (elsewhere / "config.json").write_text("mine", encoding="utf-8")
+    (trained / "robustness.work").symlink_to(elsewhere)
+    capsys.readouterr()
+    assert _robustness(trained, in_world, *words) == 1
+    assert "nothing is written through links" in capsys.readouterr().err
+    assert (elsewhere / "config.json").read_text(encoding="utf-8") == "mine"
+    (trained / "robustness.work").unlink()
     assert _robustness(trained, in_world, *words) == 0
 
 

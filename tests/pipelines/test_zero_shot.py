@@ -187,6 +187,18 @@ def test_ablate_adds_rows_that_nothing_is_trained_for(
     assert [path.name for path in tmp_path.iterdir()] == [run.name]  # the same table: nothing to do
 
 
+def test_ablate_compares_with_a_trained_row_where_all_have_views(in_world: World, tmp_path: Path) -> None:
+    """The reference that nobody named is a trained row, even if only zero-shot rows are without views."""
+    embed = ["extract", "--backbone", str(in_world.clip), "--views", "1", "--out", str(tmp_path)]
+    assert main(embed) == 0
+    words = ["--prompts", PROMPTS[0], "--use-views", "1"]
+    command = _ablate(in_world, tmp_path / "runs", *words)
+    command[command.index(STORE)] = str(tmp_path / "tiny-clip.h5")
+    assert main(command) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert "zero-shot" not in json.loads((run / "metrics.json").read_text(encoding="utf-8"))["reference"]
+
+
 def test_ablate_puts_prompts_to_fitting_stores_alone(in_world: World, tmp_path: Path) -> None:
     """Of several feature sets the one with both towers has such rows, and of the modalities asked for."""
     assert main(["extract", "--backbone", str(in_world.bert), "--out", str(tmp_path)]) == 0

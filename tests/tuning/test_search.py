@@ -282,6 +282,26 @@ def test_search_continues_a_grid_with_its_points_and_nothing_else(labelled, tmp_
     assert len([t for t in study.trials if t.state.name == "COMPLETE"]) == len(study.trials) - 6 == 6
 
 
+def test_search_asks_no_more_of_a_grid_than_other_processes_leave(labelled, monkeypatch):
+    """Points that were taken between counting and asking are not replaced by drawn ones."""
+    options, study = networks(), open_study()
+    ask = study.ask
+
+    def taken():
+        monkeypatch.setattr(study, "ask", ask)
+        for _ in range(3):
+            other = ask()
+            study.tell(other, state=TrialState.FAIL)
+        return ask()
+
+    monkeypatch.setattr(study, "ask", taken)
+    found = run(labelled, study=study, **options)
+    assert [trial.configuration for trial in found.trials] == options["grid"]
+    drawn = [trial for trial in study.trials if "fixed_params" not in trial.system_attrs]
+    assert len(drawn) == 1
+    assert drawn[0].state == TrialState.FAIL
+
+
 def test_search_asks_what_waits_and_no_like_shapes_beside_it(labelled, tmp_path, monkeypatch):
     """A batch of many shapes that was cut short is asked again as it was."""
     options = {**networks(), "grid": None}
