@@ -186,15 +186,6 @@ class HeadSpace:
             for name, dimension in self.dimensions.items()
         }
 
-    def shapes(self) -> list[dict[str, Any]]:
-        """Return study parameters for every fusion that is asked, with every number of hidden layers."""
-        fusion, layers = self.dimensions.get("fusion"), self.dimensions.get("n_hidden")
-        if not isinstance(fusion, Choice):
-            return []
-        numbers = range(layers.low, layers.high + 1) if isinstance(layers, Int) else ()
-        parts = [{f"{self.head}.fusion": fusion.label(value)} for value in fusion.values]
-        return [{**part, f"{self.head}.n_hidden": n} for part in parts for n in numbers] or parts
-
     def declared(self) -> dict[str, Any]:
         """Return the space as in a space file: what is asked, and what is fixed unlike the head's default."""
         asked = {name: dimension.declared() for name, dimension in self.dimensions.items()}

@@ -27,14 +27,12 @@ from tuning.trials import Configuration, Trial
 # Names under which a study keeps what its own numbers do not say.
 _CONFIGURATION = "embedonce:configuration"
 _FAILURE = "embedonce:failure"
-_SHAPE = "embedonce:shape"
 _TASK = "embedonce:task"
 
 _LARGEST_BATCH = 32
 _BATCHES = 5  # at least so many after the first, so that answers can shape questions
 _STRUCTURES = 4  # shapes of networks in one batch: those of one shape are trained as one computation
 _STRUCTURE = ("mlp.pca", "mlp.whiten", "mlp.hidden", "mlp.n_hidden", "mlp.fusion", "mlp.balance")
-_TRIALS_PER_SHAPE = 5  # of a head's share of the trials: with fewer there is no room to try every shape
 _LONGEST_PATH = 36  # configurations of logistic regression beside other heads
 
 
@@ -193,8 +191,6 @@ def search(
         talk = _Talk(study, _asked_space(space), ledger, in_full, on_trial, asks=grid is None)
         talk.hear(_finished(study))
         _enqueue(study, space, first, tried=set(ledger.outcomes))
-        if grid is None:
-            _enqueue_shapes(study, space, n_trials)
         while (left := talk.left(n_trials)) > 0:
             size = 1 if timeout is not None and not ledger.outcomes else _batch_size(study, n_trials)
             if grid is not None:  # points of a grid do not compete, so other processes may take the next ones
@@ -417,27 +413,6 @@ def _enqueue(study: Study, space: Space, first: Sequence[Configuration], *, trie
             study.enqueue_trial(
                 space.study_parameters(configuration), user_attrs={_CONFIGURATION: configuration.as_dict()}
             )
-
-
-def _enqueue_shapes(study: Study, space: Space, n_trials: int) -> None:
-    """Have every fusion tried once where its head starts, with every number of hidden layers.
-
-    The sampler begins to learn at once, because the logistic path fills the study with trials. Left alone it
-    went on with the fusions of its first draws, and never asked for others.
-    """
-    shapes = space.heads["mlp"].shapes() if "mlp" in space.heads else []
-    if not shapes or n_trials < _TRIALS_PER_SHAPE * len(shapes) * len(space.heads):
-        return
-    start = space.study_parameters(starting_configuration("mlp", space))
-    for place, shape in enumerate(shapes):
-        # Looked up anew each time: another process may be doing the same.
-        known = [
-            trial.user_attrs.get(_SHAPE)
-            for trial in study.get_trials(deepcopy=False)
-            if trial.state != TrialState.FAIL or _CONFIGURATION in trial.user_attrs
-        ]
-        if place not in known:
-            study.enqueue_trial({**start, **shape}, user_attrs={_SHAPE: place})
 
 
 def _check_any(ledger: Ledger) -> None:

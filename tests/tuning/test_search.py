@@ -366,29 +366,6 @@ def test_search_records_networks_that_diverge_and_does_not_train_them_again(labe
     assert facts(run(labelled, study=study, **options))[1:] == facts(found)[1:]
 
 
-def test_search_tries_every_fusion_with_every_number_of_layers(labelled, tmp_path):
-    """With trials enough, every shape of network is among them once, also when the search is continued."""
-    X, y = labelled
-    width = X.shape[1] // 2
-    blocks = {"text": width, "image": X.shape[1] - width}
-    declared = {"mlp": {"max_epochs": 2, "hidden": 8, "projection_width": 8}}
-    space = build_spaces(["mlp"], blocks=blocks, n_rows=len(y), declared=declared)
-    options = {"names": ("mlp",), "blocks": blocks, "space": space}
-    wanted = {(f, n) for f in ("concat", "projection", "gated", "product") for n in (1, 2)}
-
-    def shapes(found):
-        parts = [one.configuration.parameters for one in (*found.trials, *found.dropped)]
-        return {(part["fusion"], part["n_hidden"]) for part in parts}
-
-    assert shapes(run(labelled, n_trials=39, **options)) != wanted  # too few trials: the sampler chooses
-    storage = f"{tmp_path}/study.journal"
-    for n_trials in (40, 41):
-        study = open_study("one", storage)
-        found = run(labelled, n_trials=n_trials, study=study, **options)
-        assert shapes(found) == wanted
-        assert sum("embedonce:shape" in trial.user_attrs for trial in study.trials) == len(wanted)
-
-
 def test_search_has_nothing_to_do_in_a_finished_study(labelled):
     """Asked for no more than the study has, it returns the same result from memory alone."""
     study, memory = open_study(), InMemory()
