@@ -66,13 +66,21 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=1, help="plain trials of each head")
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--columns", type=int, default=1536)
+    parser.add_argument("--seed", type=int, default=0, help="of the search")
     parser.add_argument("--alone", action="store_true", help="leave the plain loop out")
     options = parser.parse_args()
     X, y = make_data(options.rows, options.columns, 0)
     blocks = {"text.pooled": options.columns // 2, "image.pooled": options.columns - options.columns // 2}
     began = time.perf_counter()
     found = search(
-        X, y, heads=HEADS, n_trials=options.trials, blocks=blocks, folds=make_folds(y), n_classes=3
+        X,
+        y,
+        heads=HEADS,
+        n_trials=options.trials,
+        blocks=blocks,
+        folds=make_folds(y),
+        n_classes=3,
+        random_state=options.seed,
     )
     ours = time.perf_counter() - began
     used = time.process_time()
