@@ -14,6 +14,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from optuna.trial import Trial as Question
@@ -52,7 +53,10 @@ def fail_dead_trials(study: Study, *, kept: tuple[str, ...] = ()) -> int:
     """
     dead = [trial for trial in _running(study) if _is_dead(trial.user_attrs.get(_OWNER))]
     for trial in dead:
-        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        try:
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        except UpdateFinishedTrialError:  # another process was first, between the look and the answer
+            continue
         attributes = {name: trial.user_attrs[name] for name in kept if name in trial.user_attrs}
         study.enqueue_trial(trial.params, user_attrs=attributes)
     return len(dead)

@@ -17,6 +17,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from tuning.journal_lock import JournalLock
+
 _ATTEMPTS, _PAUSE = 5, 0.5  # seconds
 
 
@@ -152,7 +154,7 @@ def _open_journal(path: Path) -> BaseStorage:
             "another path."
         )
     try:
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalLock(str(path))))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"The file '{path}' cannot be read as a journal ({error}). Pass a new path, or one that a study "

@@ -253,6 +253,9 @@ def test_doctor_reports_damaged_work_folders(tmp_path: Path, capsys: pytest.Capt
     """Plans and settings that cannot be read are faults with what to do, and none is a traceback."""
     (tmp_path / "features" / "a.h5.work").mkdir(parents=True)
     (tmp_path / "features" / "a.h5.work" / "plan.json").write_text("{")
+    shards = tmp_path / "features" / "a.h5.work" / "shards"  # without any, a torn plan is no fault
+    shards.mkdir()
+    (shards / f"{0:010}-{2:010}-{'0' * 8}-{'0' * 16}.h5").write_bytes(b"")
     (tmp_path / "features" / "empty.h5.work").mkdir()
     (tmp_path / "runs" / "b.work").mkdir(parents=True)
     (tmp_path / "runs" / "b.work" / "config.json").write_bytes(b"\xff")

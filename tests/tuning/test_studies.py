@@ -1,11 +1,14 @@
 """Studies repeat themselves, survive being closed, and refuse what they cannot open."""
 
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 import pytest
 
 from tuning import open_study, suggest
+from tuning.journal_lock import JournalLock
 
 HEADS = ("mlp", "logreg")
 
@@ -97,3 +100,26 @@ def test_open_study_refuses_a_study_that_minimises(storage):
     optuna.create_study(study_name="loss", storage=backend, direction="minimize")
     with pytest.raises(ValueError, match=r"Study 'loss' .* minimises"):
         open_study("loss", storage)
+
+
+def test_journal_lock_lets_one_remove_what_a_dead_process_left(tmp_path):
+    """Several that wait for a link that nobody holds any more get the lock one after the other."""
+    path = tmp_path / "study.journal"
+    path.touch()
+    (tmp_path / "study.journal.lock").symlink_to(path)
+    held, most = [], []
+
+    def take():
+        lock = JournalLock(str(path), grace_period=3)
+        lock.acquire()
+        held.append(1)
+        most.append(len(held))
+        time.sleep(0.01)
+        held.pop()
+        lock.release()
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(take) for _ in range(8)]:
+            done.result()
+    assert most == [1] * 8
+    assert not (tmp_path / "study.journal.lock").is_symlink()
