@@ -92,9 +92,8 @@ def repeated_finalists(
             random_state=random_state,
             goes_on=clock.goes_on,
         )
-    except (
-        ValueError
-    ) as error:  # a class too small for SMOTE on another split, say: the search stands as it is
+    except ValueError as error:
+        # A class too small for SMOTE on another split, say: the search stands as it is.
         tell(f"note: the finalists are not compared on other splits: {error}")
         return []
     return [
