@@ -2,37 +2,28 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
-from optuna.trial import Trial as Question
 
 from heads import check_views
-from tuning.batch_evaluation import BatchEvaluation, Outcome, Task
-from tuning.dead_trials import fail_dead_trials, sign
+from tuning.batch_evaluation import BatchEvaluation, Task
 from tuning.folds import Fold, check_partition
 from tuning.grids import is_on_a_path, logistic_grid
 from tuning.ledger import Ledger, TrialMemory, describe_task
 from tuning.scores import class_codes, score_name
-from tuning.shared_trials import SharedMemory, shared_attributes
+from tuning.shared_trials import SharedMemory
 from tuning.spaces import Space, build_spaces, check_heads, starting_configuration
 from tuning.studies import open_study, quiet_optuna
+from tuning.study_exchange import StudyExchange, claim
 from tuning.trials import Configuration, Trial
-
-# Names under which a study keeps what its own numbers do not say.
-_CONFIGURATION = "embedonce:configuration"
-_FAILURE = "embedonce:failure"
-_TASK = "embedonce:task"
 
 _LARGEST_BATCH = 32
 _BATCHES = 5  # at least so many after the first, so that answers can shape questions
-_STRUCTURES = 4  # shapes of networks in one batch: those of one shape are trained as one computation
-_STRUCTURE = ("mlp.pca", "mlp.whiten", "mlp.hidden", "mlp.n_hidden", "mlp.fusion", "mlp.balance")
 _LONGEST_PATH = 36  # configurations of logistic regression beside other heads
 
 
@@ -185,22 +176,22 @@ def search(
         if study is None:
             study = open_study(random_state=random_state)
         else:
-            _claim(study, {**describe_task(task, heads), "space": space.digest})
+            claim(study, {**describe_task(task, heads), "space": space.digest})
             recall = SharedMemory(study, recall, shape=(len(codes), n_classes))
         ledger = Ledger(BatchEvaluation(task, on_step), recall)
-        talk = _Talk(study, _asked_space(space), ledger, in_full, on_trial, asks=grid is None)
-        talk.hear(_finished(study))
-        _enqueue(study, space, first, tried=set(ledger.outcomes))
-        while (left := talk.left(n_trials)) > 0:
-            size = 1 if timeout is not None and not ledger.outcomes else _batch_size(study, n_trials)
+        exchange = StudyExchange(study, _asked_space(space), ledger, in_full, on_trial, asks=grid is None)
+        exchange.hear()
+        exchange.enqueue(first, space)
+        while (left := exchange.n_left(n_trials)) > 0:
+            size = 1 if timeout is not None and not ledger.outcomes else _batch_size(exchange, n_trials)
             if grid is not None:  # points of a grid do not compete, so other processes may take the next ones
                 size = min(size, _LARGEST_BATCH)
-            talk.answer(talk.ask(min(size, left)))
+            exchange.answer(exchange.ask(min(size, left)))
             if timeout is not None and time.monotonic() - started >= timeout:
                 break
         else:  # another process may have begun with some of these, and have died or still be at work
             ledger.look_up([(one, number) for number, one in enumerate(whole)], in_full)
-        ledger.keep(_numbers(study, n_trials, in_full) if grid is None else _places(first))
+        ledger.keep(exchange.numbers(n_trials) if grid is None else _places(first))
     _check_any(ledger)
     return SearchResult(
         trials=ledger.trials,
@@ -235,116 +226,9 @@ def _has_a_path(space: Space) -> bool:
     return "logreg" in space.heads and is_on_a_path(space.heads["logreg"])
 
 
-def _batch_size(study: Study, n_trials: int) -> int:
+def _batch_size(exchange: StudyExchange, n_trials: int) -> int:
     """Return how many configurations to ask for: first all that wait, then a fair part of the rest."""
-    return _n_waiting(study) or min(_LARGEST_BATCH, max(4, math.ceil(n_trials / _BATCHES)))
-
-
-def _n_waiting(study: Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-
-
-@dataclass
-class _Talk:
-    """The exchange with a study: questions out, scores back."""
-
-    study: Study
-    space: Space
-    ledger: Ledger
-    in_full: frozenset[str]
-    on_trial: Callable[[Trial, Trial], None] | None
-    asks: bool
-    """Whether more is asked than what waits, which is all of a grid."""
-
-    def left(self, n_trials: int) -> int:
-        """Return how many trials are still to be made; those of processes that died are asked again."""
-        n_finished = self.hear(_finished(self.study))
-        fail_dead_trials(self.study, kept=(_CONFIGURATION,))
-        return n_trials - n_finished if self.asks else _n_waiting(self.study)
-
-    def hear(self, finished: Sequence[FrozenTrial]) -> int:
-        """Take up what was finished before, or by another process; return how many trials are finished."""
-        for trial in finished:
-            if _FAILURE in trial.user_attrs and _configuration(trial).key not in self.in_full:
-                self.ledger.enter_failure(_configuration(trial), trial.user_attrs[_FAILURE])
-        asked = [(_configuration(trial), number) for number, trial in enumerate(finished)]
-        new = [(one, number) for one, number in asked if one.key not in self.ledger.outcomes]
-        if new:
-            self.ledger.look_up(new, self.in_full)
-            self._show([one for one, _ in new])
-        return len(finished)
-
-    def ask(self, n: int) -> list[tuple[Question, Configuration]]:
-        """Ask for some configurations; what was enqueued comes first.
-
-        After a few shapes of networks were asked for, the others of the batch get one of these. What waits
-        has its shape: it would be asked later than the shapes that were enqueued for it.
-        """
-        shapes = self.asks and not _n_waiting(self.study)
-        asked: list[tuple[Question, Configuration]] = []
-        structures: list[dict[str, Any]] = []
-        for place in range(n):
-            if shapes and len(structures) >= _STRUCTURES:
-                self.study.enqueue_trial(structures[place % _STRUCTURES])
-            question = self.study.ask()
-            sign(question)
-            enqueued = question.user_attrs.get(_CONFIGURATION)
-            if enqueued is None and not self.asks:  # another process took what waited
-                self.study.tell(question, state=TrialState.FAIL)
-                break
-            if enqueued is not None and enqueued["head"] not in self.space.heads:
-                configuration = Configuration(**enqueued)
-            else:
-                configuration = self.space.suggest(question)
-                if enqueued is not None:  # it may lie outside the space: its parameters come near only
-                    configuration = Configuration(**enqueued)
-            question.set_user_attr(_CONFIGURATION, configuration.as_dict())
-            asked.append((question, configuration))
-            structure = {name: question.params[name] for name in _STRUCTURE if name in question.params}
-            if structure and structure not in structures:
-                structures.append(structure)
-        return asked
-
-    def answer(self, asked: Sequence[tuple[Question, Configuration]]) -> None:
-        """Find the outcomes of a batch and tell them to the study."""
-        try:
-            pairs = [(one, question.number) for question, one in asked]
-            outcomes = self.ledger.look_up(pairs, self.in_full, is_batch=True)
-        except BaseException:
-            for question, configuration in asked:
-                # Left alone, it would count as running for ever. Asked again, the search goes on where it
-                # stopped.
-                self.study.tell(question, state=TrialState.FAIL)
-                self.study.enqueue_trial(
-                    question.params, user_attrs={_CONFIGURATION: configuration.as_dict()}
-                )
-            raise
-        for (question, _), outcome in zip(asked, outcomes, strict=True):
-            self._tell(question, outcome)
-        self._show([configuration for _, configuration in asked])
-
-    def _tell(self, question: Question, outcome: Outcome) -> None:
-        if isinstance(outcome, str):
-            question.set_user_attr(_FAILURE, outcome)
-            self.study.tell(question, state=TrialState.FAIL)
-            return
-        if isinstance(self.ledger.recall, SharedMemory):
-            for name, value in shared_attributes(outcome).items():
-                question.set_user_attr(name, value)
-        if outcome.rung:
-            question.report(outcome.score, step=outcome.rung)
-            self.study.tell(question, state=TrialState.PRUNED)
-        else:
-            self.study.tell(question, outcome.score)
-
-    def _show(self, configurations: Sequence[Configuration]) -> None:
-        if self.on_trial is None or not self.ledger.trials:
-            return
-        best = self.ledger.trials[self.ledger.best]
-        for configuration in configurations:
-            outcome = self.ledger.outcomes[configuration.key]
-            if isinstance(outcome, Trial):
-                self.on_trial(outcome, best)
+    return exchange.n_waiting() or min(_LARGEST_BATCH, max(4, math.ceil(n_trials / _BATCHES)))
 
 
 def _check_budget(n_trials: int, timeout: float | None) -> None:
@@ -357,62 +241,9 @@ def _check_budget(n_trials: int, timeout: float | None) -> None:
         raise ValueError(f"{'; '.join(faults)}. Correct the search budget.")
 
 
-def _claim(study: Study, task: dict[str, Any]) -> None:
-    """Write into a new study what it is about; refuse a study that is about something else."""
-    known = study.user_attrs.get(_TASK)
-    begun = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
-    if known is None and not begun:
-        study.set_user_attr(_TASK, task)
-        return
-    if known != task:
-        found = "trials of another program" if known is None else _unlike(known, task)
-        if known is not None and "matrix" not in known:
-            found = "trials of an earlier version, which did not note their matrix"
-        raise ValueError(
-            f"Study '{study.study_name}' holds {found}; scores of different tasks cannot be compared. "
-            "Pass another study name, or search with the settings it was made with."
-        )
-
-
-def _unlike(known: dict[str, Any], task: dict[str, Any]) -> str:
-    return "; ".join(
-        f"{name} {known.get(name)!r}, not {task[name]!r}" for name in task if known.get(name) != task[name]
-    )
-
-
-def _configuration(trial: FrozenTrial) -> Configuration:
-    return Configuration(**trial.user_attrs[_CONFIGURATION])
-
-
-def _finished(study: Study) -> list[FrozenTrial]:
-    """Return what any process has finished, in the order of finishing; interrupted trials are not."""
-    trials = study.get_trials(
-        deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    )
-    finished = [t for t in trials if t.state != TrialState.FAIL or _FAILURE in t.user_attrs]
-    return sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number))
-
-
 def _places(grid: Sequence[Configuration]) -> dict[str, int]:
     """Return the keys and numbers of a grid: its order, whichever process was first with a point."""
     return {key: number for number, key in enumerate(dict.fromkeys(one.key for one in grid))}
-
-
-def _numbers(study: Study, n_trials: int, in_full: Collection[str]) -> dict[str, int]:
-    """Return the keys and numbers that all processes of a study report: its first so many finished trials."""
-    reported = [_configuration(trial).key for trial in _finished(study)[:n_trials]]
-    others = sorted(set(in_full) - set(reported))  # where the process that began with them has died
-    return {key: number for number, key in reversed(list(enumerate([*reported, *others])))}
-
-
-def _enqueue(study: Study, space: Space, first: Sequence[Configuration], *, tried: set[str]) -> None:
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING))
-    enqueued = [trial.user_attrs.get(_CONFIGURATION) for trial in waiting]
-    for configuration in first:
-        if configuration.key not in tried and configuration.as_dict() not in enqueued:
-            study.enqueue_trial(
-                space.study_parameters(configuration), user_attrs={_CONFIGURATION: configuration.as_dict()}
-            )
 
 
 def _check_any(ledger: Ledger) -> None:
