@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils.dlpack import from_dlpack
 
+from heads.adamw import AdamW
 from heads.layers import Dropout, NetworkShape, uniform_draws
 from heads.networks import Network, build_network
 from heads.stacked_forward import StackedForward
@@ -108,6 +109,10 @@ class NetworkStack:
         first = torch.cat([part.detach().flatten() for part in network.parameters()])
         self._members = list(members)
         self._hold(first.expand(len(members), -1).clone())
+        self._optimisers = [
+            AdamW([own], learning_rate=member.learning_rate, weight_decay=member.weight_decay)
+            for own, member in zip(self._flat, self._members, strict=True)
+        ]
         self._gather()
         self.n_epochs = 0
 
@@ -154,34 +159,27 @@ class NetworkStack:
         """
         if len(members) == len(self):
             return
-        states = [self._optimiser.state[self._weights_of[i]] for i in members]
         self._members = [self._members[i] for i in members]
+        self._optimisers = [self._optimisers[i] for i in members]
         self._hold(self._flat.index_select(0, torch.as_tensor(list(members))))
-        for own, state in zip(self._weights_of, states, strict=True):
-            self._optimiser.state[own] = state
+        for own, optimiser in zip(self._flat, self._optimisers, strict=True):
+            optimiser.weights = [own]
         self._gather()
 
     def _hold(self, flat: Tensor) -> None:
-        """Take over the weights of all networks, one row each: the optimiser steps through memory once.
+        """Take over the weights of all networks, one row each: an optimiser steps through memory once.
 
         Parameters
         ----------
         flat : Tensor of shape (n_members, n_parameters)
         """
         self._flat = flat
-        self._weights_of = list(flat.unbind())
+        self._gradients = torch.empty_like(flat)
         sizes = [shape.numel() for shape in self._layout.values()]
         self._parameters = {
             name: part.view(len(flat), *shape).requires_grad_()
             for (name, shape), part in zip(self._layout.items(), torch.split(flat, sizes, dim=1), strict=True)
         }
-        self._optimiser = torch.optim.AdamW(
-            [
-                {"params": [own], "lr": member.learning_rate, "weight_decay": member.weight_decay}
-                for own, member in zip(self._weights_of, self._members, strict=True)
-            ],
-            fused=True,
-        )
 
     def _gather(self) -> None:
         """Put what differs between the members side by side."""
@@ -203,10 +201,9 @@ class NetworkStack:
         losses = self._row_losses(logits, self._codes[batch]) * self._weights[:, batch]
         # Networks do not share a parameter: the gradient of the sum holds the gradient of each.
         found = torch.autograd.grad(losses.mean(dim=1).sum(), list(self._parameters.values()))
-        gradients = torch.cat([gradient.flatten(start_dim=1) for gradient in found], dim=1)
-        for own, gradient in zip(self._weights_of, gradients.unbind(), strict=True):
-            own.grad = gradient
-        self._optimiser.step()
+        torch.cat([gradient.flatten(start_dim=1) for gradient in found], dim=1, out=self._gradients)
+        for optimiser, gradient in zip(self._optimisers, self._gradients, strict=True):
+            optimiser.step([gradient])
 
     def _row_losses(self, logits: Tensor, codes: Tensor) -> Tensor:
         """Return the loss of each row in each network, as ``heads.losses.RowLoss`` does.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-import torch
+from heads.adamw import AdamW
 
 _HALVE_AFTER = 2  # epochs without gain
 
@@ -18,20 +18,20 @@ _BETA_HIGH, _BETA_LOW = 0.95, 0.85
 class Schedule(Protocol):
     """Sets the learning rate of an optimiser."""
 
-    def before_step(self, optimiser: torch.optim.Optimizer, step: int) -> None:
+    def before_step(self, optimiser: AdamW, step: int) -> None:
         """Prepare step number `step` (from 0) of the whole training."""
 
-    def after_epoch(self, optimiser: torch.optim.Optimizer, *, gained: bool) -> None:
+    def after_epoch(self, optimiser: AdamW, *, gained: bool) -> None:
         """Take note of whether the epoch brought a gain on what early stopping looks at."""
 
 
 class ConstantRate:
     """One learning rate throughout."""
 
-    def before_step(self, optimiser: torch.optim.Optimizer, step: int) -> None:
+    def before_step(self, optimiser: AdamW, step: int) -> None:
         """Change nothing."""
 
-    def after_epoch(self, optimiser: torch.optim.Optimizer, *, gained: bool) -> None:
+    def after_epoch(self, optimiser: AdamW, *, gained: bool) -> None:
         """Change nothing."""
 
 
@@ -44,13 +44,12 @@ class PlateauRate(ConstantRate):
     def __init__(self) -> None:
         self._without_gain = 0
 
-    def after_epoch(self, optimiser: torch.optim.Optimizer, *, gained: bool) -> None:
+    def after_epoch(self, optimiser: AdamW, *, gained: bool) -> None:
         """Count epochs without gain and halve."""
         self._without_gain = 0 if gained else self._without_gain + 1
         if self._without_gain == _HALVE_AFTER:
             self._without_gain = 0
-            for group in optimiser.param_groups:
-                group["lr"] /= 2
+            optimiser.learning_rate /= 2
 
 
 class CosineRate(ConstantRate):
@@ -72,11 +71,9 @@ class CosineRate(ConstantRate):
         self._rate = rate
         self._n_steps = n_steps
 
-    def before_step(self, optimiser: torch.optim.Optimizer, step: int) -> None:
+    def before_step(self, optimiser: AdamW, step: int) -> None:
         """Set the rate of this step."""
-        rate = _cosine(self._rate, 0.0, step / self._n_steps)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        optimiser.learning_rate = _cosine(self._rate, 0.0, step / self._n_steps)
 
 
 class OneCycleRate(ConstantRate):
@@ -104,19 +101,16 @@ class OneCycleRate(ConstantRate):
         self._top = warmup * n_steps - 1
         self._last = n_steps - 1
 
-    def before_step(self, optimiser: torch.optim.Optimizer, step: int) -> None:
-        """Set the rate and the beta of this step."""
+    def before_step(self, optimiser: AdamW, step: int) -> None:
+        """Set the rate and the momentum of this step."""
         if step <= self._top:
             share = step / self._top if self._top > 0 else 1.0
-            rate = _cosine(self._peak * _ONE_CYCLE_START, self._peak, share)
-            beta = _cosine(_BETA_HIGH, _BETA_LOW, share)
+            optimiser.learning_rate = _cosine(self._peak * _ONE_CYCLE_START, self._peak, share)
+            optimiser.momentum = _cosine(_BETA_HIGH, _BETA_LOW, share)
         else:
             share = (step - self._top) / (self._last - self._top)
-            rate = _cosine(self._peak, self._peak * _ONE_CYCLE_END, share)
-            beta = _cosine(_BETA_LOW, _BETA_HIGH, share)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-            group["betas"] = (beta, group["betas"][1])
+            optimiser.learning_rate = _cosine(self._peak, self._peak * _ONE_CYCLE_END, share)
+            optimiser.momentum = _cosine(_BETA_LOW, _BETA_HIGH, share)
 
 
 def make_schedule(name: str, *, rate: float, n_steps: int, warmup: float) -> Schedule:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from heads.adamw import AdamW
 from heads.disturbances import Disturbances, MixedBatch
 from heads.early_stopping import stop_scores
 from heads.losses import RowLoss
@@ -172,8 +173,10 @@ class _Course:
         self.plan = plan
         self.loss = loss
         self.parameters = list(network.parameters())
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
+        self.optimiser = AdamW(
+            [part.detach() for part in self.parameters],
+            learning_rate=plan.learning_rate,
+            weight_decay=plan.weight_decay,
         )
         self.order = torch.Generator().manual_seed(seed)
         self.n_batches = math.ceil(len(rows) / plan.batch_size)
@@ -195,7 +198,7 @@ class _Course:
     @property
     def learning_rate(self) -> float:
         """The learning rate of the last step."""
-        return float(self.optimiser.param_groups[0]["lr"])
+        return self.optimiser.learning_rate
 
     def run_epoch(self) -> float:
         """Take one pass over the rows in random order; return the mean loss."""
@@ -216,11 +219,11 @@ class _Course:
         mixed = self.disturbances.apply(batch.X)
         loss = self._mixed_loss(mixed, batch.codes, batch.weights)
         for part in self.parameters:
-            part.grad = None  # what zero_grad does, without its bookkeeping: 1 % of a step
+            part.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         if self.plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.plan.clip_norm)
-        self.optimiser.step()
+        self.optimiser.step([cast("Tensor", part.grad) for part in self.parameters])
         return loss.detach()
 
     def _mixed_loss(self, mixed: MixedBatch, codes: Tensor, weights: Tensor) -> Tensor:

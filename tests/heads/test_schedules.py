@@ -10,14 +10,21 @@ from numpy.testing import assert_allclose
 from torch.optim import lr_scheduler
 
 from heads import MLPHead
+from heads.adamw import AdamW
 from heads.schedules import make_schedule
 
 
-def _optimiser() -> torch.optim.AdamW:
+def _ours() -> AdamW:
+    return AdamW([torch.zeros(1)], learning_rate=0.1, weight_decay=0.0)
+
+
+def _theirs() -> torch.optim.AdamW:
     return torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
 
 
 def _state(optimiser) -> tuple[float, float]:
+    if isinstance(optimiser, AdamW):
+        return optimiser.learning_rate, optimiser.momentum
     group = optimiser.param_groups[0]
     return group["lr"], group["betas"][0]
 
@@ -25,7 +32,7 @@ def _state(optimiser) -> tuple[float, float]:
 @pytest.mark.parametrize(("n_steps", "warmup"), [(10, 0.3), (100, 0.3), (57, 0.5), (7, 0.05), (2, 0.25)])
 def test_one_cycle_equals_torch(n_steps, warmup):
     """Rate and beta of every step are those of OneCycleLR with its defaults."""
-    ours, theirs = _optimiser(), _optimiser()
+    ours, theirs = _ours(), _theirs()
     schedule = make_schedule("one-cycle", rate=0.1, n_steps=n_steps, warmup=warmup)
     scheduler = lr_scheduler.OneCycleLR(theirs, max_lr=0.1, total_steps=n_steps, pct_start=warmup)
     found, expected = [], []
@@ -44,7 +51,7 @@ def test_one_cycle_equals_torch(n_steps, warmup):
 
 def test_one_cycle_shape():
     """The rate starts at a 25th of the peak, reaches it after the warm-up and ends near 0."""
-    optimiser, schedule = _optimiser(), make_schedule("one-cycle", rate=1.0, n_steps=100, warmup=0.3)
+    optimiser, schedule = _ours(), make_schedule("one-cycle", rate=1.0, n_steps=100, warmup=0.3)
     rates = []
     for step in range(100):
         schedule.before_step(optimiser, step)
@@ -57,7 +64,7 @@ def test_one_cycle_shape():
 
 def test_cosine_equals_torch():
     """The rate of every step is that of CosineAnnealingLR over all steps."""
-    ours, theirs = _optimiser(), _optimiser()
+    ours, theirs = _ours(), _theirs()
     schedule = make_schedule("cosine", rate=0.1, n_steps=40, warmup=0.3)
     scheduler = lr_scheduler.CosineAnnealingLR(theirs, T_max=40)
     for step in range(40):
@@ -69,7 +76,7 @@ def test_cosine_equals_torch():
 
 def test_plateau_equals_torch():
     """The rate halves as ReduceLROnPlateau does it with factor 0.5 and patience 1."""
-    ours, theirs = _optimiser(), _optimiser()
+    ours, theirs = _ours(), _theirs()
     schedule = make_schedule("plateau", rate=0.1, n_steps=40, warmup=0.3)
     scheduler = lr_scheduler.ReduceLROnPlateau(theirs, factor=0.5, patience=1, threshold=0)
     best = float("inf")
