@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import RunError
+from pipelines.report.json_values import finite_cell
 from pipelines.report.measurements import ROBUSTNESS, read_fusion_weights, read_robustness, read_training
 from pipelines.report.recorded_scores import check_metrics
 from pipelines.runs import CONFIG, METRICS, MODEL, OUT_OF_FOLD, TRIALS, check_config, read_csv, read_json
@@ -124,20 +124,12 @@ def read_evidence(folder: Path, *, title: str) -> Evidence:
     )
 
 
-def _finite_number(cell: str) -> float:
-    """Read a cell that a chart will draw."""
-    value = float(cell)
-    if not math.isfinite(value):
-        raise ValueError(f"{cell!r:.60} is not finite")
-    return value
-
-
 _CASE_COLUMNS: dict[str, Callable[[str], object]] = {
-    "id": str, "slices": str, "label_error_score": _finite_number,
+    "id": str, "slices": str, "label_error_score": finite_cell,
 }  # fmt: skip
 _SLICE_COLUMNS: dict[str, Callable[[str], object]] = {
-    "name": str, "n": int, "errors": int, "error_rate": _finite_number, "low": _finite_number,
-    "high": _finite_number, "difference": _finite_number, "p_holm": _finite_number,
+    "name": str, "n": int, "errors": int, "error_rate": finite_cell, "low": finite_cell,
+    "high": finite_cell, "difference": finite_cell, "p_holm": finite_cell,
 }  # fmt: skip
 
 
@@ -183,9 +175,9 @@ def _check_trial(trial: Mapping[str, str]) -> None:
     if trial["number"]:
         int(trial["number"])
     if trial["score"]:
-        _finite_number(trial["score"])
+        finite_cell(trial["score"])
     if trial["state"] == "complete":
-        _finite_number(trial["seconds"])
+        finite_cell(trial["seconds"])
     if not isinstance(json.loads(trial["parameters"]), dict):
         raise TypeError(f"parameters {trial['parameters']!r:.60} are no object")
 

@@ -1,4 +1,4 @@
-"""Values of a JSON file that may be damaged, taken for what they should be or refused."""
+"""Values of a JSON file or a table that may be damaged, taken for what they should be or refused."""
 
 from __future__ import annotations
 
@@ -40,3 +40,8 @@ def as_finite(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{value} is not finite")
     return number
+
+
+def finite_cell(cell: str) -> float:
+    """Return the finite number that a cell of a table says. Raises TypeError or ValueError if it is none."""
+    return as_finite(float(cell))

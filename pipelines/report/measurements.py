@@ -5,16 +5,16 @@ The files may be damaged or a stranger's, so everything that a chart will read i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines.errors import RunError
-from pipelines.report.json_values import as_finite, as_list, as_number, as_object, as_text
+from pipelines.report.json_values import as_finite, as_list, as_number, as_object, as_text, finite_cell
 from pipelines.runs import read_csv, read_json
-from pipelines.training_trace import FUSION_WEIGHTS, TRAINING
+from pipelines.training_trace import FUSION_WEIGHTS
 
 ROBUSTNESS = "robustness.json"
 
@@ -31,22 +31,11 @@ def read_training(path: Path, missing: dict[str, str]) -> dict[str, Any] | None:
     missing : dict of str to str
         Gets the reason under the file's name.
     """
-    if not path.is_file():
-        missing[TRAINING] = (
-            "There are no learning curves: the winner is not trained in epochs, or the run is of an earlier "
-            "version, which did not keep them."
-        )
-        return None
-    try:
-        training = read_json(path)
-        _check_training(training)
-    except RunError as error:
-        missing[TRAINING] = str(error)
-        return None
-    except (KeyError, OverflowError, TypeError, ValueError) as error:
-        missing[TRAINING] = f"'{path}' is damaged: it does not describe a training{_said(error)}"
-        return None
-    return training
+    absent = (
+        "There are no learning curves: the winner is not trained in epochs, or the run is of an earlier "
+        "version, which did not keep them."
+    )
+    return _read_checked(path, _check_training, missing, absent=absent, lacks="does not describe a training")
 
 
 def _check_training(training: Mapping[str, Any]) -> None:
@@ -87,7 +76,7 @@ def read_fusion_weights(
         table = read_csv(path)
         if not table or (ids is not None and [row["id"] for row in table] != list(ids)):
             raise ValueError("its rows are not those of oof.csv")
-        weights = {name: np.array([as_finite(float(row[name])) for row in table]) for name in blocks}
+        weights = {name: np.array([finite_cell(row[name]) for row in table]) for name in blocks}
     except (RunError, KeyError, TypeError, ValueError) as error:
         missing[FUSION_WEIGHTS] = f"'{path}' is damaged ({type(error).__name__}: {error})."
         return None
@@ -103,19 +92,10 @@ def read_robustness(path: Path, missing: dict[str, str]) -> dict[str, Any] | Non
     missing : dict of str to str
         Gets the reason under the file's name.
     """
-    if not path.is_file():
-        missing[ROBUSTNESS] = "Not measured yet; embedonce robustness --run RUN adds it."
-        return None
-    try:
-        found = read_json(path)
-        _check_robustness(found)
-    except RunError as error:
-        missing[ROBUSTNESS] = str(error)
-        return None
-    except (KeyError, OverflowError, TypeError, ValueError) as error:
-        missing[ROBUSTNESS] = f"'{path}' is damaged: it lists no faults with their scores{_said(error)}"
-        return None
-    return found
+    absent = "Not measured yet; embedonce robustness --run RUN adds it."
+    return _read_checked(
+        path, _check_robustness, missing, absent=absent, lacks="lists no faults with their scores"
+    )
 
 
 def _check_robustness(found: Mapping[str, Any]) -> None:
@@ -131,5 +111,26 @@ def _check_robustness(found: Mapping[str, Any]) -> None:
             as_finite(fault[key])
 
 
-def _said(error: Exception) -> str:
-    return f" ({type(error).__name__}: {error!s:.200}). Measure again, or make the run again."
+def _read_checked(
+    path: Path,
+    check: Callable[[Mapping[str, Any]], None],
+    missing: dict[str, str],
+    *,
+    absent: str,
+    lacks: str,
+) -> dict[str, Any] | None:
+    """Return what a file says if it passes the check; else None, with the reason under its name."""
+    if not path.is_file():
+        missing[path.name] = absent
+        return None
+    try:
+        found = read_json(path)
+        check(found)
+    except RunError as error:
+        missing[path.name] = str(error)
+        return None
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        said = f"({type(error).__name__}: {error!s:.200}). Measure again, or make the run again."
+        missing[path.name] = f"'{path}' is damaged: it {lacks} {said}"
+        return None
+    return found
