@@ -96,7 +96,7 @@ def embed_views(
     for backbone in backbones.values():
         backbone.check_available()  # all weights are asked for before any network runs
     made: dict[str, np.ndarray] = {}
-    memory, facts = VectorMemory(work), {"n_views": n_views, "augment": augment}
+    memory, facts = VectorMemory(work, n_views=n_views), {"n_views": n_views, "augment": augment}
     for tower in towers:
         known = memory.recall(tower, ids, facts)
         if known is None:
