@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from extract.memory import parse_bytes
     from extract.plans import PassOptions, library_versions, make_plan
     from extract.precision import resolve_precision
-    from extract.registry import backbone_names, find_card, open_backbone, register_backbone
+    from extract.registry import (
+        backbone_names,
+        find_card,
+        open_backbone,
+        opens_by_name,
+        register_backbone,
+    )
     from extract.rehearsal import dry_run
     from extract.reports import DryRun, PassProgress, PassReport, reasons_not_ok
     from extract.run import TooManyBadRowsError, run_pass, run_passes
@@ -82,6 +88,7 @@ _HOME = {
     "load_frame": "tables",
     "make_plan": "plans",
     "open_backbone": "registry",
+    "opens_by_name": "registry",
     "parse_bytes": "memory",
     "parts_of": "choices",
     "read_data_set": "manifests",
@@ -144,6 +151,7 @@ __all__ = [
     "load_frame",
     "make_plan",
     "open_backbone",
+    "opens_by_name",
     "parse_bytes",
     "parts_of",
     "read_data_set",

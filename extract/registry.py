@@ -103,6 +103,22 @@ def backbone_names() -> tuple[str, ...]:
     return tuple(sorted(_table()))
 
 
+def opens_by_name(name: str) -> bool:
+    """Tell whether a name is all that `open_backbone` needs; one that came from a folder needs that folder.
+
+    Parameters
+    ----------
+    name : str
+        As a store names its backbone.
+
+    Returns
+    -------
+    bool
+        Also of a name whose weights are not on this machine.
+    """
+    return name.startswith(("hf:", "timm:")) or name in _table()
+
+
 def find_card(name: str) -> Card:
     """Return the card of a registered name, an ``hf:ORG/NAME`` or a folder of weights.
 

@@ -96,11 +96,10 @@ def _noted_command(work: Path) -> str:
 
 def _extract_command(plan: Mapping[str, Any], out: Path, data: Path | None) -> str:
     """Return the command with the settings of a plan; whatever changes the fingerprint is written out."""
-    from extract import backbone_names
+    from extract import opens_by_name
 
     identity, name = plan.get("identity", {}), plan.get("backbone", "")
-    is_named = name in backbone_names() or name.startswith(("hf:", "timm:"))
-    words = ["embedonce", "extract", "--backbone", name if is_named else f"DIR/{name}"]
+    words = ["embedonce", "extract", "--backbone", name if opens_by_name(name) else f"DIR/{name}"]
     words += ["--data", "PATH" if data is None else str(data), "--out", str(out)]
     words += ["--modality", ",".join(plan["modalities"])]
     spaces = [space["name"] for space in plan["spaces"]]

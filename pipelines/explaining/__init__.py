@@ -2,6 +2,7 @@
 
 from pipelines.explaining.explain import ExplainSettings, explain
 from pipelines.explaining.explanation import Explanation
+from pipelines.explaining.offer import explain_command
 from pipelines.explaining.printing import print_explanation
 
-__all__ = ["ExplainSettings", "Explanation", "explain", "print_explanation"]
+__all__ = ["ExplainSettings", "Explanation", "explain", "explain_command", "print_explanation"]

@@ -38,6 +38,7 @@ def run(options: Namespace, _words: list[str]) -> None:
 
     from pipelines import bad_cases
     from pipelines.console import duration, tell
+    from pipelines.explaining import explain_command
 
     began, place = time.perf_counter(), quote(str(options.run))
     found = bad_cases.find_bad_cases(options.run, data=options.data)
@@ -45,7 +46,9 @@ def run(options: Namespace, _words: list[str]) -> None:
     if options.id is not None:
         bad_cases.print_case(found, options.id, as_json=options.json)
         tell(f"done in {duration(time.perf_counter() - began)}")
-        tell(f"Next: embedonce explain --run {place} --id {quote(options.id)} shows what decided it")
+        command = explain_command(options.run, options.id, data=options.data)
+        if command is not None:
+            tell(f"Next: {command} shows what decided it")
         return
     files = bad_cases.write_bad_cases(found)
     bad_cases.print_bad_cases(found, files, top=options.top, as_json=options.json)

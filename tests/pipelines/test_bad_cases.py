@@ -242,7 +242,9 @@ def test_errors_command_shows_one_case_with_its_neighbours(
     assert len(case["neighbours"]) == 5
     assert "12" not in {near["id"] for near in case["neighbours"]}
     assert main(["errors", "--run", str(planted[1]), "--id", "12"]) == 0
-    assert "word word" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "word word" in printed.out
+    assert "embedonce explain" not in printed.err  # these vectors were imported
     assert main(["errors", "--run", str(planted[1]), "--id", "12345"]) == 2
     assert "no out-of-fold prediction of '12345'; did you mean" in capsys.readouterr().err
 
