@@ -41,9 +41,9 @@ from pipelines.ablation.zero_shot_rows import (
 from pipelines.console import duration, tell
 from pipelines.duplicates import RULES, duplicate_settings
 from pipelines.errors import UsageError
-from pipelines.matrices import default_features
+from pipelines.named_stores import default_features
 from pipelines.report import write_ablation_report
-from pipelines.runs import METRICS, REPORT, RunFolder, read_json, write_csv, write_json
+from pipelines.runs import METRICS, REPORT, RunFolder, noted_weights, read_json, write_csv, write_json
 from pipelines.trainable import check_trainable
 from tuning import majority_scores, score_name
 
@@ -254,7 +254,8 @@ def _config(settings: AblateSettings, plan: _Plan) -> dict[str, Any]:
         del values["leaky"]  # runs without it keep the names they have always had
     if not settings.prompts:
         del values["prompts"]
-    del values["weights"]  # where files lie changes no result: their hash is compared with the store's
+    del values["weights"]
+    values |= noted_weights(settings.weights)
     values.update(
         command="ablate",
         heads=list(settings.heads),

@@ -96,6 +96,7 @@ def check_config(config: Mapping[str, Any], path: Path) -> None:
         if not odd
         else []
     )
+    odd += _odd_weights(config.get("inputs", {}))
     if odd or not config["heads"]:
         raise RunError(
             f"'{path}' is not what a run records: {'; '.join(odd[:5]) or 'heads is empty'}. Make the run "
@@ -115,6 +116,30 @@ def _odd_entries(space: Mapping[str, Any]) -> list[str]:
     if not odd and not space["path"].lower().endswith(STORE_SUFFIXES):
         odd.append(f"the store {space['path']!r:.200} does not end in {' or '.join(STORE_SUFFIXES)}")
     return odd
+
+
+def _odd_weights(inputs: Any) -> list[str]:
+    """Return what is odd about the folders of weights that a run notes."""
+    weights = inputs.get("weights", {}) if isinstance(inputs, dict) else None
+    if not isinstance(weights, dict):
+        return [f"inputs is {inputs!r:.60}"]
+    return [
+        f"the weights of {name!r:.60} are in {folder!r:.60}"
+        for name, folder in weights.items()
+        if not isinstance(folder, str) or "\0" in folder
+    ]
+
+
+def recorded_weights(config: Mapping[str, Any]) -> dict[str, Path]:
+    """Return backbone -> folder of weights, of those that a run notes and that are still there.
+
+    Parameters
+    ----------
+    config : mapping
+        Which passed `check_config`.
+    """
+    noted = config.get("inputs", {}).get("weights", {})
+    return {name: Path(folder) for name, folder in noted.items() if Path(folder).is_dir()}
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -23,7 +23,7 @@ from pipelines.errors import RunError
 from pipelines.run_reading import check_config as check_config
 from pipelines.run_reading import read_csv as read_csv
 from pipelines.run_reading import read_json as read_json
-from pipelines.work_lock import work_lock
+from pipelines.work_lock import refuse_link, work_lock
 from tuning import Configuration, Trial
 
 CONFIG = "config.json"
@@ -86,13 +86,14 @@ class RunFolder:
         ------
         RunError
             If another process holds the run, or has just finished it, or something else is in its place.
+        OSError
+            If the work folder or one in it is a link.
         """
         if self.path.exists() and not self.is_done:
             raise RunError(
                 f"'{self.path}' exists and is not a run (it has no {METRICS}). Choose another --out or "
                 "--study."
             )
-        (self.work / "trials").mkdir(parents=True, exist_ok=True)
         with work_lock(self.work) as is_free:
             if not is_free:
                 raise RunError(
@@ -102,6 +103,9 @@ class RunFolder:
             if self.is_done:
                 shutil.rmtree(self.work)
                 raise RunError(f"Run '{self.path}' was finished by another process just now; use it.")
+            for name in ("trials", "result"):
+                refuse_link(self.work / name)
+            (self.work / "trials").mkdir(exist_ok=True)
             # What a killed call was writing, temporary files too, would be published with the rest.
             shutil.rmtree(self.work / "result", ignore_errors=True)
             write_file(self.work / CONFIG, _json(self.config))
@@ -145,6 +149,23 @@ class RunFolder:
                 f"Run '{folder}' was made with {field} = {old!r}, but {new!r} was asked for. Choose another "
                 "--study or --out, or remove that folder."
             )
+
+
+def noted_weights(weights: Mapping[str, Path] | None) -> dict[str, Any]:
+    """Return what the settings of a run say of folders of weights, so that ``--config`` finds them again.
+
+    Parameters
+    ----------
+    weights : mapping of str to Path, or None
+        Backbone -> folder.
+
+    Returns
+    -------
+    dict
+        Empty without folders. No part of a run's identity: their hash is compared with the store's.
+    """
+    named = {name: str(folder) for name, folder in (weights or {}).items()}
+    return {"inputs": {"weights": named}} if named else {}
 
 
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,12 +16,14 @@ from pipelines.console import tell
 from pipelines.duplicates import duplicate_settings
 from pipelines.errors import UsageError
 from pipelines.finalists import repeated_finalists, repeats_of
-from pipelines.matrices import Matrix, default_features, read_matrix
+from pipelines.matrices import Matrix, read_matrix
+from pipelines.named_stores import default_features
 from pipelines.placed_rows import fold_teller, placed_rows
 from pipelines.presets import settle_preset
 from pipelines.runs import (
     METRICS,
     RunFolder,
+    noted_weights,
     read_json,
 )
 from pipelines.scoreboard import TrialPrinter
@@ -129,7 +131,8 @@ def run_config(command: str, settings: TuneSettings, matrix: Matrix) -> dict[str
     for name, usual in (("select", "best"), ("calibrate", "none"), ("decide", "argmax")):
         if values[name] == usual:
             del values[name]
-    del values["weights"]  # where files lie changes no result: their hash is compared with the store's
+    del values["weights"]
+    values |= noted_weights(settings.weights)
     if matrix.stored_views:
         values["use_views"] = 0 if matrix.views is None else len(matrix.views)
     return values

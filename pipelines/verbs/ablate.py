@@ -121,6 +121,6 @@ def run(options: Namespace, words: list[str]) -> None:
         shuffles=values.shuffles,
         leaky=values.leaky,
         prompts=tuple(values.prompts),
-        weights=dict(options.weights),
+        weights=dict(values.weights),
     )
     printing.print_ablation(ablate.ablate(settings), as_json=options.json)

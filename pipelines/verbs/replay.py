@@ -14,8 +14,8 @@ def replayed(options: Namespace, words: Sequence[str]) -> Namespace:
     if options.config is None:
         return options
     from pipelines.errors import UsageError
-    from pipelines.matrices import check_stores_unchanged
-    from pipelines.runs import check_config, read_json
+    from pipelines.named_stores import check_stores_unchanged
+    from pipelines.run_reading import check_config, read_json, recorded_weights
 
     config = read_json(options.config)
     check_config(config, options.config)
@@ -30,6 +30,7 @@ def replayed(options: Namespace, words: Sequence[str]) -> Namespace:
         **_replayed_stores(config, given),
         "head": config["heads"][0],
         "parameters": _replayed_parameters(config, options, given),
+        "weights": list(recorded_weights(config).items()),
         **{
             name: config[name]
             for name in (

@@ -92,7 +92,7 @@ def run(options: Namespace, words: list[str]) -> None:
         use_views=values.use_views,
         resampler=values.resampler,
         parameters={**dict(values.parameters), **({"prompts": options.prompts} if options.prompts else {})},
-        weights=dict(options.weights),
+        weights=dict(values.weights),
         preset=values.preset,
         calibrate=values.calibrate,
         decide=values.decide,

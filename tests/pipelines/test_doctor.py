@@ -23,6 +23,7 @@ from tests.pipelines.conftest import World
 ROOT = Path(__file__).resolve().parents[2]
 
 WRITTEN = "pipelines.written_run"
+PROMPTED = ["--prompts", "a {class}"]
 
 
 def _json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any], str]:
@@ -192,7 +193,9 @@ def test_doctor_does_not_believe_a_damaged_lock_file(
             f"{WRITTEN}.write_report",
         ),
         (["train", "--folds", "3", "--study", "it's mine"], f"{WRITTEN}.write_report"),
+        (["train", "--head", "zero-shot", "--folds", "3", *PROMPTED], f"{WRITTEN}.write_report"),
         (["ablate", "--folds", "3"], "pipelines.runs.RunFolder.publish"),
+        (["ablate", "--folds", "3", "--shuffles", "0", *PROMPTED], "pipelines.runs.RunFolder.publish"),
         (["stability", "--seeds", "2", "--splits", "2"], "pipelines.runs.RunFolder.publish"),
         (["augment", "--folds", "2", "--draws", "1", "--views", "1"], "pipelines.runs.RunFolder.publish"),
         (["robustness", "--rows", "9", "--faults", "typos,missing-image"], "pipelines.robustness._write"),
@@ -212,7 +215,9 @@ def test_doctor_resumes_an_interrupted_run(
     shutil.copytree("runs/small", tmp_path / "runs" / "small")
     run = ["--run", f"{runs}/small"] if words[0] in ("stability", "augment", "robustness") else []
     if words[0] in ("augment", "robustness"):
-        run += ["--weights", f"tiny-clip={in_world.clip}", "--data", "."]
+        run += ["--data", "."]
+    if words[0] in ("augment", "robustness") or "--prompts" in words:
+        run += ["--weights", f"tiny-clip={in_world.clip}"]
     run += ["--out", runs] if words[0] != "robustness" else []
     with monkeypatch.context() as patch:
         patch.setattr(where, _stop)

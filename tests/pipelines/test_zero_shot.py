@@ -183,8 +183,37 @@ def test_ablate_adds_rows_that_nothing_is_trained_for(
     assert rows["image / zero-shot"]["against_reference"] is not None
     capsys.readouterr()
     replay = ["ablate", "--config", str(run / "config.json"), "--out", str(tmp_path)]
-    assert main([*replay, "--weights", f"tiny-clip={in_world.clip}"]) == 0
+    assert main(replay) == 0
     assert [path.name for path in tmp_path.iterdir()] == [run.name]  # the same table: nothing to do
+
+
+def test_replay_takes_the_folder_of_weights_that_was_noted(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Noted by a folder that is there, it need not be named again; --weights wins; the run is the same."""
+    prompt = ["--prompts", PROMPTS[0], "--modalities", "image"]
+    assert main(_ablate(in_world, tmp_path / "first", *prompt)) == 0
+    (run,) = (tmp_path / "first").iterdir()
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    assert config["inputs"] == {"weights": {"tiny-clip": str(in_world.clip)}}
+
+    def replayed(out: str, weights: object, *words: str) -> tuple[int, str]:
+        config["inputs"]["weights"]["tiny-clip"] = weights
+        (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        capsys.readouterr()
+        command = ["ablate", "--config", str(tmp_path / "config.json"), "--out", str(tmp_path / out), *words]
+        return main(command), capsys.readouterr().err
+
+    gone = str(tmp_path / "gone")
+    assert replayed("again", str(in_world.clip))[0] == 0
+    assert [path.name for path in (tmp_path / "again").iterdir()] == [run.name]
+    status, error = replayed("none", gone)
+    assert status == 2
+    assert "--weights tiny-clip=DIR" in error
+    assert replayed("given", gone, "--weights", f"tiny-clip={in_world.clip}")[0] == 0
+    status, error = replayed("damaged", 3)
+    assert status == 1
+    assert "the weights of 'tiny-clip' are in 3" in error
 
 
 def test_ablate_compares_with_a_trained_row_where_all_have_views(in_world: World, tmp_path: Path) -> None:
