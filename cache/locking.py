@@ -83,7 +83,7 @@ def _acquire(folder: WorkFolder) -> int:
                 f"'{folder.target}' is being written by process {holder.get('pid', 'unknown')} on host "
                 f"'{holder.get('host', 'unknown')}'. Wait until it has finished, or write to another file."
             ) from error
-        if _is_same_file(fd, folder.lock):
+        if is_same_file(fd, folder.lock):
             return fd
         os.close(fd)  # that pass removed the lock file between our open and our lock
 
@@ -97,7 +97,16 @@ def _holder(fd: int) -> dict[str, Any]:
     return signed if isinstance(signed, dict) else {}
 
 
-def _is_same_file(fd: int, path: Path) -> bool:
+def is_same_file(fd: int, path: Path) -> bool:
+    """Tell whether an open file is still the one at a path, and was not removed or replaced since.
+
+    Parameters
+    ----------
+    fd : int
+        Descriptor of the open file.
+    path : Path
+        A link is followed.
+    """
     try:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:

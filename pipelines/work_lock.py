@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cache.locking import is_same_file
+
 LOCK = "LOCK"
 
 
@@ -31,17 +33,36 @@ def work_lock(folder: Path) -> Iterator[bool]:
     """
     import fcntl
 
-    if folder.is_symlink():
-        raise OSError(f"'{folder}' is a link, and nothing is written through links. Remove it.")
-    folder.mkdir(parents=True, exist_ok=True)
-    # Never through a link: the folder may be a stranger's.
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-    try:
+    refuse_link(folder)
+    lock = None
+    while lock is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            # Never through a link: the folder may be a stranger's.
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:
+            continue  # who just finished removed the folder in between
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             is_free = True
         except BlockingIOError:
             is_free = False
+        if is_free and not is_same_file(lock, folder / LOCK):
+            os.close(lock)  # ... or removed the lock between our open and our lock
+            lock = None
+    try:
         yield is_free
     finally:
         os.close(lock)
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse to write into a folder that is a link: who made it says where the files would go.
+
+    Raises
+    ------
+    OSError
+        If it is a link.
+    """
+    if path.is_symlink():
+        raise OSError(f"'{path}' is a link, and nothing is written through links. Remove it.")
