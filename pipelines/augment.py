@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cache import canonical_json, sha256_hex
+from extract import Backbone
 from pipelines.ablation.fitted_rows import RowMemory
 from pipelines.ablation.fitting import FitData
 from pipelines.ablation.tables import write_tables
@@ -24,7 +25,7 @@ from pipelines.errors import UsageError
 from pipelines.matrices import Matrix, read_matrix
 from pipelines.prediction_rows import EmbeddingOptions
 from pipelines.recorded_winner import winner_of_run
-from pipelines.row_views import check_backbones, embed_views
+from pipelines.row_views import embed_views, open_backbones
 from pipelines.run_stores import store_specs
 from pipelines.runs import CONFIG, METRICS, RunFolder, read_json, write_json
 from pipelines.targeting import choose_targets, fit_variants, times_chosen, viewed_rows
@@ -149,10 +150,9 @@ def augment(settings: AugmentSettings) -> Augmentation:
     if run.is_done:
         return Augmentation(run.path, read_json(run.path / METRICS), True)
     check_trainable(matrix, settings.folds)
-    if not _stored(settings, matrix):
-        check_backbones(config["spaces"], _how(settings))
+    backbones = {} if _stored(settings, matrix) else open_backbones(config["spaces"], _how(settings))
     with run.working():
-        metrics = _measured(settings, configuration, config, matrix, facts, run.work / "trials")
+        metrics = _measured(settings, configuration, config, matrix, facts, backbones, run.work / "trials")
         metrics["seconds"] = round(time.perf_counter() - began, 3)
         folder = run.result
         write_json(folder / METRICS, metrics)
@@ -196,7 +196,7 @@ def _config(
         heads=[configuration.head],
         resampler=configuration.resampler,
         parameters=dict(configuration.parameters),
-        raw_texts=_texts_hash(settings, facts),
+        raw_texts=_texts_hash(settings, facts) or False,
         spaces=config["spaces"],
         class_names=list(matrix.class_names),
         versions=library_versions(),
@@ -226,6 +226,7 @@ def _measured(
     config: Mapping[str, Any],
     matrix: Matrix,
     facts: RowFacts,
+    backbones: Mapping[str, Backbone],
     work: Path,
 ) -> dict[str, Any]:
     rows, memory = matrix.training, RowMemory(work)
@@ -243,7 +244,7 @@ def _measured(
         memory=memory,
     )
     viewed = viewed_rows(targets, draws=settings.draws, seed=settings.seed)
-    views = _views(settings, config, matrix, viewed, work)
+    views = _views(settings, config, matrix, viewed, backbones, work)
     tell(f"fitting {len(viewed)} variants in {len(folds)} folds")
     oof = fit_variants(
         configuration,
@@ -273,6 +274,7 @@ def _views(
     config: Mapping[str, Any],
     matrix: Matrix,
     viewed: Mapping[str, Sequence[np.ndarray]],
+    backbones: Mapping[str, Backbone],
     work: Path,
 ) -> np.ndarray:
     """Return views of every row that brings some, float32 of shape (n_views, n_samples, n_features)."""
@@ -289,7 +291,8 @@ def _views(
         augment=settings.augment,
         run=settings.run,
         data=settings.data,
-        how=_how(settings),
+        backbones=backbones,
+        device=_how(settings).device,
         work=work,
     )
 

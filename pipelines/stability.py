@@ -7,32 +7,28 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from pipelines.ablation.feature_sets import FeatureSets, read_feature_sets
-from pipelines.ablation.figure import write_figure
 from pipelines.ablation.fitted_rows import Fitted, RowMemory
 from pipelines.ablation.fitting import fit_rows
 from pipelines.ablation.grid import Candidate
-from pipelines.ablation.tables import write_tables
 from pipelines.console import duration, say, table, tell
-from pipelines.duplicates import RULES, duplicate_settings
+from pipelines.duplicates import duplicate_settings
 from pipelines.errors import UsageError
-from pipelines.matrices import default_features
 from pipelines.metrics import SHOWN
+from pipelines.named_stores import default_features
 from pipelines.presets import apply_preset, settle_preset
 from pipelines.recorded_winner import winner_of_run
 from pipelines.run_stores import store_specs
-from pipelines.runs import CONFIG, METRICS, RunFolder, read_json, write_csv, write_json
+from pipelines.runs import CONFIG, METRICS, RunFolder, read_json, write_json
 from pipelines.stability_statistics import variance_shares
+from pipelines.stability_tables import CELLS, HEADER, TABLE, table_rows, write_stability
 from pipelines.trainable import check_trainable
 from pipelines.tune_settings import TuneSettings, single_configuration
 from tuning import SCORES, Configuration, confusion, nadeau_bengio, score, score_name
-
-TABLE, CELLS = "stability", "scores"
-HEADER = ["seed", *SHOWN, "deviation", "95 % interval"]
 
 
 @dataclass(frozen=True)
@@ -51,14 +47,20 @@ class StabilitySettings:
         A run folder, whose winner is the configuration.
     seeds, splits : int
         How many of each; every seed meets every split.
-    metric : str
-    folds, seed : int
-        `seed` is the first of the seeds, and of the splits.
+    metric : str or None
+    folds : int or None
+    seed : int
+        The first of the seeds, and of the splits.
     out : Path
-    duplicates : str
+    duplicates : str or None
         Which rows share a fold; see ``duplicates.find_related_rows``.
-    use_views : int or None
-        How many of the stored augmented views are trained on, None for all.
+    use_views : int, "all" or None
+        How many of the stored augmented views are trained on.
+
+    Notes
+    -----
+    `metric`, `folds`, `duplicates` and `use_views` that are None are those of `run`, so that it is measured
+    as it was scored; without a run macro-F1, 5, near duplicates and no views.
     """
 
     features: tuple[str, ...] = ()
@@ -69,21 +71,17 @@ class StabilitySettings:
     run: Path | None = None
     seeds: int = 5
     splits: int = 5
-    metric: str = "macro-f1"
-    folds: int = 5
+    metric: str | None = None
+    folds: int | None = None
     seed: int = 0
     out: Path = Path("runs")
-    duplicates: str = "near"
-    use_views: int | None = 0
+    duplicates: str | None = None
+    use_views: int | Literal["all"] | None = None
 
     def __post_init__(self) -> None:
         faults = []
         if self.preset is not None and self.run is not None:
             faults.append("a preset and a run both name a configuration: leave one out")
-        if self.duplicates not in RULES:
-            faults.append(f"duplicates {self.duplicates!r} is not known; allowed are {', '.join(RULES)}")
-        if self.use_views is not None and self.use_views < 0:
-            faults.append(f"use_views {self.use_views} must not be negative")
         if self.seeds < 1 or self.splits < 1:
             faults.append(f"seeds {self.seeds} and splits {self.splits} must be at least 1")
         if self.seeds * self.splits < 2:
@@ -131,56 +129,72 @@ def stability(settings: StabilitySettings) -> Stability:
     """
     began = time.perf_counter()
     asked, specs = _asked(settings)
-    sets = read_feature_sets({"": specs}, duplicates=settings.duplicates, use_views=settings.use_views)
+    sets = read_feature_sets({"": specs}, duplicates=asked.duplicates, use_views=asked.use_views)
     asked, notes = settle_preset(asked, sets.samples)
     configuration = single_configuration(asked)
     for note in (*sets.notes, *notes):
         tell(f"note: {note}")
-    run = RunFolder(settings.out, None, _config(settings, configuration, sets))
+    run = RunFolder(settings.out, None, _config(settings, asked, configuration, sets))
     if run.is_done:
         return Stability(run.path, read_json(run.path / METRICS), True)
-    check_trainable(sets.samples, settings.folds)
+    check_trainable(sets.samples, asked.folds)
     with run.working():
-        scores, drew = _scores(settings, configuration, sets, run.work / "trials")
-        metrics = _metrics(settings, configuration, scores, drew=drew, n=len(sets.labels))
+        scores, drew = _scores(settings, asked.folds, configuration, sets, run.work / "trials")
+        metrics = _metrics(asked, configuration, scores, drew=drew, n=len(sets.labels))
         metrics["seconds"] = round(time.perf_counter() - began, 3)
         folder = run.result
         write_json(folder / METRICS, metrics)
         write_json(folder / CONFIG, run.config)
-        _write_files(folder, metrics, scores, settings.seed)
+        write_stability(folder, metrics, scores, seed=settings.seed)
         return Stability(run.publish(), metrics, False)
 
 
 def _asked(settings: StabilitySettings) -> tuple[TuneSettings, tuple[str, ...]]:
-    """Return the configuration as `train` would be asked for it, and the stores."""
-    arguments: dict[str, Any] = {"trials": 1, "metric": settings.metric, "folds": settings.folds}
-    arguments["seed"] = settings.seed
+    """Return the configuration and how it is scored, as `train` would be asked for them, and the stores."""
     if settings.run is not None:
         winner, config = winner_of_run(settings.run)
         asked = TuneSettings(
-            heads=(winner.head,), resampler=winner.resampler, parameters=winner.parameters, **arguments
+            heads=(winner.head,),
+            resampler=winner.resampler,
+            parameters=winner.parameters,
+            **_scored(settings, config),
         )
         return asked, settings.features or store_specs(config["spaces"], settings.run)
     asked = TuneSettings(
         heads=(settings.head,),
         resampler=settings.resampler,
         parameters=dict(settings.parameters or {}),
-        **arguments,
+        **_scored(settings, {}),
     )
     if settings.preset is not None:
         asked = apply_preset(asked, settings.preset, keep_resampler=settings.resampler != "none")
     return asked, settings.features or tuple(default_features())
 
 
-def _config(settings: StabilitySettings, configuration: Configuration, sets: FeatureSets) -> dict[str, Any]:
+def _scored(settings: StabilitySettings, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a configuration is scored: as asked, else as a run records it, else as usual."""
+    # A run that records neither has no views, and the usual rule for duplicates.
+    usual = {"metric": "macro-f1", "folds": 5, "duplicates": "near", "use_views": 0}
+    scored = {name: recorded.get(name, value) for name, value in usual.items()}
+    scored |= {name: getattr(settings, name) for name in usual if getattr(settings, name) is not None}
+    if scored["use_views"] == "all":
+        scored["use_views"] = None
+    return {"trials": 1, "seed": settings.seed, **scored}
+
+
+def _config(
+    settings: StabilitySettings, asked: TuneSettings, configuration: Configuration, sets: FeatureSets
+) -> dict[str, Any]:
     from extract import library_versions
 
     values = asdict(settings)
-    # A preset's parameters are recorded; what it was called does not change a score.
-    for name in ("out", "features", "run", "head", "duplicates", "preset", "use_views"):
+    for name in ("out", "features", "run", "head", "duplicates", "use_views"):
         del values[name]
     values.update(
         command="stability",
+        preset=None,  # its parameters are recorded; what it was called does not change a score
+        metric=asked.metric,
+        folds=asked.folds,
         heads=[configuration.head],
         resampler=configuration.resampler,
         parameters=dict(configuration.parameters),
@@ -200,14 +214,18 @@ def _n_views(sets: FeatureSets) -> int:
 
 
 def _scores(
-    settings: StabilitySettings, configuration: Configuration, sets: FeatureSets, work: Path
+    settings: StabilitySettings,
+    n_folds: int,
+    configuration: Configuration,
+    sets: FeatureSets,
+    work: Path,
 ) -> tuple[np.ndarray, bool]:
     """Return scores of shape (n_scores, n_splits, n_seeds, n_folds), and whether seeds change anything."""
     blocks = tuple(sets.samples.blocks)
-    shape = (len(SCORES), settings.splits, settings.seeds, settings.folds)
+    shape = (len(SCORES), settings.splits, settings.seeds, n_folds)
     scores, drew, began = np.zeros(shape), True, time.perf_counter()
     for split in range(settings.splits):
-        folds = sets.folds(settings.folds, settings.seed + split)
+        folds = sets.folds(n_folds, settings.seed + split)
         row = Candidate(f"split {split}", "", "all", blocks, configuration, n_views=_n_views(sets))
         first: Fitted | None = None
         for number in range(settings.seeds if drew else 1):
@@ -247,11 +265,11 @@ def _fold_scores(fitted: Fitted, sets: FeatureSets, folds: Sequence[Any]) -> np.
 
 
 def _metrics(
-    settings: StabilitySettings, configuration: Configuration, scores: np.ndarray, *, drew: bool, n: int
+    asked: TuneSettings, configuration: Configuration, scores: np.ndarray, *, drew: bool, n: int
 ) -> dict[str, Any]:
-    name = score_name(settings.metric)
+    name = score_name(asked.metric)
     main = scores[SCORES.index(name)]
-    share = 1 / (settings.folds - 1)
+    share = 1 / (asked.folds - 1)
     return {
         "metric": name,
         "n": n,
@@ -260,12 +278,12 @@ def _metrics(
         "scores": {key: _summary(values, share) for key, values in zip(SCORES, scores, strict=True)},
         "per_seed": [
             {
-                "seed": settings.seed + number,
+                "seed": asked.seed + number,
                 **{key: float(scores[SCORES.index(key), :, number].mean()) for key in SHOWN},
                 "deviation": _deviation(main[:, number].mean(axis=1)),
                 "ci95": nadeau_bengio(main[:, number].ravel(), test_share=share)["ci95"],
             }
-            for number in range(settings.seeds)
+            for number in range(main.shape[1])
         ],
         "variance": variance_shares(main.mean(axis=2)),
     }
@@ -284,40 +302,6 @@ def _summary(values: np.ndarray, share: float) -> dict[str, Any]:
 
 def _deviation(values: np.ndarray) -> float | None:
     return float(values.std(ddof=1)) if len(values) > 1 else None
-
-
-def _write_files(folder: Path, metrics: Mapping[str, Any], scores: np.ndarray, seed: int) -> None:
-    write_tables(folder, TABLE, HEADER, table_rows(metrics))
-    lines = [
-        [split + seed, number + seed, fold, *(f"{value:.6f}" for value in scores[:, split, number, fold])]
-        for split, number, fold in np.ndindex(*scores.shape[1:])
-    ]
-    write_csv(folder / f"{CELLS}.csv", ["split", "seed", "fold", *SCORES], lines)
-    name = metrics["metric"]
-    whole = metrics["scores"][name]
-    points = [(f"seed {row['seed']}", row[name], *row["ci95"], False) for row in metrics["per_seed"]]
-    points.append(("all seeds", whole["mean"], *whole["ci95"], True))
-    write_figure(folder, TABLE, points, label=name.replace("_", " ").replace("f1", "F1"))
-
-
-def table_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """Return the cells of the per-seed table, the last line all seeds together."""
-    whole = metrics["scores"]
-    last = {
-        "seed": "all",
-        **{key: whole[key]["mean"] for key in SHOWN},
-        "deviation": whole[metrics["metric"]]["deviation"],
-        "ci95": whole[metrics["metric"]]["ci95"],
-    }
-    return [
-        [
-            str(row["seed"]),
-            *(f"{row[key]:.3f}" for key in SHOWN),
-            "-" if row["deviation"] is None else f"{row['deviation']:.4f}",
-            f"{row['ci95'][0]:.3f} to {row['ci95'][1]:.3f}",
-        ]
-        for row in [*metrics["per_seed"], last]
-    ]
 
 
 def print_stability(found: Stability, *, as_json: bool) -> None:

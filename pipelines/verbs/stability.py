@@ -65,8 +65,13 @@ def run(options: Namespace, words: list[str]) -> None:
     if "run" in given and {"set", "resampler"} & given:
         raise UsageError("A run brings its own parameters and resampler. Leave out --set and --resampler.")
     values = replayed(options, words)
-    if "run" in given:
-        values = _as_the_run(values, given)
+    scored = {
+        name: getattr(values, name)
+        for name in ("metric", "folds", "duplicates", "use_views")
+        if "run" not in given or name in given  # else it is the run's
+    }
+    if scored.get("use_views", 0) is None:
+        scored["use_views"] = "all"
     settings = stability.StabilitySettings(
         features=tuple(values.features),
         head=values.head,
@@ -76,22 +81,8 @@ def run(options: Namespace, words: list[str]) -> None:
         run=values.run,
         seeds=values.seeds,
         splits=values.splits,
-        metric=values.metric,
-        folds=values.folds,
-        duplicates=values.duplicates,
-        use_views=values.use_views,
         seed=values.seed,
         out=values.out,
+        **scored,
     )
     stability.print_stability(stability.stability(settings), as_json=options.json)
-
-
-def _as_the_run(values: Namespace, given: set[str]) -> Namespace:
-    """Return the options with what the run was scored by, where the command line says nothing itself."""
-    from pipelines.recorded_winner import winner_of_run
-
-    _, config = winner_of_run(values.run)
-    # A run that records neither has no views, and the usual rule for duplicates.
-    recorded = {"use_views": 0, "duplicates": "near", **config}
-    names = {"metric", "folds", "duplicates", "use_views"} - given
-    return Namespace(**{**vars(values), **{name: recorded[name] for name in names}})

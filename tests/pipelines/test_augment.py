@@ -21,8 +21,8 @@ from pipelines.cli import main
 from pipelines.errors import RunError
 from pipelines.matrices import read_matrix
 from pipelines.prediction_rows import EmbeddingOptions
-from pipelines.row_views import embed_views
-from pipelines.runs import read_json
+from pipelines.row_views import embed_views, open_backbones
+from pipelines.runs import RunFolder, read_json
 from pipelines.targeting import choose_targets, fit_variants, viewed_rows
 from tests.pipelines.ablation_stores import CLASSES, labels_of, make_store, noisy
 from tests.pipelines.conftest import World
@@ -121,6 +121,38 @@ def test_augment_again_has_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureF
     assert "Nothing to do" in shown.err
     assert SLICE in shown.out
     assert shown.out.strip().splitlines()[-1] == first["run"]
+
+
+def test_settings_keep_the_name_that_they_have_always_had(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finished measurement is found again by a later version: the same words are recorded alike."""
+    found = _augment(_planted(tmp_path, 2), tmp_path, capsys, "--draws", "1")
+    config = {**read_json(Path(found["run"]) / "config.json"), "spaces": []}  # hashes of stores are not meant
+    assert RunFolder(tmp_path, None, config).identity == {
+        "class_names": ["positive", "neutral", "negative"],
+        "command": "augment",
+        "draws": 1,
+        "folds": 3,
+        "heads": ["logreg"],
+        "metric": "macro-f1",
+        "parameters": {
+            "C": 0.01,
+            "class_boost": None,
+            "class_weight": "balanced",
+            "effective_beta": 0.999,
+            "l1_ratio": 0.0,
+            "max_iter": 300,
+            "tol": 0.0001,
+        },
+        "raw_texts": False,
+        "resampler": "none",
+        "seed": 0,
+        "slices": 1,
+        "spaces": [],
+        "views": None,
+    }
+    assert RunFolder(tmp_path, None, config).path.name == "augment-3a48c97c47"
 
 
 def test_interrupted_augment_goes_on_without_fitting_again(
@@ -278,10 +310,12 @@ def test_embedded_views_are_the_views_that_a_pass_stores(
     rows = matrix.training[::9]
     name = config["spaces"][0]["backbone"]
     how = EmbeddingOptions(device="cpu", weights={name: in_world.clip})
+    backbones = open_backbones(config["spaces"], how)
 
     def embedded() -> np.ndarray:
         kind = {"n_views": 2, "augment": "light", "run": in_world.run, "data": None}
-        return embed_views(matrix, rows, config["spaces"], **kind, how=how, work=tmp_path)
+        kind |= {"backbones": backbones, "device": "cpu"}
+        return embed_views(matrix, rows, config["spaces"], **kind, work=tmp_path)
 
     found = embedded()
     assert stored is not None
@@ -305,16 +339,23 @@ def test_embedded_views_are_the_views_that_a_pass_stores(
 
 
 def test_augment_command_embeds_views_that_the_stores_lack(
-    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From a run without views, with the weights named again; without them the folder is asked for."""
+    opened: list[str] = []
+    open_again = row_views.open_again
+    monkeypatch.setattr(
+        row_views, "open_again", lambda name, how: opened.append(name) or open_again(name, how)
+    )
     with FeatureStore.open(next((in_world.root / "features").glob("*.h5"))) as store:
         name = store.meta["identity"]["backbone"]
     asked = ["augment", "--run", str(in_world.run), "--out", str(tmp_path), "--draws", "1", "--folds", "2"]
     assert main(asked) == 2
     assert f"--weights {name}=DIR" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []  # said before anything is begun
+    opened.clear()
     assert main([*asked, "--weights", f"{name}={in_world.clip}", "--views", "1", "--json"]) == 0
+    assert opened == [name]  # two towers, one backbone, whose weights are looked for and hashed once
     found = json.loads(capsys.readouterr().out)
     assert found["n_views"] == 1
     assert [line["variant"] for line in found["variants"]] == ["none", "random 1", "targeted"]

@@ -11,6 +11,8 @@ import pytest
 from scipy import stats
 
 from pipelines.cli import main
+from pipelines.runs import RunFolder, read_json
+from pipelines.stability import StabilitySettings, stability
 from pipelines.stability_statistics import variance_shares
 from tests.pipelines.ablation_stores import labels_of, make_store, noisy
 
@@ -111,7 +113,9 @@ def test_run_is_measured_as_it_was_scored(tmp_path: Path, capsys: pytest.Capture
         config = json.loads((Path(found["run"]) / "config.json").read_text(encoding="utf-8"))
         return {name: config.get(name) for name in ("metric", "folds", "duplicates", "use_views")}
 
+    unasked = stability(StabilitySettings(run=tmp_path / "r", seeds=1, splits=2, out=tmp_path))
     found = _run(capsys, *words)
+    assert Path(found["run"]) == unasked.path  # from Python as from the command line
     recorded = {"metric": "accuracy", "folds": 3, "duplicates": "none", "use_views": 1}
     assert settings(found) == recorded
     assert first_split(found) == pytest.approx(run["cv"]["accuracy"]["mean"], abs=1e-6)
@@ -130,6 +134,36 @@ def test_run_is_measured_as_it_was_scored(tmp_path: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert main(["stability", *map(str, words), "--use-views", "3"]) == 2
     assert "there are 2 views of each row" in capsys.readouterr().err
+
+
+def test_settings_keep_the_name_that_they_have_always_had(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finished measurement is found again by a later version: the same words are recorded alike."""
+    found = _run(
+        capsys, "--features", store, "--head", "ridge", "--folds", 2, "--splits", 2, "--out", tmp_path
+    )
+    config = {**read_json(Path(found["run"]) / "config.json"), "spaces": []}  # hashes of stores are not meant
+    assert RunFolder(tmp_path, None, config).identity == {
+        "command": "stability",
+        "class_names": ["positive", "neutral", "negative"],
+        "folds": 2,
+        "heads": ["ridge"],
+        "metric": "macro-f1",
+        "parameters": {
+            "alpha": 300.0,
+            "class_boost": None,
+            "class_weight": "balanced",
+            "effective_beta": 0.999,
+        },
+        "preset": None,
+        "resampler": "none",
+        "seed": 0,
+        "seeds": 5,
+        "spaces": [],
+        "splits": 2,
+    }
+    assert RunFolder(tmp_path, None, config).path.name == "stability-8fde939da4"
 
 
 def test_preset_and_its_parameters_are_one_measurement(
