@@ -14,7 +14,8 @@ from typing import Any
 from cache import StoreError, unfinished
 from cache.locking import MAX_SIGNATURE_BYTES
 from cache.workfolder import WORK_SUFFIX
-from pipelines.runs import CONFIG
+from pipelines.errors import RunError
+from pipelines.runs import CONFIG, read_json
 from pipelines.work_lock import LOCK
 
 #: Command without --config -> the options that it records.
@@ -76,7 +77,13 @@ def _unfinished_pass(folder: Path, out: Path, data: Path | None) -> UnfinishedWo
             command = _extract_command(plan, out, data)
         return UnfinishedWork(str(folder), *progress, holder, command)
     except (StoreError, OSError) as error:
-        return UnfinishedWork(str(folder), None, None, holder, "", str(error))
+        fault = str(error)
+    except (KeyError, TypeError, AttributeError) as error:  # its hash is right, so somebody wrote it so
+        fault = (
+            f"'{folder / 'plan.json'}' is not what a pass writes ({type(error).__name__}: {error}). Delete "
+            f"the folder '{folder}' and start the pass again."
+        )
+    return UnfinishedWork(str(folder), None, None, holder, "", fault)
 
 
 def _noted_command(work: Path) -> str:
@@ -151,10 +158,15 @@ def _unfinished_run(folder: Path) -> UnfinishedWork:
     parts = [*folder.glob("*"), *(folder / "trials").rglob("*")]
     done = sum(path.suffix in (".trial", ".row", ".npz") for path in parts)
     try:
-        config = json.loads((folder / CONFIG).read_bytes())
+        config = read_json(folder / CONFIG)
         command = join(_run_words(config, folder))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        fault = f"'{folder / CONFIG}' cannot be read ({error}). Remove the folder and start the run again."
+    except RunError as error:
+        return UnfinishedWork(str(folder), done, None, holder, "", f"{error} Remove '{folder}' first.")
+    except (KeyError, TypeError, AttributeError) as error:
+        fault = (
+            f"'{folder / CONFIG}' is not what a run records ({type(error).__name__}: {error}). Remove "
+            f"'{folder}' and start the run again."
+        )
         return UnfinishedWork(str(folder), done, None, holder, "", fault)
     trials = config.get("trials")
     return UnfinishedWork(str(folder), done, trials if isinstance(trials, int) else None, holder, command)

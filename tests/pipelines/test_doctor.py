@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cache import PassFolder
+from cache import PassFolder, canonical_json, sha256_hex
 from pipelines import doctor, machine
 from pipelines.cli import main
 from tests.cache.builders import Toy
@@ -262,13 +262,33 @@ def test_doctor_reports_damaged_work_folders(tmp_path: Path, capsys: pytest.Capt
     shards.mkdir()
     (shards / f"{0:010}-{2:010}-{'0' * 8}-{'0' * 16}.h5").write_bytes(b"")
     (tmp_path / "features" / "empty.h5.work").mkdir()
-    (tmp_path / "runs" / "b.work").mkdir(parents=True)
-    (tmp_path / "runs" / "b.work" / "config.json").write_bytes(b"\xff")
+    fields = {"n_rows": 2, "modalities": ["text"]}  # the hash is right, but no pass writes such a plan
+    plan = {"fingerprint": sha256_hex(canonical_json(fields)), "shard_rows": 1, "plan": fields}
+    (tmp_path / "features" / "odd.h5.work").mkdir()
+    (tmp_path / "features" / "odd.h5.work" / "plan.json").write_text(json.dumps(plan))
+    secret = tmp_path / "secret.json"
+    secret.write_text('{"command": "train"}')
+    for name, content in (
+        ("b", b"\xff"),
+        ("c", b"[" * 200_000),
+        ("d", b'{"command": "augment"}'),
+        ("e", None),
+    ):
+        (tmp_path / "runs" / f"{name}.work").mkdir(parents=True)
+        config = tmp_path / "runs" / f"{name}.work" / "config.json"
+        config.symlink_to(secret) if content is None else config.write_bytes(content)
     status, answer, _ = _json(capsys, "--out", str(tmp_path / "features"), "--runs", str(tmp_path / "runs"))
     assert status == 1
-    plan, config = answer["faults"]
-    assert "Delete the folder" in plan
-    assert "Remove the folder and start the run again" in config
+    torn, odd, *runs = answer["faults"]
+    assert "Delete the folder" in torn
+    assert "odd.h5.work/plan.json' is not what a pass writes (KeyError: 'spaces')" in odd
+    for fault, (name, said) in zip(
+        runs,
+        (("b", "invalid start byte"), ("c", "recursion"), ("d", "KeyError: 'inputs'"), ("e", "is a link")),
+        strict=True,
+    ):
+        assert said in fault
+        assert f"Remove '{tmp_path / 'runs' / name}.work'" in fault
 
 
 @pytest.mark.parametrize(
