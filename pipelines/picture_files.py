@@ -56,6 +56,13 @@ def _holds_all(folder: Path) -> bool:
     return folder == folder.parent or Path(home).is_relative_to(folder)
 
 
+def searched(data: Path | None) -> str:
+    """Return in words where pictures were looked for: `data_folders` of a data set given, or of none."""
+    if data is not None:
+        return f"'{data}'"
+    return "the current folder or around the stores and the run (the home folder itself is never searched)"
+
+
 def data_root(paths: Sequence[str], roots: Iterable[Path]) -> Path | None:
     """Return the first folder in which most of the first pictures lie, or None.
 

@@ -18,8 +18,9 @@ from cache import FeatureStore, Status
 from extract import Backbone, BadImageError, EditedInputs, Source, read_image_file
 from extract.drift import TOLERANCE
 from pipelines.errors import RunError, UsageError
-from pipelines.picture_files import data_folders, data_root, file_inside
-from pipelines.run_stores import find_store, stored_vectors
+from pipelines.picture_files import data_folders, data_root, file_inside, searched
+from pipelines.run_stores import find_store
+from pipelines.stored_rows import stored_vectors
 
 _PROBES = 16
 _SHOWN = 5
@@ -157,10 +158,9 @@ def _find_pictures(
     """Return the file and the hash of each picture; every one that is missing or changed is named."""
     root = data_root(names, data_folders(data, [store_path], run))
     if root is None and any(names):
-        where = f"'{data}'" if data is not None else "the current folder or around the stores and the run"
         raise RunError(
-            f"The pictures that store '{store_path}' names were not found in {where}. Name the data set's "
-            "folder with --data."
+            f"The pictures that store '{store_path}' names were not found in {searched(data)}. Name the data "
+            "set's folder with --data."
         )
     paths = [file_inside(root, name) if root is not None and name else None for name in names]
     digests = [_digest(path) if path is not None else _NO_HASH for path in paths]

@@ -10,7 +10,7 @@ from threading import Event
 
 import numpy as np
 
-from pipelines.picture_files import data_folders, data_root
+from pipelines.picture_files import data_folders, data_root, searched
 from pipelines.report.evidence import Evidence, OutOfFold
 from pipelines.report.maps import SampleMap, sample_maps
 from pipelines.report.model_layers import ModelLayers, model_layers
@@ -96,10 +96,9 @@ def _pictures(
         return _NO_THUMBNAILS, samples.missing.get("images", "")
     root = data_root(samples.image_paths, data_folders(data, samples.stores, run.folder))
     if root is None:
-        where = f"'{data}'" if data is not None else "the current folder or around the stores and the run"
         return (
             _NO_THUMBNAILS,
-            f"The pictures were not found in {where}; name the data set's folder with --data.",
+            f"The pictures were not found in {searched(data)}; name the data set's folder with --data.",
         )
     order = np.argsort(~rows.wrong[samples.shown], kind="stable").tolist()  # errors first
     made = make_thumbnails(root, samples.image_paths, samples.image_hashes, order, stop=stop)
