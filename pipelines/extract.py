@@ -26,6 +26,7 @@ from extract import (
 )
 from pipelines.console import Progress, duration, say, size, table, tell
 from pipelines.errors import UsageError
+from pipelines.truncation import truncation_lines
 
 _SHOWN = 20
 _UNITS = {
@@ -175,10 +176,9 @@ def _print_report(report: PassReport) -> None:
 
 
 def _print_counts(report: PassReport) -> None:
-    header = ["modality", "embedded", "reused", "repeated", "resumed", "truncated", "limited by"]
+    header = ["modality", "embedded", "reused", "repeated", "resumed", "limited by"]
     rows: list[list[Any]] = [
-        [m, c.computed, c.reused, c.repeated, c.resumed, _share(c.truncated, c.computed), c.clock.limiting]
-        for m, c in report.counts.items()
+        [m, c.computed, c.reused, c.repeated, c.resumed, c.clock.limiting] for m, c in report.counts.items()
     ]
     if any(count.views for count in report.counts.values()):
         header.insert(2, "views")
@@ -187,11 +187,6 @@ def _print_counts(report: PassReport) -> None:
     say(f"{report.path.name}:")
     say(table(rows, header))
     say()
-
-
-def _share(part: int, whole: int) -> str:
-    """Return ``"12 (3.4%)"``, or the number alone where a share says nothing."""
-    return f"{part:,} ({part / whole:.1%})" if part and whole else str(part)
 
 
 def _print_summary(report: PassReport) -> None:
@@ -207,15 +202,6 @@ def _print_summary(report: PassReport) -> None:
         say(f"not ok: {guid} ({reason})")
     if len(report.not_ok) > _SHOWN:
         say(f"not ok: {len(report.not_ok) - _SHOWN:,} more (--json lists all)")
-
-
-def truncation_lines(truncated: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return one line per modality whose texts were counted (`meta["truncated"]` of a store)."""
-    return [
-        f"truncated ({modality}): {_share(count['texts_cut'], count['texts'])} of {count['texts']:,} texts, "
-        f"{_share(count['tokens_cut'], count['tokens'])} of {count['tokens']:,} tokens"
-        for modality, count in truncated.items()
-    ]
 
 
 def _status_table(statuses: Mapping[str, Mapping[str, int]]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.console import Progress, duration, say, size, table, tell
+from pipelines.truncation import truncation_lines
 
 
 @dataclass(frozen=True)
@@ -205,8 +206,6 @@ def describe_store(path: Path) -> dict[str, Any]:
 
 def print_store(description: Mapping[str, Any], *, as_json: bool) -> None:
     """Print the description of a store."""
-    from pipelines.extract import truncation_lines
-
     if as_json:
         say(json.dumps(description, indent=2, ensure_ascii=False))
         return

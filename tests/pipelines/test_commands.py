@@ -16,6 +16,7 @@ import pytest
 from pipelines.cli import main
 from pipelines.verbs import VERBS
 from tests.kit.data_sets import write_guid_data_set
+from tests.pipelines.ablation_stores import labels_of, make_store, noisy
 from tests.pipelines.conftest import World
 
 COMMAND = [sys.executable, "-m", "pipelines"]
@@ -180,6 +181,23 @@ def test_json_prints_one_object(in_world: World, capsys: pytest.CaptureFixture[s
         capsys.readouterr()
         assert main([*words, "--json"]) == 0, words
         json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_inspect_describes_a_store_without_loading_what_embeds(tmp_path: Path, words: list[str]) -> None:
+    """Looking at a store loads neither the pass nor its command, nor anything heavy."""
+    codes = labels_of(6)
+    store = make_store(tmp_path / "s.h5", "s", {"text": noisy(codes, 1.0)}, codes)
+    code = (
+        "import sys; from pipelines.cli import main; status = main(sys.argv[1:]); "
+        "known = {'extract.engine', 'extract.run', 'pipelines.extract', 'torch', 'pandas', 'sklearn'}; "
+        "sys.stderr.write(f'loaded: {sorted(known & set(sys.modules))}'); raise SystemExit(status)"
+    )
+    command = [sys.executable, "-c", code, "inspect", str(store), *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "6" in done.stdout
+    assert done.stderr.endswith("loaded: []")
 
 
 def test_inspect_describes_what_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
