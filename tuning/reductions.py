@@ -12,51 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 from heads.blocks import block_slices, invalid_blocks
 from heads.columns import ColumnScale
 from heads.projection import column_spreads
+from heads.silent_blocks import screened_rows, silent_blocks
 from heads.term_weights import TermWeights, term_slices
 from heads.view_rows import check_views
 from tuning.column_moments import ColumnMoments, join, measure
+from tuning.fold_rows import FoldRows
 from tuning.folds import Fold
 from tuning.principal import Principal, principal_of_moments, principal_of_rows
 
 _ROWS_AT_ONCE = 4096
 _WIDEST = 256  # directions per block that are computed at once; a smaller width takes the leading ones
+_Key = tuple[int, int | None, bool, bool]  # fold, pca, whiten, screened
 _KEPT_BYTES = 256 * 2**20  # of finished rows, least recently used first to go
-
-
-@dataclass(frozen=True, eq=False)
-class FoldRows:
-    """The rows of one fold as a head sees them.
-
-    Attributes
-    ----------
-    fold : int
-    pca : int or None
-        Directions per block that were asked for.
-    whiten : bool
-    train : ndarray of shape (n_train, n_columns), float32, C-contiguous
-        Training rows in fold order, then every view of them, view after view.
-    train_codes : ndarray of shape (n_train,), int64
-    origins : ndarray of shape (n_train,), int64, or None
-        For each row the row that it is a view of, as ``sample_origin`` in ``heads.fit_with_views``; None when
-        there are no views.
-    valid : ndarray of shape (n_valid, n_columns), float32, C-contiguous
-        Validation rows, without views.
-    block_widths : tuple of int
-        Columns of each block, in order.
-
-    Notes
-    -----
-    The arrays are shared by all who ask: they are read-only.
-    """
-
-    fold: int
-    pca: int | None
-    whiten: bool
-    train: NDArray[np.float32]
-    train_codes: NDArray[np.int64]
-    origins: NDArray[np.int64] | None
-    valid: NDArray[np.float32]
-    block_widths: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +106,8 @@ class Reductions:
         self._widest = 0
         self._scales: list[ColumnScale] | None = None
         self._projected: list[_Projected] = []
-        self._finished: OrderedDict[tuple[int, int | None, bool], FoldRows] = OrderedDict()
+        self._silent: dict[int, NDArray[np.bool_]] = {}
+        self._finished: OrderedDict[_Key, FoldRows] = OrderedDict()
         self._lock = threading.RLock()
 
     @property
@@ -147,7 +115,9 @@ class Reductions:
         """Number of folds."""
         return len(self.folds)
 
-    def rows(self, fold: int, pca: int | None, *, whiten: bool = False) -> FoldRows:
+    def rows(
+        self, fold: int, pca: int | None, *, whiten: bool = False, screen_blocks: bool = False
+    ) -> FoldRows:
         """Return the rows of a fold, standardised and reduced by its training rows.
 
         Parameters
@@ -158,6 +128,8 @@ class Reductions:
             level of rounding. None leaves the standardised columns as they are.
         whiten : bool
             As for ``heads.projection.reduced_map``, which gives the same columns.
+        screen_blocks : bool
+            As for ``heads.MLPHead``: whether blocks that say nothing about the labels are left out.
 
         Returns
         -------
@@ -173,14 +145,35 @@ class Reductions:
                 f"There are no rows for fold={fold!r} and pca={pca!r}; allowed are folds 0 to "
                 f"{self.n_folds - 1}, and a pca of 1 or more or None."
             )
-        key = (fold, pca, whiten and pca is not None)
         with self._lock:
-            found = self._finished.pop(key, None)
-            if found is None:
-                found = self._standardised(fold) if pca is None else self._reduced(fold, pca, whiten=whiten)
-            self._finished[key] = found
-            self._let_go()
+            found = self._kept((fold, pca, whiten and pca is not None, False))
+            if screen_blocks and self._silent_blocks(fold).any():
+                found = self._kept((fold, pca, found.whiten, True))
         return found
+
+    def _kept(self, key: _Key) -> FoldRows:
+        """Return finished rows, made now if they were not kept."""
+        found = self._finished.pop(key, None)
+        if found is None:
+            fold, pca, whiten, screened = key
+            if screened:
+                found = self._kept((fold, pca, whiten, False)).without(self._silent_blocks(fold))
+            else:
+                found = self._standardised(fold) if pca is None else self._reduced(fold, pca, whiten=whiten)
+        self._finished[key] = found
+        self._let_go()
+        return found
+
+    def _silent_blocks(self, fold: int) -> NDArray[np.bool_]:
+        """Tell which blocks say nothing in the clean training rows of a fold."""
+        if len(self._slices) < 2:
+            return np.zeros(len(self._slices), dtype=bool)
+        if fold not in self._silent:
+            train, _ = self.folds[fold]
+            shown = train[screened_rows(np.arange(len(train)))]
+            Z = np.concatenate(list(self._scaled_chunks(fold, shown, self._sources[:1])))
+            self._silent[fold] = silent_blocks(Z, self.codes[shown], list(self._slices.values()))
+        return self._silent[fold]
 
     def _let_go(self) -> None:
         """Forget the rows that were not asked for longest."""
@@ -230,6 +223,7 @@ class Reductions:
             fold=fold,
             pca=pca,
             whiten=whiten,
+            screened=False,
             train=train,
             train_codes=np.tile(self.codes[train_rows], repeats),
             origins=np.tile(np.arange(len(train_rows)), repeats) if repeats > 1 else None,
