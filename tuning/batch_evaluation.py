@@ -1,16 +1,21 @@
 """Many configurations evaluated at once: each kind by the engine that shares most of the work."""
 
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 import heads
 from tuning.binned_rows import BinnedRows
 from tuning.boosted_trees import BoostedTrees
+from tuning.cores import Cores
 from tuning.folds import Fold
 from tuning.logistic_path import logistic_path
 from tuning.reductions import Reductions
@@ -21,6 +26,12 @@ from tuning.trials import Configuration, Trial, evaluate, fold_scores_of
 
 Outcome = Trial | str
 """A trial, or the reason why there is none."""
+
+Asked = tuple[Configuration, int]
+"""A configuration and its trial number."""
+
+_LARGE_BYTES = 128 * 2**20
+"""Of rows, from which engines work one after the other: each holds copies of a fold's rows."""
 
 _ON_A_PATH = ("C", "class_weight")  # what may differ along a path; it has the head's defaults for the rest
 
@@ -73,10 +84,12 @@ class BatchEvaluation:
     _reductions: Reductions | None = None
     _binned: BinnedRows | None = None
     _plans: ResamplingPlans = field(default_factory=ResamplingPlans)
+    _cores: Cores = field(default_factory=Cores)
+    _saying: threading.Lock = field(default_factory=threading.Lock)
 
     def outcomes(
         self,
-        asked: Sequence[tuple[Configuration, int]],
+        asked: Sequence[Asked],
         *,
         never_dropped: Collection[str] = (),
         incumbent: NDArray[np.int64] | None = None,
@@ -97,22 +110,56 @@ class BatchEvaluation:
         list of Trial or str
             In the order asked; a text is the reason why a configuration could not be trained.
         """
-        found: dict[str, Outcome] = {}
-        for engine, members in self._by_engine([configuration for configuration, _ in asked]).items():
-            numbers = {configuration.key: number for configuration, number in asked}
-            pairs = [(configuration, numbers[configuration.key]) for configuration in members]
-            if engine == "alone":
-                found |= {one.key: self._alone(one, number) for one, number in pairs}
-            else:
-                found |= self._together(engine, pairs, never_dropped, incumbent)
+        engines = self._by_engine(asked)
+        alone = engines.pop("alone", [])
+        found = self._side_by_side(engines, never_dropped, incumbent)
+        found |= {one.key: self._alone(one, number) for one, number in alone}
         return [found[configuration.key] for configuration, _ in asked]
 
-    def _by_engine(self, configurations: Sequence[Configuration]) -> dict[str, list[Configuration]]:
+    def _by_engine(self, asked: Sequence[Asked]) -> dict[str, list[Asked]]:
         """Sort configurations by what evaluates them; the linear ones come first, being quick."""
-        engines: dict[str, list[Configuration]] = {"logreg": [], "lightgbm": [], "mlp": [], "alone": []}
-        for configuration in configurations:
-            engines[self._engine_of(configuration)].append(configuration)
+        engines: dict[str, list[Asked]] = {"logreg": [], "lightgbm": [], "mlp": [], "alone": []}
+        for configuration, number in asked:
+            engines[self._engine_of(configuration)].append((configuration, number))
         return {engine: members for engine, members in engines.items() if members}
+
+    def _side_by_side(
+        self,
+        engines: Mapping[str, Sequence[Asked]],
+        never_dropped: Collection[str],
+        incumbent: NDArray[np.int64] | None,
+    ) -> dict[str, Outcome]:
+        """Evaluate by several engines at once: one alone leaves cores idle while its last jobs end.
+
+        The columns are reduced before, and BLAS has one thread in all of them: numbers do not depend on who
+        comes first.
+        """
+        calls = [
+            partial(self._together, engine, pairs, never_dropped, incumbent)
+            for engine, pairs in engines.items()
+        ]
+        if self._is_large or len(calls) < 2:
+            return dict(chain.from_iterable(call().items() for call in calls))
+        self._reduce([one for pairs in engines.values() for one, _ in pairs])
+        with threadpool_limits(limits=1, user_api="blas"):
+            return dict(chain.from_iterable(found.items() for found in self._cores.side_by_side(calls)))
+
+    @property
+    def _is_large(self) -> bool:
+        """Whether several engines at once would take too much memory."""
+        n_rows, n_columns = np.shape(self.task.X)
+        return bool(4 * n_rows * n_columns > _LARGE_BYTES)
+
+    def _reduce(self, configurations: Sequence[Configuration]) -> None:
+        """Make the reductions that configurations need, the widest first: it measures the others as well."""
+        widths = {
+            {**heads.default_parameters(one.head), **one.parameters}.get("pca") for one in configurations
+        }
+        try:
+            for width in sorted(widths, key=lambda width: -(width or 0)):
+                self.reductions.rows(0, width)
+        except ValueError:
+            return  # the engines find it again, and tell it of every configuration
 
     def _engine_of(self, configuration: Configuration) -> str:
         n_features = int(np.shape(self.task.X)[1])
@@ -138,7 +185,7 @@ class BatchEvaluation:
     def _together(
         self,
         engine: str,
-        pairs: Sequence[tuple[Configuration, int]],
+        pairs: Sequence[Asked],
         never_dropped: Collection[str],
         incumbent: NDArray[np.int64] | None,
     ) -> dict[str, Outcome]:
@@ -165,15 +212,22 @@ class BatchEvaluation:
     def _climb(
         self,
         engine: str,
-        pairs: Sequence[tuple[Configuration, int]],
+        pairs: Sequence[Asked],
         never_dropped: Collection[str],
         incumbent: NDArray[np.int64] | None,
     ) -> dict[str, Outcome]:
         task = self.task
         configurations = [configuration for configuration, _ in pairs]
-        options: dict[str, Any] = {"n_classes": task.n_classes, "random_state": task.random_state}
+        in_full = [i for i, one in enumerate(configurations) if one.key in never_dropped]
+        options: dict[str, Any] = {
+            "n_classes": task.n_classes,
+            "random_state": task.random_state,
+            "cores": self._cores,
+        }
         population: Population = (
-            StackedMLPs(configurations, self.reductions, resampled=self._plans.apply, **options)
+            StackedMLPs(
+                configurations, self.reductions, resampled=self._plans.apply, as_asked=in_full, **options
+            )
             if engine == "mlp"
             else BoostedTrees(configurations, self.reductions, binned=self.binned, **options)
         )
@@ -181,7 +235,7 @@ class BatchEvaluation:
             population,
             Judge(task.y, task.folds, task.n_classes, task.metric),
             numbers=[number for _, number in pairs],
-            never_dropped=[i for i, one in enumerate(configurations) if one.key in never_dropped],
+            never_dropped=in_full,
             incumbent=incumbent,
             on_rung=self._say,
         )
@@ -194,7 +248,7 @@ class BatchEvaluation:
             for (one, number), found in zip(pairs, outcomes, strict=True)
         }
 
-    def _path(self, pairs: Sequence[tuple[Configuration, int]]) -> dict[str, Outcome]:
+    def _path(self, pairs: Sequence[Asked]) -> dict[str, Outcome]:
         """Evaluate logistic regressions along their paths of penalties."""
         task = self.task
         started = time.perf_counter()
@@ -206,6 +260,7 @@ class BatchEvaluation:
             Cs=sorted({C for _, C in settings}),
             class_weights=list(dict.fromkeys(weight for weight, _ in settings)),
             n_classes=task.n_classes,
+            cores=self._cores,
         )
         seconds = (time.perf_counter() - started) / len(pairs)
         found: dict[str, Outcome] = {}
@@ -235,8 +290,10 @@ class BatchEvaluation:
         return self._binned
 
     def _say(self, sentence: str) -> None:
+        self._cores.check()
         if self.on_step is not None:
-            self.on_step(sentence)
+            with self._saying:  # engines speak from threads of their own
+                self.on_step(sentence)
 
 
 def _is_on_a_path(configuration: Configuration) -> bool:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import heads
 from heads.columns import softmax
 from tuning.binned_rows import BinnedFold, BinnedRows
 from tuning.checkpoints import checkpoints_up_to
+from tuning.cores import Cores
 from tuning.reductions import Reductions
 from tuning.trials import Configuration, fold_seed
 
@@ -51,8 +51,8 @@ class BoostedTrees:
         As for `tuning.evaluate`: each fold has its own seed made from this one.
     binned : BinnedRows or None
         Shared by several populations on the same rows, which saves binning them again.
-    n_jobs : int, default 2
-        Boosters that grow at the same time, each on a thread of its own.
+    cores : Cores or None
+        Boosters grow side by side, each on a thread and a core of its own; None takes all cores.
 
     Attributes
     ----------
@@ -95,13 +95,13 @@ class BoostedTrees:
         n_classes: int,
         random_state: int,
         binned: BinnedRows | None = None,
-        n_jobs: int = 2,
+        cores: Cores | None = None,
     ) -> None:
         self.configurations = tuple(configurations)
         self._binned = BinnedRows(reductions) if binned is None else binned
         self._n_classes = n_classes
         self._random_state = random_state
-        self._n_jobs = n_jobs
+        self._cores = Cores() if cores is None else cores
         for configuration in self.configurations:
             _check(configuration, n_classes)
         self._most = [_most_rounds(configuration) for configuration in self.configurations]
@@ -158,8 +158,7 @@ class BoostedTrees:
         jobs = [(member, fold, until) for fold in folds for member, until in targets.items()]
         jobs.sort(key=lambda job: -self._cost(job[0], job[2]))  # ends evenly
         # LightGBM lets go of Python's lock, so threads do. Ctrl-C waits for the boosters that are growing.
-        with ThreadPoolExecutor(self._n_jobs, initializer=_silence_this_thread) as workers:
-            taken = list(workers.map(lambda job: self._advance(*job), jobs))
+        taken = self._cores.run(lambda job: self._advance(*job), jobs, prepare=_silence_this_thread)
         for (member, _, _), seconds in zip(jobs, taken, strict=True):
             self._seconds[member] += seconds
 

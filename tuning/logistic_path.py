@@ -1,9 +1,7 @@
 """Logistic regression over all penalties, class weights and folds in one solve."""
 
-import os
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +10,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from heads.class_weights import row_weights
 from heads.columns import softmax
 from heads.softmax_regression import row_space
-from tuning.reductions import FoldRows, Reductions
+from tuning.cores import Cores, StoppedError
+from tuning.fold_rows import FoldRows
+from tuning.reductions import Reductions
 from tuning.softmax_batch import fit_softmax_batch
 
 Weighting = str | float | None
@@ -28,6 +28,7 @@ def logistic_path(
     class_weights: Sequence[Weighting],
     n_classes: int,
     tol: float = 1e-4,
+    cores: Cores | None = None,
 ) -> dict[tuple[Weighting, float], Floats]:
     """Cross-validate ``heads.LogisticHead`` for every C and class weight at once.
 
@@ -42,6 +43,8 @@ def logistic_path(
     n_classes : int
     tol : float
         Largest entry of the gradient of the weighted mean loss at which a fit stops.
+    cores : Cores or None
+        For the folds; None takes all cores.
 
     Returns
     -------
@@ -68,27 +71,29 @@ def logistic_path(
     members = [(weighting, float(C)) for weighting in class_weights for C in Cs]
     _check(reductions, members, n_classes)
     oof = {member: np.zeros((len(reductions.codes), n_classes), dtype=np.float32) for member in members}
-    stop = threading.Event()
+    cores = Cores() if cores is None else cores
+    failed = threading.Event()
+
+    def go_on() -> None:
+        cores.check()
+        if failed.is_set():
+            raise StoppedError
 
     def solve(fold: int) -> None:
         rows = reductions.rows(fold, None)
-        found = _solve_fold(rows, members, tol=tol, stop=stop)
+        try:
+            found = _solve_fold(rows, members, tol=tol, on_pass=go_on)
+        except BaseException:  # the other folds would go on to the end otherwise
+            failed.set()
+            raise
         valid = reductions.folds[fold][1]
         for member, probabilities in zip(members, found, strict=True):
             oof[member][np.ix_(valid, np.unique(rows.train_codes))] = probabilities
 
-    n_folds = reductions.n_folds
     # The limit is that of the whole process, so it is set here, around all threads. More BLAS threads would
     # gain little on products this narrow, and beside another busy program they took ten times as long.
-    with (
-        threadpool_limits(limits=1, user_api="blas"),
-        ThreadPoolExecutor(min(os.cpu_count() or 1, n_folds)) as workers,
-    ):
-        try:
-            list(workers.map(solve, range(n_folds)))
-        except BaseException:  # Ctrl-C as well: the threads would go on to the end otherwise
-            stop.set()
-            raise
+    with threadpool_limits(limits=1, user_api="blas"):
+        cores.run(solve, range(reductions.n_folds))
     return oof
 
 
@@ -114,7 +119,7 @@ def _solve_fold(
     members: Sequence[tuple[Weighting, float]],
     *,
     tol: float,
-    stop: threading.Event,
+    on_pass: Callable[[], None],
 ) -> list[Floats]:
     """Return the probabilities of the validation rows by every member."""
     classes, codes = np.unique(rows.train_codes, return_inverse=True)
@@ -130,7 +135,7 @@ def _solve_fold(
         penalties,
         tol=tol,
         max_iter=_MOST_PASSES,
-        on_pass=lambda: _raise_if(stop),
+        on_pass=on_pass,
     )
     return [
         softmax(valid @ matrix + bias) for matrix, bias in zip(fitted.matrices, fitted.biases, strict=True)
@@ -150,8 +155,3 @@ def _weighed(
         shares.append(weights[first] / weights.sum())
         penalties.append(1.0 / (C * weights.sum()))
     return np.array(shares), np.array(penalties)
-
-
-def _raise_if(stop: threading.Event) -> None:
-    if stop.is_set():
-        raise InterruptedError("The logistic path was stopped because another fold failed or Ctrl-C came.")

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import heads
-from tuning.reductions import FoldRows
+from tuning.fold_rows import FoldRows
 
 _PICKS = ("random-over", "random-under", "inverse-frequency")  # choose rows by their class alone
+_EVENING = ("random-over", "inverse-frequency", "smote", "borderline-smote", "adasyn")
 _KEPT_BYTES = 256 * 2**20  # of rows with synthetic ones, least recently used first to go
 
 Rows = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -18,6 +19,24 @@ Rows = tuple[NDArray[np.float32], NDArray[np.int64]]
 Resampled = Callable[[FoldRows, str, int], Rows]
 """Takes the rows of a fold, a name of ``heads.RESAMPLERS`` other than "none" and a seed; returns the rows to
 train on and their codes: `ResamplingPlans.apply` is one."""
+
+
+def growth(resampler: str, codes: NDArray[np.int64]) -> float:
+    """Return how many times as many rows there are after resampling.
+
+    Parameters
+    ----------
+    resampler : str
+        One of ``heads.RESAMPLERS``.
+    codes : ndarray of shape (n_rows,), integer
+
+    Returns
+    -------
+    float
+        1 for resamplers that do not make every class as large as the largest.
+    """
+    sizes = np.unique(codes, return_counts=True)[1]
+    return float(len(sizes) * sizes.max() / sizes.sum()) if resampler in _EVENING else 1.0
 
 
 class ResamplingPlans:
@@ -31,7 +50,7 @@ class ResamplingPlans:
 
     def __init__(self) -> None:
         self._picked: dict[tuple[int, str, int], NDArray[np.int64]] = {}
-        self._made: OrderedDict[tuple[int, str, int, int | None, bool], Rows] = OrderedDict()
+        self._made: OrderedDict[tuple[int, str, int, int | None, bool, bool], Rows] = OrderedDict()
         self._lock = threading.Lock()
 
     def apply(self, rows: FoldRows, resampler: str, seed: int) -> Rows:
@@ -64,7 +83,7 @@ class ResamplingPlans:
         sampler = heads.make_resampler(resampler, random_state=seed)
         if sampler is None:
             return rows.train, rows.train_codes
-        key = (rows.fold, resampler, seed, rows.pca, rows.whiten)
+        key = (rows.fold, resampler, seed, rows.pca, rows.whiten, rows.screened)
         with self._lock:
             found = self._made.pop(key, None)
             if found is None:

@@ -77,10 +77,11 @@ _DIVERGED = (
     "values in X."
 )
 
+_NEARLY_ALL = 0.8  # of the checkpoints: a member may be compared with finished trials
 _RISING = 3  # a member is given three times the epochs of its best checkpoint, to rise once more
 _ENOUGH = 0.5  # of the checkpoints: what every member is given, if it is not dropped
 
-RUNGS = (Rung(1, 0.3, 1 / 2), Rung(2, 0.3, 2 / 3), Rung(2, 0.8, 1 / 2))
+RUNGS = (Rung(1, 0.3, 1 / 2), Rung(2, 0.3, 2 / 3), Rung(2, 0.8, 1 / 2), Rung(3, 0.8, 1 / 2))
 """What comes before all folds in full."""
 
 
@@ -153,8 +154,8 @@ def climb(
         Members that are taken to all folds, whatever they score, with as many epochs or rounds as they ask
         for.
     incumbent : ndarray of shape (n_samples,), int64, or None
-        Out-of-fold class codes of the best trial so far: a member that is clearly worse after the last rung
-        is dropped.
+        Out-of-fold class codes of the best trial so far: a member that is clearly worse when it is nearly
+        trained to the end is dropped.
     rungs : sequence of Rung
         What comes before all folds in full.
     on_rung : callable or None
@@ -194,7 +195,7 @@ def climb(
             if member not in never_dropped:
                 best = standings[member].checkpoint
                 limits[member] = min(limits[member], _limit(population.checkpoints, best, until))
-        compared = incumbent if place == len(steps) else None
+        compared = incumbent if rung.share >= _NEARLY_ALL else None
         kept = _going_on(judge, standings, finite, rung, compared)
         staying = [m for m in finite if m in kept or m in never_dropped]
         for member in set(members) - set(staying):

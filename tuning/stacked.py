@@ -1,8 +1,8 @@
 """Many MLP configurations trained a few epochs at a time, those of one shape as one computation."""
 
+import math
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 import heads
 from tuning.checkpoints import checkpoints_up_to
-from tuning.reductions import FoldRows, Reductions
-from tuning.resampling_plans import Resampled
+from tuning.cores import Cores
+from tuning.fold_rows import FoldRows
+from tuning.reductions import Reductions
+from tuning.resampling_plans import Resampled, growth
 from tuning.trials import Configuration, fold_seed
 
 if TYPE_CHECKING:
@@ -75,15 +77,18 @@ class StackedMLPs:
         As for `tuning.evaluate`: each fold has its own seed made from this one.
     resampled : callable or None
         Makes the rows to train on; see `tuning.resampling_plans.Resampled`. None takes resampler "none" only.
-    n_jobs : int, default 2
-        Stacks that are trained at the same time, each on a thread and a core of its own.
+    as_asked : collection of int
+        Members that may take all their ``max_epochs``, however many rows an epoch has.
+    cores : Cores or None
+        Stacks are trained side by side, each on a thread and a core of its own; None takes all cores.
 
     Attributes
     ----------
     checkpoints : tuple of int
         Epochs after which probabilities are kept, ascending: the beginning of one sequence, up to the first
         that no member goes beyond. A member's last checkpoint is its ``max_epochs``, in the place of the
-        first that is not smaller.
+        first that is not smaller. Members whose resampler makes rows take as many steps as the others up to
+        each checkpoint, so fewer epochs, also in all.
     configurations : tuple of Configuration
 
     Raises
@@ -108,16 +113,21 @@ class StackedMLPs:
         n_classes: int,
         random_state: int,
         resampled: Resampled | None = None,
-        n_jobs: int = 2,
+        as_asked: Collection[int] = (),
+        cores: Cores | None = None,
     ) -> None:
         self.configurations = tuple(configurations)
         self._reductions = reductions
         self._n_classes = n_classes
         self._random_state = random_state
         self._resampled = resampled
-        self._n_jobs = n_jobs
-        self._most = [_head(configuration).max_epochs for configuration in self.configurations]
-        self.checkpoints = checkpoints_up_to(max(self._most, default=1), _CHECKPOINTS)
+        self._cores = Cores() if cores is None else cores
+        most = [_head(configuration).max_epochs for configuration in self.configurations]
+        self.checkpoints = checkpoints_up_to(max(most, default=1), _CHECKPOINTS)
+        self._epochs = [
+            _epochs_at(self.checkpoints, own, 1.0 if member in as_asked else self._growth_of(member))
+            for member, own in enumerate(most)
+        ]
         self._groups = self._grouped()
         self._fits: dict[tuple[int, int], _Fit] = {}
         self._seconds = [0.0] * len(self.configurations)
@@ -155,8 +165,11 @@ class StackedMLPs:
         jobs.sort(key=lambda job: -len(job[1]))  # ends evenly
         threads = torch.get_num_threads()
         try:
-            with ThreadPoolExecutor(self._n_jobs, "stack", torch.set_num_threads, (1,)) as workers:
-                taken = list(workers.map(lambda job: self._advance(job[0], job[1], job[2], targets), jobs))
+            taken = self._cores.run(
+                lambda job: self._advance(job[0], job[1], job[2], targets),
+                jobs,
+                prepare=lambda: torch.set_num_threads(1),
+            )
         finally:
             torch.set_num_threads(threads)
         for (_, members, _), seconds in zip(jobs, taken, strict=True):
@@ -191,7 +204,7 @@ class StackedMLPs:
             Position in `checkpoints`.
         """
         asked = self.configurations[member]
-        epochs = min(self.checkpoints[checkpoint], self._most[member])
+        epochs = self._epochs[member][checkpoint]
         return Configuration(asked.head, asked.resampler, {**asked.parameters, "max_epochs": epochs})
 
     def seconds(self, member: int) -> float:
@@ -203,6 +216,10 @@ class StackedMLPs:
         for key in [key for key in self._fits if key[0] == member]:
             del self._fits[key]
 
+    def _growth_of(self, member: int) -> float:
+        """Return how many times as many rows an epoch of a member has as one without a resampler."""
+        return growth(self.configurations[member].resampler, self._reductions.codes)
+
     def _grouped(self) -> list[_Group]:
         """Put configurations of one shape on the same rows together."""
         from heads.stackable import check_stackable, stack_key
@@ -211,7 +228,8 @@ class StackedMLPs:
         for number, configuration in enumerate(self.configurations):
             head = _head(configuration)
             check_stackable(head)
-            rows = (head.pca, head.whiten and head.pca is not None, configuration.resampler)
+            whiten = head.whiten and head.pca is not None
+            rows = (head.pca, whiten, head.screen_blocks, configuration.resampler)
             groups.setdefault((rows, stack_key(head)), []).append(number)
         return [_Group(part) for members in groups.values() for part in _shared_out(members)]
 
@@ -237,7 +255,7 @@ class StackedMLPs:
 
     def _target(self, member: int, position: int) -> int:
         """Return how many epochs a member has taken at a checkpoint."""
-        return min(self.checkpoints[position], self._most[member])
+        return self._epochs[member][position]
 
     def _next_target(self, member: int, fold: int) -> int:
         return self._target(member, len(self._fits[member, fold].kept))
@@ -260,7 +278,7 @@ class StackedMLPs:
         seed = fold_seed(self._random_state, fold)
         parts = [_head(self.configurations[m], seed) for m in members]
         first, resampler = parts[0], self.configurations[members[0]].resampler
-        rows = self._reductions.rows(fold, first.pca, whiten=first.whiten)
+        rows = self._reductions.rows(fold, first.pca, whiten=first.whiten, screen_blocks=first.screen_blocks)
         X, codes = rows.train, rows.train_codes
         if resampler != "none":
             if self._resampled is None:
@@ -286,6 +304,14 @@ def _head(configuration: Configuration, seed: int = 0) -> "heads.MLPHead":
         "mlp", resampler=configuration.resampler, parameters=configuration.parameters, random_state=seed
     )
     return cast("heads.MLPHead", pipeline.named_steps["head"])
+
+
+def _epochs_at(checkpoints: Sequence[int], most: int, longer: float) -> tuple[int, ...]:
+    """Return the epochs of a member at each checkpoint, if its epochs are so many times longer."""
+    found = [0]
+    for epochs in checkpoints:
+        found.append(min(max(found[-1] + 1, math.ceil(epochs / longer)), math.ceil(most / longer)))
+    return tuple(found[1:])
 
 
 def _shared_out(members: list[int]) -> list[list[int]]:

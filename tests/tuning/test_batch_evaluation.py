@@ -210,3 +210,48 @@ def test_a_logistic_regression_too_wide_for_a_path_is_fitted_alone(worded, monke
     np.testing.assert_array_equal(found.oof, alone.oof)
     monkeypatch.setattr("tuning.batch_evaluation._MOST_ON_A_PATH", 60)
     assert BatchEvaluation(task)._engine_of(one) == "logreg"
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_engines_side_by_side_give_what_each_gives_by_itself(labelled, monkeypatch, large):
+    """Three heads in one batch: the outcomes of each are those of a batch of its own, to the bit."""
+    X, y = labelled
+    if large:
+        monkeypatch.setattr("tuning.batch_evaluation._LARGE_BYTES", 0)
+    task = task_of(X, y, n_folds=3)
+    trees = [
+        Configuration("lightgbm", "none", {"n_estimators": 12, "pca": 4, "num_leaves": leaves})
+        for leaves in (3, 4)
+    ]
+    networks = [network(dropout=0.1), network(pca=4)]
+    everything = [logistic(C=0.5), logistic(C=0.05), *trees, *networks]
+    asked = [(one, number) for number, one in enumerate(everything)]
+    together = BatchEvaluation(task).outcomes(asked)
+    assert [outcome.number for outcome in together] == list(range(6))
+    for part in (asked[:2], asked[2:4], asked[4:]):
+        for outcome in BatchEvaluation(task).outcomes(part):
+            other = together[outcome.number]
+            assert (outcome.key, outcome.rung, outcome.score) == (other.key, other.rung, other.score)
+            np.testing.assert_array_equal(outcome.oof, other.oof)
+
+
+def test_rows_that_cannot_be_reduced_are_the_outcome_of_every_configuration(labelled):
+    """Columns are reduced before the engines begin; what is wrong with them is told of each one."""
+    X, y = labelled
+    broken = X.copy()
+    broken[3, 2] = np.inf
+    asked = [(logistic(C=0.5), 0), (network(pca=4), 1)]
+    reasons = BatchEvaluation(task_of(broken, y)).outcomes(asked)
+    assert all(isinstance(reason, str) and "inf" in reason for reason in reasons)
+
+
+def test_what_ends_a_search_ends_every_engine(labelled):
+    """An error from a callback of one engine passes through, whichever thread it came from."""
+
+    def on_step(sentence):
+        if "mlp" in sentence:
+            raise KeyboardInterrupt("Ctrl-C")
+
+    asked = [(logistic(C=0.5), 0), (network(), 1)]
+    with pytest.raises(KeyboardInterrupt, match="Ctrl-C"):
+        BatchEvaluation(task_of(*labelled), on_step).outcomes(asked)

@@ -8,6 +8,7 @@ import heads
 from tuning import Configuration, evaluate, make_folds
 from tuning.binned_rows import BinnedRows
 from tuning.boosted_trees import BoostedTrees
+from tuning.cores import Cores
 from tuning.reductions import Reductions
 from tuning.trials import fold_seed
 
@@ -101,10 +102,10 @@ def test_boosted_trees_do_not_depend_on_company_or_threads(reductions):
         for pca in (8, 16)
         for weight in (None, "balanced")
     ]
-    together = _population(configurations, reductions, n_jobs=2)
+    together = _population(configurations, reductions, cores=Cores(2))
     together.train(dict.fromkeys(range(len(configurations)), 2), [1])
     for member, configuration in enumerate(configurations):
-        alone = _population([configuration], reductions, n_jobs=1)
+        alone = _population([configuration], reductions, cores=Cores(1))
         alone.train(dict.fromkeys([0], 2), [1])
         np.testing.assert_array_equal(together.probabilities(member, 1), alone.probabilities(0, 1))
 

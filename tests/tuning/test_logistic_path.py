@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 import heads
 from heads.class_weights import row_weights
+from tuning.cores import Cores, StoppedError
 from tuning.folds import make_folds
 from tuning.logistic_path import logistic_path
 from tuning.reductions import Reductions
@@ -199,14 +200,14 @@ def test_path_stops_when_a_fold_is_interrupted(data, monkeypatch):
             try:
                 on_pass()
                 time.sleep(0.001)
-            except InterruptedError:
+            except StoppedError:
                 ended.append(len(begun))
                 raise
 
     monkeypatch.setattr("tuning.logistic_path.fit_softmax_batch", interrupted)
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    reductions = Reductions(X, y, folds, blocks=BLOCKS)
     with pytest.raises(KeyboardInterrupt, match="Ctrl-C"):
-        logistic_path(Reductions(X, y, folds, blocks=BLOCKS), Cs=[0.1], class_weights=[None], n_classes=3)
+        logistic_path(reductions, Cs=[0.1], class_weights=[None], n_classes=3, cores=Cores(3))
     assert len(ended) == len(begun) - 1
 
 

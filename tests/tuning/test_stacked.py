@@ -1,5 +1,7 @@
 """Stacked MLPs: a member is the plain head, whatever is trained beside it and wherever it stops."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -59,7 +61,8 @@ def test_member_equals_the_plain_head_on_every_fold(task):
     everyone = range(len(MIXED))
     for fold in range(2):
         found.train(dict.fromkeys(everyone, len(found.checkpoints) - 1), [fold])
-    for member, asked in enumerate(MIXED):
+    for member in everyone:
+        asked = found.final(member, len(found.checkpoints) - 1)
         alone = evaluate(asked, X, y, folds, blocks=BLOCKS, n_classes=3, random_state=3)
         for fold, (_, valid) in enumerate(folds):
             # Columns are reduced in float32 here and in float64 there.
@@ -80,6 +83,20 @@ def test_checkpoint_equals_the_configuration_that_stops_there(task):
     assert stopped.parameters == {**MIXED[1].parameters, "max_epochs": 4}
     alone = evaluate(stopped, X, y, folds, blocks=BLOCKS, n_classes=3, random_state=3)
     np.testing.assert_allclose(found.probabilities(1, 0)[1], alone.oof[folds[0][1]], atol=1e-4)
+
+
+def test_rows_that_are_made_cost_epochs(task):
+    """A member with SMOTE takes as many steps as the others, so fewer epochs, unless it is taken as asked."""
+    _, y, _ = task
+    longer = 3 * np.bincount(y).max() / len(y)
+    made = configuration("smote", class_weight=None)
+    found = population(task, [configuration(), made, made], as_asked=[2])
+    assert found.checkpoints == (2, 4, 6, 8)
+    epochs = [[found.final(m, place).parameters["max_epochs"] for place in range(4)] for m in range(3)]
+    assert epochs[0] == epochs[2] == [2, 4, 6, 8]
+    assert epochs[1] == [math.ceil(e / longer) for e in (2, 4, 6, 8)]
+    found.train({0: 3, 1: 3}, [0])
+    assert found.probabilities(1, 0).shape == found.probabilities(0, 0).shape
 
 
 def test_member_does_not_depend_on_its_company(task):

@@ -1,0 +1,124 @@
+"""The cores of the processor, shared by engines that work side by side."""
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+_MOST = 8  # threads of small networks wait for Python's lock beyond
+
+Job = TypeVar("Job")
+Found = TypeVar("Found")
+
+
+class StoppedError(Exception):
+    """What a job ends with that was not begun, or was told to end, because the search ends."""
+
+
+class Cores:
+    """Lets as many jobs compute at a time as there are cores, whichever engine they belong to.
+
+    Parameters
+    ----------
+    n : int or None
+        None is as many as this process may use, and at most 8.
+
+    Attributes
+    ----------
+    n : int
+    """
+
+    def __init__(self, n: int | None = None) -> None:
+        self.n = min(_available(), _MOST) if n is None else n
+        self._free = threading.Semaphore(self.n)
+        self._stopped = threading.Event()
+
+    def run(
+        self,
+        function: Callable[[Job], Found],
+        jobs: Iterable[Job],
+        *,
+        prepare: Callable[[], object] | None = None,
+    ) -> list[Found]:
+        """Compute jobs, each on a thread.
+
+        Parameters
+        ----------
+        function : callable (job)
+            Must let go of Python's lock for most of its time.
+        jobs : iterable
+            Begun in this order.
+        prepare : callable or None
+            Called once on each new thread.
+
+        Returns
+        -------
+        list
+            In the order of the jobs.
+
+        Raises
+        ------
+        StoppedError
+            If `stop` was called before all had begun.
+
+        Notes
+        -----
+        What a job raises ends all that have not begun, and is raised when those under way are done. Ctrl-C
+        stops the jobs of all engines.
+        """
+
+        def on_a_core(job: Job) -> Found:
+            with self._free:
+                self.check()
+                return function(job)
+
+        with ThreadPoolExecutor(self.n, "core", initializer=prepare) as workers:
+            try:
+                return list(workers.map(on_a_core, jobs))
+            except KeyboardInterrupt:
+                self.stop()  # long jobs look whether they shall go on
+                raise
+
+    def stop(self) -> None:
+        """Let no further job begin."""
+        self._stopped.set()
+
+    def check(self) -> None:
+        """Raise StoppedError if `stop` was called; for long jobs to call now and then."""
+        if self._stopped.is_set():
+            raise StoppedError
+
+    def side_by_side(self, calls: Iterable[Callable[[], Found]]) -> list[Found]:
+        """Call functions that use `run`, each on a thread of its own.
+
+        Parameters
+        ----------
+        calls : iterable of callable
+
+        Returns
+        -------
+        list
+            In the order of the calls.
+
+        Notes
+        -----
+        What one of them raises, and Ctrl-C, stops the others for good: their jobs under way are waited for.
+        """
+        waiting = list(calls)
+        if len(waiting) < 2:
+            return [call() for call in waiting]
+        with ThreadPoolExecutor(len(waiting), "engine") as engines:
+            futures = [engines.submit(call) for call in waiting]
+            try:
+                for ended in wait(futures, return_when=FIRST_EXCEPTION).done:
+                    ended.result()
+                return [future.result() for future in futures]
+            except BaseException:
+                self.stop()
+                raise
+
+
+def _available() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
