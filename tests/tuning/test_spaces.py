@@ -239,10 +239,12 @@ def test_suggest_refuses_wrong_heads(names, message):
         suggest(FixedTrial({}), names)
 
 
-@pytest.mark.parametrize(("n_rows", "epochs"), [(None, 30), (20_000, 30), (20_001, 12), (100_000, 12)])
+@pytest.mark.parametrize(
+    ("n_rows", "epochs"), [(None, 30), (2000, 30), (2001, 20), (20_000, 20), (20_001, 12), (100_000, 12)]
+)
 def test_space_trains_fewer_epochs_on_many_rows(n_rows, epochs):
-    """Above 20,000 rows the most epochs of an MLP fall from 30 to 12, unless the user says otherwise."""
+    """The most epochs of an MLP are 30, 20 above 2,000 rows and 12 above 20,000, unless the user says so."""
     assert build_spaces(["mlp"], n_rows=n_rows).heads["mlp"].fixed["max_epochs"] == epochs
     declared = build_spaces(["mlp"], n_rows=n_rows, declared={"mlp": {"max_epochs": 40}}).heads["mlp"]
     assert declared.fixed["max_epochs"] == 40
-    assert declared.starting_configuration().parameters["max_epochs"] <= 40
+    assert declared.starting_configuration().parameters["max_epochs"] == 40
