@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -56,13 +56,17 @@ def main() -> None:
                 say(head, rows, WIDTH * len(stores), run(Path(temporary), head, stores, arguments.epochs))
 
 
-def write(path: Path, modality: str, n_rows: int) -> Path:
-    """Write a store with a weak signal of three classes at 6:1:3 in 64 columns; 2 % are unlabelled."""
+def write(path: Path, modality: str, n_rows: int, *, shuffled: bool = False) -> Path:
+    """Write a store with a weak signal of three classes at 6:1:3 in 64 columns; 2 % are unlabelled.
+
+    With `shuffled`, the samples lie in random order.
+    """
     from cache import PassFolder, Plan, RowTable, ShardData, SpaceSpec
 
     if path.exists():
         return path
-    labels = np.random.default_rng(0).choice(3, size=n_rows, p=[0.6, 0.1, 0.3]).astype(np.int32)
+    samples = np.random.default_rng(2).permutation(n_rows) if shuffled else np.arange(n_rows)
+    labels = np.random.default_rng(0).choice(3, size=n_rows, p=[0.6, 0.1, 0.3]).astype(np.int32)[samples]
     random = np.random.default_rng([1, MODALITIES.index(modality)])
     centres = random.normal(size=(3, 64)).astype(np.float32) * 0.3
     name = f"{modality}.pooled"
@@ -81,8 +85,8 @@ def write(path: Path, modality: str, n_rows: int) -> Path:
             ones = np.ones(stop - start, dtype=np.uint8)
             folder.write(modality, start, stop, ShardData({name: x.astype(np.float16)}, ones, 1 - ones))
         table = RowTable(
-            ids=tuple(f"row{i}" for i in range(n_rows)),
-            label=np.where(np.arange(n_rows) % 50 == 49, -1, labels).astype(np.int32),
+            ids=tuple(f"row{i}" for i in samples),
+            label=np.where(samples % 50 == 49, -1, labels).astype(np.int32),
             split=np.zeros(n_rows, dtype=np.uint8),
             group=np.full(n_rows, -1, dtype=np.int32),
             source_sha256=np.zeros((n_rows, 32), dtype=np.uint8),
@@ -132,9 +136,14 @@ def train(out: Path, head: str, stores: list[str], epochs: int) -> dict[str, flo
     began, used = time.perf_counter(), time.process_time()
     result = run_train(settings)
     wall, cpu = time.perf_counter() - began, time.process_time() - used
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     score = result.metrics["cv"]["macro_f1"]["mean"]
-    return {"wall": wall, "cpu": cpu, "fits": sum(fits), "peak_mb": peak / 1024, "macro_f1": score}
+    return {"wall": wall, "cpu": cpu, "fits": sum(fits), "peak_mb": peak_mb(), "macro_f1": score}
+
+
+def peak_mb() -> float:
+    """Return this process's own peak in MiB; ``ru_maxrss`` begins with that of its parent."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) / 1024  # type: ignore[index]
 
 
 def say(head: str, rows: int, width: int, found: dict[str, float]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +13,8 @@ import numpy as np
 from cache import Aligned, FeatureStore
 from heads.large_rows import is_large
 from pipelines.matrix_memory import READING, refuse_too_big
-from pipelines.stored_rows import StoredBlock, StoredRows
+from pipelines.reordered_rows import in_sample_order
+from pipelines.stored_rows import StoredBlock, StoredRows, stored_block
 from pipelines.term_counts import (
     TERMS_BACKBONE,
     TermCounts,
@@ -96,7 +98,7 @@ def join_blocks(
     aligned: Aligned,
     *,
     n_views: int,
-    may_stay: bool,
+    stay_open: ExitStack | None,
 ) -> JoinedBlocks:
     """Put spaces side by side.
 
@@ -108,9 +110,10 @@ def join_blocks(
     aligned : Aligned
     n_views : int
         Views of each row that are read.
-    may_stay : bool
-        Leave rows on disk that are too big for memory; the stores then stay open. Term counts and rows with
-        views are always read.
+    stay_open : ExitStack or None
+        Leave rows on disk that are too big for memory; the stores then stay open, and so does what is made to
+        read rows in order, until this is closed. Term counts and rows with views are always read, and with
+        None everything is.
 
     Raises
     ------
@@ -120,18 +123,21 @@ def join_blocks(
     paths, names = list(opened), [space for _, space in wanted]
     blocks = [space if names.count(space) == 1 else f"{space}@{Path(path).stem}" for path, space in wanted]
     stored = {
-        block: _stored_block(opened[path], aligned.rows[paths.index(path)], path, space)
+        block: stored_block(opened[path], space, aligned.rows[paths.index(path)])
         for block, (path, space) in zip(blocks, wanted, strict=True)
         if not is_term_space(space)
     }
-    if len(stored) == len(wanted) and not n_views:
-        X = StoredRows(list(stored.values()))
-        if may_stay and X.is_ordered and is_large(X):
-            spaces = [_reference(opened[part.path], part, block) for block, part in stored.items()]
-            return JoinedBlocks(cast("np.ndarray", X), tuple(spaces))
-    width = sum(part.space.shape[1] for part in stored.values())
+    named = dict(zip(blocks, wanted, strict=True))
+    if stay_open is not None and len(stored) == len(wanted) and not n_views:
+        X = StoredRows([in_sample_order(part, stay_open) for part in stored.values()])
+        if is_large(X):
+            spaces = tuple(
+                _reference(opened[path], stored[block], path, block) for block, (path, _) in named.items()
+            )
+            return JoinedBlocks(cast("np.ndarray", X), spaces)
+    width = sum(part.width for part in stored.values())
     refuse_too_big((len(aligned), width), copies=READING, n_views=n_views)
-    return _read_blocks(opened, dict(zip(blocks, wanted, strict=True)), stored, aligned, n_views)
+    return _read_blocks(opened, named, stored, aligned, n_views)
 
 
 def _read_blocks(
@@ -149,7 +155,7 @@ def _read_blocks(
         if block in stored:
             x = stored[block].read(slice(None)).astype(np.float32, copy=False)
             stacks.append(read_views(stored[block].space, rows, x, n_views))
-            spaces.append(_reference(store, stored[block], block))
+            spaces.append(_reference(store, stored[block], path, block))
         else:
             counted[block] = build_term_counts(texts_of(store, rows), space, path)
             x = counted[block].counts
@@ -175,18 +181,13 @@ def clean_recipe(store: FeatureStore) -> str:
     return str(dict(store.meta).get("clean", {}).get("recipe", ""))
 
 
-def _stored_block(store: FeatureStore, rows: np.ndarray, path: str, name: str) -> StoredBlock:
-    space = store.select(name)
-    return StoredBlock(path, space, rows, space.valid[rows])
-
-
-def _reference(store: FeatureStore, part: StoredBlock, block: str) -> SpaceRef:
+def _reference(store: FeatureStore, part: StoredBlock, path: str, block: str) -> SpaceRef:
     meta: dict[str, Any] = dict(store.meta)
     return SpaceRef(
-        path=part.path,
+        path=path,
         space=part.space.name,
         block=block,
-        width=part.space.shape[1],
+        width=part.width,
         backbone=meta["identity"].get("backbone", ""),
         space_fingerprint=part.space.fingerprint,
         store_fingerprint=store.fingerprint,

@@ -13,18 +13,17 @@ import numpy as np
 from cache import FeatureStore, SpaceError, Split, align
 from heads import select_rows
 from pipelines.duplicates import RelatedRows, compares_vectors, find_related_rows, related_notes
-from pipelines.errors import RunError, UsageError
+from pipelines.errors import UsageError
 from pipelines.joined_blocks import SpaceRef as SpaceRef
 from pipelines.joined_blocks import clean_recipe as clean_recipe
 from pipelines.joined_blocks import join_blocks
 from pipelines.joined_blocks import texts_of as texts_of
 from pipelines.matrix_memory import TRAINING, refuse_too_big
+from pipelines.named_stores import split_spec, tell_large_stores
 from pipelines.picture_files import folders_around
 from pipelines.stored_rows import StoredRows
 from pipelines.term_counts import is_term_space
 from pipelines.view_stacks import common_views, n_views_of, view_notes, views_to_read
-
-FEATURES_FOLDER = Path("features")
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,11 @@ class Matrix:
         """Return some rows of X, by ascending number: a copy, or rows that stay on disk where X does."""
         return select_rows(self.X, numbers)
 
+    def put_in_order(self) -> None:
+        """Prepare rows on disk to be read piece by piece, see `StoredRows.put_in_order`."""
+        if isinstance(self.X, StoredRows):
+            self.X.put_in_order()
+
     def in_memory(self, why: str = "") -> Matrix:
         """Return the matrix with all of X in memory, to train on.
 
@@ -134,76 +138,6 @@ class Matrix:
     def _joined(self, values: np.ndarray, blocks: Sequence[str]) -> np.ndarray:
         starts = dict(zip(self.blocks, np.cumsum([0, *self.blocks.values()]), strict=False))
         return np.concatenate([values[..., starts[b] : starts[b] + self.blocks[b]] for b in blocks], axis=-1)
-
-
-def default_features(folder: Path = FEATURES_FOLDER) -> list[str]:
-    """Return the stores of `folder` when there is one way to use them.
-
-    There is one way when every modality comes from exactly one store: a single store, or a text store and an
-    image store.
-
-    Raises
-    ------
-    UsageError
-        If there are no stores, or the choice is not clear; the choices are listed.
-    """
-    paths = sorted(folder.glob("*.h5")) if folder.is_dir() else []
-    if not paths:
-        raise UsageError(
-            f"No --features given and no store in '{folder}/'. Make one with extract-features --backbone "
-            "NAME, or name a file."
-        )
-    offers: dict[str, list[str]] = {}
-    for path in paths:
-        with FeatureStore.open(path, verify=False) as store:
-            for modality in sorted({name.split(".")[0] for name in store.spaces}):
-                offers.setdefault(modality, []).append(str(path))
-    if all(len(stores) == 1 for stores in offers.values()):
-        return [str(path) for path in paths]
-    choices = "; ".join(f"{modality}: {', '.join(stores)}" for modality, stores in offers.items())
-    raise UsageError(
-        f"Several stores in '{folder}/' offer the same modality ({choices}). Choose with --features "
-        "FILE[:SPACE]."
-    )
-
-
-def check_stores_unchanged(spaces: Sequence[Mapping[str, Any]], source: Path) -> None:
-    """Refuse stores that are not the ones a run recorded.
-
-    Parameters
-    ----------
-    spaces : sequence of mapping
-        As in ``config.json``.
-    source : Path
-        What recorded them, for the message.
-
-    Raises
-    ------
-    RunError
-        If a store is missing or has another fingerprint.
-    """
-    for space in spaces:
-        path = Path(space["path"])
-        if not path.exists():
-            raise RunError(
-                f"'{source}' used store '{path}', which is not there (relative to the current folder). Run "
-                "from the folder where it was made, or name the stores with --features."
-            )
-        with FeatureStore.open(path) as store:
-            if store.fingerprint != space["store_fingerprint"]:
-                raise RunError(
-                    f"Store '{path}' has changed since '{source}' was written (fingerprint "
-                    f"{store.fingerprint[:12]}, recorded is {space['store_fingerprint'][:12]}). Tune again, "
-                    "or name stores with --features."
-                )
-
-
-def split_spec(spec: str) -> tuple[Path, str | None]:
-    """Split ``FILE[:SPACE]``; a colon inside an existing file's name belongs to the file."""
-    if Path(spec).exists() or ":" not in spec:
-        return Path(spec), None
-    file, _, space = spec.rpartition(":")
-    return Path(file), space or None
 
 
 def read_matrix(
@@ -238,6 +172,7 @@ def read_matrix(
         If terms are to be counted and there are no texts, or too many terms, or the rows do not fit in
         memory.
     """
+    tell_large_stores(split_spec(spec)[0] for spec in specs)
     with ExitStack() as stack:
         opened: dict[str, FeatureStore] = {}
         wanted: list[tuple[str, str]] = []
@@ -248,7 +183,7 @@ def read_matrix(
                 opened[key] = stack.enter_context(FeatureStore.open(path))
             wanted += [(key, name) for name in _spaces(opened[key], space, key)]
         _refuse_repeats(wanted)
-        matrix = _join(opened, wanted, use_views, duplicates, may_stay=stay_open is not None)
+        matrix = _join(opened, wanted, use_views, duplicates, stay_open)
         if stay_open is not None and matrix.is_on_disk:
             stay_open.enter_context(stack.pop_all())
         return matrix
@@ -275,8 +210,7 @@ def _join(
     wanted: Sequence[tuple[str, str]],
     use_views: int | None,
     duplicates: str,
-    *,
-    may_stay: bool,
+    stay_open: ExitStack | None,
 ) -> Matrix:
     paths = list(opened)
     aligned = align([opened[path] for path in paths])
@@ -285,7 +219,7 @@ def _join(
         for path, space in wanted
     }
     n_views = views_to_read(stored, use_views)
-    joined = join_blocks(opened, wanted, aligned, n_views=n_views, may_stay=may_stay)
+    joined = join_blocks(opened, wanted, aligned, n_views=n_views, stay_open=stay_open)
     texts, images, image_hashes = _raw_columns(aligned)
     related = find_related_rows(
         duplicates,

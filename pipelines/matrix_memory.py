@@ -47,6 +47,6 @@ def refuse_too_big(shape: tuple[int, int], *, copies: int, n_views: int = 0, why
         f"{why + ' ' if why else ''}{shape[0]:,} rows of {shape[1]:,} columns{views} take {size(n_bytes)} as "
         f"float32 and about {size(n_bytes * copies)} with the copies that are made of them, but this machine "
         f"has {size(available)} of memory. Use embedonce train --head logreg (L2 penalty, up to 2,048 "
-        "columns) or mlp, which read rows by chunks (from stores in one row order, without resampling, pca, "
-        "views and term counts), fewer or narrower spaces, or a machine with more memory."
+        "columns) or mlp, which read rows by chunks (without resampling, pca, views and term counts), fewer "
+        "or narrower spaces, or a machine with more memory."
     )

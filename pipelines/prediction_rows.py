@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache import Aligned, FeatureStore, Status, align
+from cache import FeatureStore, Status
 from extract import (
     DataSet,
     PassOptions,
     SourceOptions,
-    backbone_names,
     open_backbone,
+    opens_by_name,
     parts_of,
     read_sources,
     resolve_device,
@@ -29,8 +29,17 @@ from extract import (
 )
 from pipelines.errors import RunError, UsageError
 from pipelines.extract import PassPrinter
-from pipelines.matrices import check_stores_unchanged, clean_recipe, split_spec, texts_of
-from pipelines.term_counts import count_terms, is_term_space, terms_fingerprint
+from pipelines.joined_blocks import clean_recipe
+from pipelines.named_stores import check_stores_unchanged, split_spec, tell_large_stores
+from pipelines.prediction_blocks import (
+    AbsentBlock,
+    PredictionRows,
+    TermBlock,
+    imputed_notes,
+    rows_to_predict,
+)
+from pipelines.stored_rows import Block, StoredRows
+from pipelines.term_counts import is_term_space, terms_fingerprint
 
 if TYPE_CHECKING:
     from extract import Backbone, PassReport
@@ -43,15 +52,6 @@ class EmbeddingOptions:
     device: str = "auto"
     weights: Mapping[str, Path] = field(default_factory=dict)
     encodings: tuple[str, ...] = ("utf-8", "gb18030", "cp1252")
-
-
-@dataclass(frozen=True)
-class PredictionRows:
-    """Rows to predict: one matrix per needed space (None: the store is not there)."""
-
-    ids: tuple[str, ...]
-    X: np.ndarray
-    notes: tuple[str, ...]
 
 
 def with_terms(spaces: Sequence[Mapping[str, Any]], extra: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -76,15 +76,19 @@ def with_terms(spaces: Sequence[Mapping[str, Any]], extra: Mapping[str, Any]) ->
     return found
 
 
-def own_unlabelled_rows(run: Path, spaces: Sequence[Mapping[str, Any]]) -> PredictionRows:
+def own_unlabelled_rows(
+    run: Path, spaces: Sequence[Mapping[str, Any]], stay_open: ExitStack
+) -> PredictionRows:
     """Return the unlabelled rows of the run's own stores, which must not have changed."""
-    check_stores_unchanged(spaces, run)
     files = {space["block"]: Path(space["path"]) for space in spaces}
-    return stored_rows(files, spaces, unlabelled_only=True)
+    tell_large_stores(files.values())
+    check_stores_unchanged(spaces, run)
+    return rows_to_predict(files, spaces, unlabelled_only=True, stay_open=stay_open)
 
 
 def find_spaces(specs: Sequence[str], spaces: Sequence[Mapping[str, Any]]) -> dict[str, Path]:
     """Return block -> store file; a space is recognised by its fingerprint, not by its file's name."""
+    tell_large_stores(split_spec(spec)[0] for spec in specs)
     offered: dict[str, Path] = {}
     names = []
     for spec in specs:
@@ -111,105 +115,30 @@ def find_spaces(specs: Sequence[str], spaces: Sequence[Mapping[str, Any]]) -> di
     return {space["block"]: offered[space["space_fingerprint"]] for space in spaces}
 
 
-def stored_rows(
-    files: Mapping[str, Path],
-    spaces: Sequence[Mapping[str, Any]],
-    *,
-    unlabelled_only: bool,
-    texts: Mapping[str, Mapping[str, str]] | None = None,
-) -> PredictionRows:
-    """Read the needed spaces of aligned stores; a block without a file is NaN, to be imputed.
-
-    `texts` are cleaned texts by recipe and id, for terms that are not counted in a store's own texts.
-    """
-    paths = list(dict.fromkeys(files.values()))
-    with ExitStack() as stack:
-        stores = [stack.enter_context(FeatureStore.open(path)) for path in paths]
-        aligned = align(stores)
-        columns = [
-            _term_column([texts[space["clean"]][guid] for guid in aligned.ids], space)
-            if texts and "terms" in space
-            else _column(aligned, paths, files.get(space["block"]), space)
-            for space in spaces
-        ]
-        keep = np.arange(len(aligned.ids))
-        if unlabelled_only:
-            keep = np.flatnonzero(np.asarray(aligned.labels) < 0)
-        dropped = [
-            f"{n:,} rows of '{path}' are not in every store and are left out"
-            for path, n in aligned.dropped.items()
-            if n
-        ]
-        return PredictionRows(
-            tuple(aligned.ids[i] for i in keep),
-            np.concatenate(columns, axis=1)[keep],
-            (*dropped, *_imputed(columns, spaces, keep)),
-        )
-
-
-def _column(
-    aligned: Aligned, paths: Sequence[Path], path: Path | None, space: Mapping[str, Any]
-) -> np.ndarray:
-    """Return the block of one space, float32 of shape (n, width); a missing embedding is a row of NaN."""
-    if path is None:
-        return np.full((len(aligned.ids), space["width"]), np.nan, dtype=np.float32)
-    at = paths.index(path)
-    if "terms" in space:
-        texts = texts_of(aligned.stores[at], aligned.rows[at])
-        assert texts is not None  # find_spaces and the run took a store that has texts
-        return _term_column(texts, space)
-    x, valid = aligned.take(at, _space_name(aligned.stores[at], space))
-    column = np.array(x, dtype=np.float32)
-    column[~valid] = np.nan
-    return column
-
-
-def _term_column(texts: Sequence[str], space: Mapping[str, Any]) -> np.ndarray:
-    return count_terms(texts, space["space"], space["terms"])
-
-
-def _space_name(store: FeatureStore, space: Mapping[str, Any]) -> str:
-    return next(name for name in store.spaces if store.select(name).fingerprint == space["space_fingerprint"])
-
-
-def _imputed(
-    columns: Sequence[np.ndarray], spaces: Sequence[Mapping[str, Any]], keep: np.ndarray
-) -> list[str]:
-    notes = []
-    for x, space in zip(columns, spaces, strict=True):
-        n_missing = int(np.isnan(x[keep, 0]).sum())
-        if n_missing:
-            notes.append(
-                f"{n_missing:,} of {len(keep):,} rows have no {space['block']}; the training mean stands in "
-                "for it"
-            )
-    return notes
-
-
 def embedded_rows(
-    data_set: DataSet, spaces: Sequence[Mapping[str, Any]], how: EmbeddingOptions
+    data_set: DataSet, spaces: Sequence[Mapping[str, Any]], how: EmbeddingOptions, stay_open: ExitStack
 ) -> PredictionRows:
-    """Embed a data set with the run's backbones into a temporary folder, and read it from there."""
+    """Embed a data set with the run's backbones into a temporary folder, to be read from there."""
     files: dict[str, Path] = {}
     texts, broken = _texts_for_terms(data_set, spaces, how)
-    with tempfile.TemporaryDirectory(prefix="embedonce-predict-") as folder:
-        for number, (key, members) in enumerate(_by_backbone(spaces).items()):
-            wanted = [s for s in members if set(parts_of(_modality(s))) <= set(data_set.modalities)]
-            if not wanted or "terms" in wanted[0]:
-                continue
-            report = _pass(key, wanted, data_set, Path(folder) / str(number), how)
-            files.update({space["block"]: report.path for space in wanted})
-            broken += [f"not ok: {guid} ({why})" for guid, why in report.not_ok.items()]
-        if files:
-            rows = stored_rows(files, spaces, unlabelled_only=False, texts=texts)
-        elif texts:
-            rows = _rows_of_terms(data_set, spaces, texts)
-        else:
-            needed = ", ".join(space["space"] for space in spaces)
-            raise UsageError(
-                f"The run was trained on {needed}; the input has only {' and '.join(data_set.modalities)}."
-            )
-    nothing = np.flatnonzero(np.isnan(rows.X).all(axis=1))
+    folder = Path(stay_open.enter_context(tempfile.TemporaryDirectory(prefix="embedonce-predict-")))
+    for number, (key, members) in enumerate(_by_backbone(spaces).items()):
+        wanted = [s for s in members if set(parts_of(_modality(s))) <= set(data_set.modalities)]
+        if not wanted or "terms" in wanted[0]:
+            continue
+        report = _pass(key, wanted, data_set, folder / str(number), how)
+        files.update({space["block"]: report.path for space in wanted})
+        broken += [f"not ok: {guid} ({why})" for guid, why in report.not_ok.items()]
+    if files:
+        rows = rows_to_predict(files, spaces, unlabelled_only=False, stay_open=stay_open, texts=texts)
+    elif texts:
+        rows = _rows_of_terms(data_set, spaces, texts)
+    else:
+        needed = ", ".join(space["space"] for space in spaces)
+        raise UsageError(
+            f"The run was trained on {needed}; the input has only {' and '.join(data_set.modalities)}."
+        )
+    nothing = np.flatnonzero(~np.any([block.valid for block in rows.X.blocks], axis=0))
     if len(nothing) == len(rows.ids):
         raise RunError(f"There is nothing to predict from: {'; '.join(dict.fromkeys(broken))}.")
     unknown = [f"answered from nothing but the training means: {rows.ids[row]}" for row in nothing]
@@ -242,15 +171,13 @@ def _rows_of_terms(
 ) -> PredictionRows:
     """Return rows of which nothing but terms is there; other blocks are imputed."""
     ids = tuple(sample.id for sample in data_set.samples)
-    columns = [
-        _term_column([texts[space["clean"]][guid] for guid in ids], space)
+    blocks: list[Block] = [
+        TermBlock([texts[space["clean"]][guid] for guid in ids], space)
         if "terms" in space
-        else np.full((len(ids), space["width"]), np.nan, dtype=np.float32)
+        else AbsentBlock(len(ids), space["width"])
         for space in spaces
     ]
-    return PredictionRows(
-        ids, np.concatenate(columns, axis=1), tuple(_imputed(columns, spaces, np.arange(len(ids))))
-    )
+    return PredictionRows(ids, StoredRows(blocks), tuple(imputed_notes(blocks, spaces)))
 
 
 _PassKey = tuple[str, str, str]
@@ -309,7 +236,7 @@ def _modality(space: Mapping[str, Any]) -> str:
 def open_again(name: str, how: EmbeddingOptions) -> Backbone:
     """Open the backbone that a store names; one that came from a folder needs that folder again."""
     weights = how.weights.get(name)
-    if name in backbone_names() or name.startswith(("hf:", "timm:")):
+    if opens_by_name(name):
         return open_backbone(name, weights=weights)
     if weights is None:
         raise UsageError(

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cache import FeatureStore
 from pipelines.errors import RunError
 from pipelines.term_counts import is_term_space
@@ -47,26 +45,6 @@ def find_store(space: Mapping[str, Any], run: Path) -> Path:
     raise RunError(
         f"Store '{recorded}' is not there any more (looked for from the current folder and above the run)."
     )
-
-
-def stored_vectors(store: FeatureStore, space: str, rows: np.ndarray) -> np.ndarray:
-    """Return vectors of some rows of a store.
-
-    Parameters
-    ----------
-    store : FeatureStore
-    space : str
-    rows : ndarray of shape (n_rows,), integer
-
-    Returns
-    -------
-    ndarray of shape (n_rows, width), float32
-        NaN where an embedding is missing.
-    """
-    selected = store.select(space)
-    vectors = np.array(selected[rows], dtype=np.float32)
-    vectors[~np.asarray(selected.valid)[rows]] = np.nan
-    return vectors
 
 
 def store_specs(spaces: Sequence[Mapping[str, Any]], run: Path) -> tuple[str, ...]:

@@ -1,26 +1,45 @@
-"""Spaces of open stores side by side as one matrix whose rows stay on disk."""
+"""Blocks side by side as one matrix whose rows are read when they are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cache import FeatureSpace
+from cache import FeatureSpace, FeatureStore
+
+
+class Block(Protocol):
+    """Columns of a matrix: which samples have values, and how to read those of some samples."""
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of what `read` returns."""
+
+    @property
+    def valid(self) -> np.ndarray:
+        """Which samples have values: ndarray of shape (n_samples,), bool."""
+
+    def read(self, places: slice) -> np.ndarray:
+        """Return the values of consecutive samples, NaN where there are none."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoredBlock:
-    """One block of a matrix on disk.
+    """One space of an open store.
 
     Attributes
     ----------
     path : str
         Of the store.
     space : FeatureSpace
-        Of an open store.
     rows : ndarray of shape (n_samples,), integer
         Where the samples lie in the store.
     valid : ndarray of shape (n_samples,), bool
@@ -32,11 +51,21 @@ class StoredBlock:
     rows: np.ndarray
     valid: np.ndarray
 
-    def read(self, places: slice) -> np.ndarray:
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.space.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float16 or float32, as stored."""
+        return self.space.dtype
+
+    def read(self, places: slice | np.ndarray) -> np.ndarray:
         """Return the vectors of some samples, NaN where there is none."""
         rows = self.rows[places]
         if not len(rows):
-            return np.empty((0, self.space.shape[1]), dtype=self.space.dtype)
+            return np.empty((0, self.width), dtype=self.dtype)
         # The ends alone do not tell: rows in another order may begin and end where a range does.
         is_range = bool((np.diff(rows) == 1).all())
         values = self.space[int(rows[0]) : int(rows[-1]) + 1] if is_range else self.space[rows]
@@ -44,32 +73,70 @@ class StoredBlock:
         return values
 
 
+def stored_block(store: FeatureStore, space: str, rows: np.ndarray) -> StoredBlock:
+    """Return one space of an open store as a block of some of its rows, which stay on disk.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    space : str
+        As for `FeatureStore.select`.
+    rows : ndarray of shape (n_samples,), integer
+
+    Raises
+    ------
+    SpaceError
+        If the store has no such space.
+    """
+    selected = store.select(space)
+    return StoredBlock(str(store.path), selected, rows, selected.valid[rows])
+
+
+def stored_vectors(store: FeatureStore, space: str, rows: np.ndarray) -> np.ndarray:
+    """Read vectors of some rows of an open store.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    space : str
+        As for `FeatureStore.select`.
+    rows : ndarray of shape (n_samples,), integer
+
+    Returns
+    -------
+    ndarray of shape (n_samples, width), float32
+        NaN where an embedding is missing.
+
+    Raises
+    ------
+    SpaceError
+        If the store has no such space.
+    """
+    return stored_block(store, space, rows).read(slice(None)).astype(np.float32, copy=False)
+
+
 class StoredRows:
     """Blocks side by side: rows are read when they are asked for.
 
     Parameters
     ----------
-    blocks : sequence of StoredBlock
-        Their stores must stay open.
+    blocks : sequence of Block
+        At least one, all of the same samples. Stores that they read must stay open.
 
     Attributes
     ----------
+    blocks : tuple of Block
     shape : tuple of (int, int)
     dtype : numpy.dtype
-        float16 if all blocks are stored so, else float32.
-    is_ordered : bool
-        Whether every store holds the samples in this order. Where one does not, a read of consecutive samples
-        is as many reads as samples.
+        float16 if all blocks are so, else float32.
     """
 
     ndim = 2
 
-    def __init__(self, blocks: Sequence[StoredBlock]) -> None:
-        self._blocks = tuple(blocks)
-        self.is_ordered = all((np.diff(block.rows) > 0).all() for block in blocks)
-        width = sum(block.space.shape[1] for block in blocks)
-        self.shape = (len(blocks[0].rows), width)
-        self.dtype = np.result_type(*(block.space.dtype for block in blocks))
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks = tuple(blocks)
+        self.shape = (len(blocks[0].valid), sum(block.width for block in blocks))
+        self.dtype = np.result_type(*(block.dtype for block in blocks))
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -82,8 +149,15 @@ class StoredRows:
             raise IndexError(
                 f"Rows of a matrix on disk are read one after the other, not in steps of {step}."
             )
-        parts = [block.read(slice(start, max(start, stop))) for block in self._blocks]
+        parts = [block.read(slice(start, max(start, stop))) for block in self.blocks]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def put_in_order(self) -> None:
+        """Do what the first reading of some samples needs, where a store holds them in another order.
+
+        That may take minutes, and Ctrl-C does not reach the threads that read ahead: so it is done here.
+        """
+        self[:1]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """Read everything."""
@@ -91,7 +165,7 @@ class StoredRows:
             raise ValueError("A matrix on disk cannot become an array without a copy; leave out copy=False.")
         found = np.empty(self.shape, dtype=self.dtype if dtype is None else dtype)
         start = 0
-        for block in self._blocks:
-            found[:, start : start + block.space.shape[1]] = block.read(slice(None))
-            start += block.space.shape[1]
+        for block in self.blocks:
+            found[:, start : start + block.width] = block.read(slice(None))
+            start += block.width
         return found

@@ -12,7 +12,8 @@ import numpy as np
 
 from cache import FeatureStore, align
 from pipelines.errors import UsageError
-from pipelines.matrices import Matrix, read_matrix, split_spec
+from pipelines.matrices import Matrix, read_matrix
+from pipelines.named_stores import split_spec
 from tuning import connected_groups, make_folds
 
 Fold = tuple[np.ndarray, np.ndarray]

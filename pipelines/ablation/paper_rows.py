@@ -24,7 +24,8 @@ from pipelines.ablation.reported_tables import (
 from pipelines.class_parameters import BY_CLASS
 from pipelines.console import say, table
 from pipelines.errors import RunError, UsageError
-from pipelines.matrices import FEATURES_FOLDER, Matrix, split_spec
+from pipelines.matrices import Matrix
+from pipelines.named_stores import FEATURES_FOLDER, split_spec
 from pipelines.term_counts import TERMS_BACKBONE, is_term_space
 from tuning import Configuration
 

@@ -20,7 +20,7 @@ from pipelines.auditing.shifts import split_tests
 from pipelines.console import duration, say, table, tell
 from pipelines.duplicates import RULES
 from pipelines.errors import RunError, UsageError
-from pipelines.matrices import default_features
+from pipelines.named_stores import default_features
 from pipelines.run_stores import store_specs
 from pipelines.runs import CONFIG, OUT_OF_FOLD, check_config, read_csv, read_json, write_csv
 from tuning import make_folds

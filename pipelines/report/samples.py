@@ -15,8 +15,9 @@ from pipelines.errors import RunError
 from pipelines.matrices import texts_of
 from pipelines.prediction_rows import with_terms
 from pipelines.report.evidence import Evidence, OutOfFold
-from pipelines.run_stores import find_store, stored_vectors
+from pipelines.run_stores import find_store
 from pipelines.runs import MODEL
+from pipelines.stored_rows import stored_vectors
 from pipelines.term_counts import count_terms, is_term_space
 
 MOST_ROWS = 4000

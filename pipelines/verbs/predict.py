@@ -45,6 +45,7 @@ def run(options: Namespace, _words: list[str]) -> None:
         columns=options.columns,
         encodings=options.encodings,
     )
+    predict.check_out(settings)
     began = time.perf_counter()
     predictions = predict.predict(settings)
     seconds = time.perf_counter() - began

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cache import Plan, RowTable, ShardData, SpaceSpec, write_store
 from heads import large_rows
 from pipelines import matrix_memory
 from pipelines.cli import main
@@ -18,67 +17,20 @@ from pipelines.errors import RunError
 from pipelines.machine import Machine
 from pipelines.matrices import read_matrix
 from pipelines.stored_rows import StoredBlock
+from tests.pipelines.planted_stores import planted_rows, write_planted
 
 N = 240
-CLASSES = ["positive", "neutral", "negative"]
-
-
-def _write(
-    path: Path,
-    modality: str,
-    x: np.ndarray,
-    labels: np.ndarray,
-    *,
-    missing: tuple[int, ...] = (),
-    order: np.ndarray | None = None,
-    n_views: int = 0,
-) -> str:
-    """Write a float16 store; every 10th row is unlabelled, every 8th a test row, `missing` have no vector."""
-    n = len(x)
-    order = np.arange(n) if order is None else order
-    valid = np.ones(n, dtype=np.uint8)
-    valid[list(missing)] = 0
-    x = np.where(valid[:, None], x, 0).astype(np.float16)
-    name = f"{modality}.pooled"
-    plan = Plan(
-        backbone="toy",
-        n_rows=n,
-        shard_rows=100,
-        spaces=(SpaceSpec(name, x.shape[1], "float16", f"fp-{modality}", views=n_views),),
-        modalities=(modality,),
-        identity={"backbone": "toy"},
-    )
-    table = RowTable(
-        ids=tuple(f"id{i}" for i in order),
-        label=np.where(order % 10 == 9, -1, labels[order]).astype(np.int32),
-        split=np.where(order % 8 == 7, 3, 1).astype(np.uint8),
-        group=np.full(n, -1, dtype=np.int32),
-        source_sha256=np.zeros((n, 32), dtype=np.uint8),
-        status=(1 - valid[order])[:, None],
-    )
-    views = {name: np.repeat(x[None, order], n_views, axis=0)} if n_views else None
-    data = ShardData({name: x[order]}, valid[order], 1 - valid[order], views)
-    meta = {"class_names": CLASSES, "encodings": ["", "utf-8"]}
-    return str(write_store(path, plan, table=table, data={modality: data}, meta=meta))
-
-
-def _planted(n: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows whose first columns tell the class, and the classes."""
-    labels = np.tile([0, 0, 0, 1, 2, 2], n // 6 + 1)[:n].astype(np.int32)
-    x = np.random.default_rng(seed).normal(size=(n, width)).astype(np.float32)
-    x[np.arange(n), labels] += 1.5
-    return x, labels
 
 
 @pytest.fixture
 def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A text store and an image store with a few missing vectors, in a folder of their own."""
     monkeypatch.chdir(tmp_path)
-    text, labels = _planted(N, 6, 0)
-    image, _ = _planted(N, 8, 1)
+    text, labels = planted_rows(N, 6, 0)
+    image, _ = planted_rows(N, 8, 1)
     return [
-        _write(tmp_path / "text.h5", "text", text, labels, missing=(4, 50)),
-        _write(tmp_path / "image.h5", "image", image, labels, missing=(4, 77, 130)),
+        write_planted(tmp_path / "text.h5", "text", text, labels, missing=(4, 50)),
+        write_planted(tmp_path / "image.h5", "image", image, labels, missing=(4, 77, 130)),
     ]
 
 
@@ -131,8 +83,8 @@ def test_train_from_disk_never_holds_all_rows(tmp_path, monkeypatch):
     """No read of a fold, a fit or a prediction spans more than a chunk of a store."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(large_rows, "LARGE_BYTES", 0)
-    x, labels = _planted(6000, 1024, 0)
-    store = _write(tmp_path / "wide.h5", "image", x, labels)
+    x, labels = planted_rows(6000, 1024, 0)
+    store = write_planted(tmp_path / "wide.h5", "image", x, labels)
     chunk = large_rows._CHUNK_BYTES // (1024 * 2)
     read: list[int] = []
     plain = StoredBlock.read
@@ -153,8 +105,8 @@ def test_permuted_labels_score_chance_from_disk(tmp_path, monkeypatch):
     """With labels that say nothing, training from disk says nothing: no row is seen before it is scored."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(large_rows, "LARGE_BYTES", 0)
-    x, labels = _planted(600, 40, 0)
-    store = _write(tmp_path / "x.h5", "text", x, np.random.default_rng(3).permutation(labels))
+    x, labels = planted_rows(600, 40, 0)
+    store = write_planted(tmp_path / "x.h5", "text", x, np.random.default_rng(3).permutation(labels))
     run = _train([store], "runs", "--head", "logreg", "--set", "C=1")
     assert json.loads((run / "metrics.json").read_text())["cv"]["macro_f1"]["mean"] < 0.42
 
@@ -203,28 +155,32 @@ def test_rows_that_cannot_even_be_read_are_refused(stores, monkeypatch):
 _MIDDLE = np.random.default_rng(0).permutation(np.arange(1, N - 1))
 
 
-@pytest.mark.parametrize("order", [np.arange(N)[::-1].copy(), np.array([0, *_MIDDLE, N - 1])])
-def test_stores_in_another_order_are_read_whole(tmp_path, stores, monkeypatch, order):
-    """Rows that lie elsewhere in the second store are joined in memory: chunks would be single reads.
+_ORDERS = {"reversed": np.arange(N)[::-1].copy(), "same ends": np.array([0, *_MIDDLE, N - 1])}
+
+
+@pytest.mark.parametrize("order", _ORDERS)
+def test_train_from_stores_in_another_order_is_the_same_run(tmp_path, stores, monkeypatch, capsys, order):
+    """Rows that lie elsewhere in the second store are put in order on disk, and the run stays the same.
 
     Also where the first and the last row lie where they lie in order.
     """
-    image, labels = _planted(N, 8, 1)
-    turned = _write(tmp_path / "turned.h5", "image", image, labels, missing=(4, 77, 130), order=order)
-    expected = read_matrix(stores)
+    image, labels = planted_rows(N, 8, 1)
+    turned = write_planted(
+        tmp_path / "turned.h5", "image", image, labels, missing=(4, 77, 130), order=_ORDERS[order]
+    )
     monkeypatch.setattr(large_rows, "LARGE_BYTES", 0)
-    with ExitStack() as stack:
-        assert read_matrix(stores, stay_open=stack).is_on_disk
-        matrix = read_matrix([stores[0], turned], stay_open=stack)
-    assert not matrix.is_on_disk
-    np.testing.assert_array_equal(matrix.X, expected.X)
+    in_order = _train(stores, "order", *VARIANTS["logreg"])
+    other = _train([stores[0], turned], "other", *VARIANTS["logreg"])
+    assert capsys.readouterr().err.count("stay in the stores and are read by chunks") == 2
+    for name in ("oof.csv", "predictions.csv"):
+        assert (other / name).read_bytes() == (in_order / name).read_bytes()
 
 
 def test_rows_with_views_are_read_whole(tmp_path, monkeypatch):
     """Augmented views are extra rows in memory; without them the same store stays on disk."""
     monkeypatch.setattr(large_rows, "LARGE_BYTES", 0)
-    x, labels = _planted(60, 5, 0)
-    store = _write(tmp_path / "views.h5", "image", x, labels, n_views=2)
+    x, labels = planted_rows(60, 5, 0)
+    store = write_planted(tmp_path / "views.h5", "image", x, labels, n_views=2)
     with ExitStack() as stack:
         assert not read_matrix([store], stay_open=stack).is_on_disk
         assert read_matrix([store], stay_open=stack, use_views=0).is_on_disk
