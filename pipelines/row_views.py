@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from extract import Edit, EditedInputs
+from extract import Backbone, Edit, EditedInputs
 from extract.views import image_view, text_view
 from pipelines.console import Progress
 from pipelines.matrices import Matrix
@@ -27,14 +27,19 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def check_backbones(spaces: Sequence[Mapping[str, Any]], how: EmbeddingOptions) -> None:
-    """Refuse spaces that cannot be embedded again, before anything long is begun.
+def open_backbones(spaces: Sequence[Mapping[str, Any]], how: EmbeddingOptions) -> dict[str, Backbone]:
+    """Open the backbones of some spaces, or refuse what cannot be embedded again before anything long begins.
 
     Parameters
     ----------
     spaces : sequence of mapping
         As in ``config.json`` of a run.
     how : EmbeddingOptions
+
+    Returns
+    -------
+    dict of str to Backbone
+        By name; their weights are there and checked, but no network is loaded.
 
     Raises
     ------
@@ -43,8 +48,11 @@ def check_backbones(spaces: Sequence[Mapping[str, Any]], how: EmbeddingOptions) 
     WeightsMissingError
         If weights can neither be found nor fetched.
     """
-    for name in {members[0]["backbone"] for members in group_by_tower(spaces)}:
-        open_again(name, how).check_available()
+    names = dict.fromkeys(members[0]["backbone"] for members in group_by_tower(spaces))
+    backbones = {name: open_again(name, how) for name in names}
+    for backbone in backbones.values():
+        backbone.check_available()
+    return backbones
 
 
 def embed_views(
@@ -56,7 +64,8 @@ def embed_views(
     augment: str,
     run: Path,
     data: Path | None,
-    how: EmbeddingOptions,
+    backbones: Mapping[str, Backbone],
+    device: str,
     work: Path,
 ) -> np.ndarray:
     """Embed views of some rows of a matrix, the same that ``extract --views`` would store.
@@ -74,7 +83,9 @@ def embed_views(
         The run folder.
     data : Path or None
         The data set, where the pictures lie; None looks around the stores and the run.
-    how : EmbeddingOptions
+    backbones : mapping of str to Backbone
+        From `open_backbones` of the same spaces.
+    device : str
     work : Path
         A folder that keeps the views of finished towers, so that an interrupted call goes on.
 
@@ -88,19 +99,16 @@ def embed_views(
     RunError
         If stores or pictures are not there or have changed, or the backbones do not make the stored vectors.
     UsageError
-        If a space was imported, or a backbone needs its folder of weights.
+        If a space was imported.
     """
     ids = [matrix.ids[row] for row in rows]
     towers = read_tower_rows(spaces, ids, run=run, data=data)
-    backbones = {tower.backbone: open_again(tower.backbone, how) for tower in towers}
-    for backbone in backbones.values():
-        backbone.check_available()  # all weights are asked for before any network runs
     made: dict[str, np.ndarray] = {}
     memory, facts = VectorMemory(work, n_views=n_views), {"n_views": n_views, "augment": augment}
     for tower in towers:
         known = memory.recall(tower, ids, facts)
         if known is None:
-            with open_edited(tower, backbones[tower.backbone], device=how.device) as inputs:
+            with open_edited(tower, backbones[tower.backbone], device=device) as inputs:
                 check_unchanged_vectors(partial(_unchanged, tower, inputs), tower, ids)
                 known = _tower_views(tower, inputs, n_views, augment)
             memory.keep(tower, ids, facts, known)
