@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,12 @@ import numpy as np
 
 from heads import OTHER_HEADS
 from pipelines.ablation.feature_sets import Fold
-from pipelines.duplicates import RULES, duplicate_settings
+from pipelines.duplicates import duplicate_settings
 from pipelines.errors import RunError
 from pipelines.matrices import read_matrix
 from pipelines.run_stores import store_specs
 from pipelines.runs import CONFIG, METRICS, OUT_OF_FOLD, check_config, read_csv, read_json
 from tuning import Configuration
-
-#: Settings that only some runs record, and whether a value is one of theirs.
-_FITTING: Mapping[str, Callable[[Any], bool]] = {
-    "use_views": lambda value: value is None or (isinstance(value, int) and value >= 0),
-    "duplicates": lambda value: value is None or value in RULES,
-}
 
 
 def winner_of_run(run: Path) -> tuple[Configuration, dict[str, Any]]:
@@ -35,9 +29,6 @@ def winner_of_run(run: Path) -> tuple[Configuration, dict[str, Any]]:
     """
     config, metrics = read_json(run / CONFIG), read_json(run / METRICS)
     check_config(config, run / CONFIG)
-    odd = [f"{name} is {config[name]!r:.60}" for name, fits in _FITTING.items() if not fits(config.get(name))]
-    if odd:
-        raise RunError(f"'{run / CONFIG}' is damaged: {'; '.join(odd)}. Make the run again.")
     winner = metrics.get("winner")
     if not isinstance(winner, dict) or any(
         not isinstance(winner.get(name), kind)

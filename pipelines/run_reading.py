@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.duplicates import RULES
 from pipelines.errors import RunError
 
 #: Most that is read in bytes, and in cells of a table.
@@ -39,7 +40,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(_read_run_file(path, MAX_JSON_BYTES))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
             f"'{path}' is missing: '{path.parent}' is not a finished run folder. Name the folder that tune "
             "or train printed, or a file in it."
@@ -97,6 +98,7 @@ def check_config(config: Mapping[str, Any], path: Path) -> None:
         else []
     )
     odd += _odd_weights(config.get("inputs", {}))
+    odd += _odd_rows(config)
     if odd or not config["heads"]:
         raise RunError(
             f"'{path}' is not what a run records: {'; '.join(odd[:5]) or 'heads is empty'}. Make the run "
@@ -128,6 +130,18 @@ def _odd_weights(inputs: Any) -> list[str]:
         for name, folder in weights.items()
         if not isinstance(folder, str) or "\0" in folder
     ]
+
+
+def _odd_rows(config: Mapping[str, Any]) -> list[str]:
+    """Return what is odd about the related rows and views of a run, which not every run records."""
+    odd = []
+    if config.get("duplicates", RULES[0]) not in RULES:
+        odd.append(f"duplicates is {config['duplicates']!r:.60}")
+    views = config.get("use_views")
+    counts = views if config["command"] == "ablate" and isinstance(views, list) else [views]
+    if not all(count is None or (type(count) is int and count >= 0) for count in counts):
+        odd.append(f"use_views is {views!r:.60}")
+    return odd
 
 
 def recorded_weights(config: Mapping[str, Any]) -> dict[str, Path]:

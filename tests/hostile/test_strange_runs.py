@@ -206,3 +206,23 @@ def test_config_with_odd_spaces_is_refused(changes: dict[str, object], message: 
     config["spaces"][0].update(changes)
     with pytest.raises(RunError, match=message):
         check_config(config, good / "run" / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"duplicates": "foo"}, "duplicates is 'foo'"),
+        ({"duplicates": None}, "duplicates is None"),
+        ({"use_views": -1}, "use_views is -1"),
+        ({"use_views": [1]}, r"use_views is \[1\]"),
+        ({"command": "ablate", "use_views": [None, 2, True]}, r"use_views is \[None, 2, True\]"),
+    ],
+)
+def test_config_with_odd_rows_is_refused(changes: dict[str, object], message: str, good: Path) -> None:
+    """How rows are kept together and how many views are used are words and numbers that a run records."""
+    path = good / "run" / "config.json"
+    config = json.loads(path.read_text())
+    for usual in ({"duplicates": "exact", "use_views": 2}, {"command": "ablate", "use_views": [None, 0, 2]}):
+        check_config({**config, **usual}, path)
+    with pytest.raises(RunError, match=message):
+        check_config({**config, **changes}, path)

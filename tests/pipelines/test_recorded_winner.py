@@ -102,7 +102,8 @@ def test_heads_that_cannot_be_trained_anew_are_refused(
         ("metrics.json", {"winner": {"head": ["mlp"], "resampler": "none", "parameters": {}}},
          "has no winner; --run takes a run folder of tune or train"),
         ("config.json", {"use_views": "two", "duplicates": 3},
-         "is damaged: use_views is 'two'; duplicates is 3. Make the run again."),
+         "is not what a run records: duplicates is 3; use_views is 'two'. Make the run again."),
+        ("config.json", {"duplicates": None}, "is not what a run records: duplicates is None."),
     ):  # fmt: skip
         _change(run / name, **values)
         assert main([command, "--run", str(run), *out]) == 1
