@@ -61,7 +61,7 @@ def repeated_finalists(
         The winner, then the others with the highest mean first: `tuning.Finalist`, of which ``difference`` is
         to the winner, and ``number``, the trial's. Empty when there is one trial, or no time.
     """
-    from tuning import Configuration, EvaluationOnSplits, repeat_finalists
+    from tuning import Configuration, EvaluationOnSplits, RepeatError, repeat_finalists
 
     order = sorted(range(len(found.trials)), key=lambda i: (i != found.best, -found.trials[i].score, i))
     # Trials that stop at the same epoch can be equal though they were asked for differently.
@@ -92,7 +92,7 @@ def repeated_finalists(
             random_state=random_state,
             goes_on=clock.goes_on,
         )
-    except ValueError as error:
+    except RepeatError as error:
         # A class too small for SMOTE on another split, say: the search stands as it is.
         tell(f"note: the finalists are not compared on other splits: {error}")
         return []

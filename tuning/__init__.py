@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         unit_rows,
     )
     from tuning.proportions import ShareDifference, share_difference, wilson_interval
-    from tuning.repeats import EvaluationOnSplits, Finalist, nadeau_bengio, repeat_finalists
+    from tuning.repeats import EvaluationOnSplits, Finalist, RepeatError, nadeau_bengio, repeat_finalists
     from tuning.scores import (
         SCORES,
         accuracy,
@@ -66,6 +66,7 @@ _MODULE_OF = {
     "EvaluationOnSplits": "repeats",
     "Finalist": "repeats",
     "LabelErrors": "label_errors",
+    "RepeatError": "repeats",
     "SCORES": "scores",
     "SearchResult": "search_loop",
     "ShareDifference": "proportions",
@@ -132,6 +133,7 @@ __all__ = [
     "EvaluationOnSplits",
     "Finalist",
     "LabelErrors",
+    "RepeatError",
     "SearchResult",
     "ShareDifference",
     "Space",

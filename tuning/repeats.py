@@ -13,6 +13,10 @@ from tuning.trials import Configuration, Trial
 from tuning.uncertainty import Difference
 
 
+class RepeatError(ValueError):
+    """Finalists cannot be scored on another split: it cannot be cut, or one of them refuses its rows."""
+
+
 class Finalist(TypedDict):
     """How one configuration did over all repeats, ready for JSON.
 
@@ -123,7 +127,7 @@ class EvaluationOnSplits:
 
         Raises
         ------
-        ValueError
+        RepeatError
             When a head or resampler refuses its parameters or training rows.
         """
         X, y = self._rows
@@ -133,7 +137,7 @@ class EvaluationOnSplits:
         trials = []
         for outcome in BatchEvaluation(task, self._on_step).outcomes(asked, never_dropped=in_full):
             if isinstance(outcome, str):
-                raise ValueError(outcome)
+                raise RepeatError(outcome)
             trials.append(outcome)
         return trials
 
@@ -176,8 +180,9 @@ def repeat_finalists(
     Raises
     ------
     ValueError
-        When there are no finalists, one is given twice, there are no repeats, or `make_folds` or
-        ``evaluate_on`` refuses.
+        When there are no finalists, one is given twice, or there are no repeats.
+    RepeatError
+        When `make_folds` refuses to cut another split, or ``evaluate_on`` raises it.
 
     Notes
     -----
@@ -197,7 +202,10 @@ def repeat_finalists(
         if goes_on is not None and not goes_on(repeat):
             break
         split_seed, model_seed = np.random.SeedSequence([random_state, repeat]).generate_state(2).tolist()
-        folds = make_folds(y, n_folds=n_folds, groups=groups, random_state=split_seed)
+        try:
+            folds = make_folds(y, n_folds=n_folds, groups=groups, random_state=split_seed)
+        except ValueError as error:
+            raise RepeatError(str(error)) from error
         shares += [len(valid) / len(train) for train, valid in folds]
         repeats.append([trial.fold_scores for trial in evaluate_on(finalists, folds, model_seed)])
     if not repeats:

@@ -12,7 +12,7 @@ import pytest
 from pipelines.cli import main
 from pipelines.finalists import finalist_rows, repeated_finalists, repeats_of
 from pipelines.matrices import read_matrix
-from tuning import EvaluationOnSplits, evaluate, make_folds, nadeau_bengio, search
+from tuning import EvaluationOnSplits, RepeatError, evaluate, make_folds, nadeau_bengio, search
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +68,26 @@ def test_finalists_that_cannot_be_repeated_leave_the_search_as_it_is(
     """A class too small for SMOTE on another split costs the comparison, not the run."""
 
     def refuse(*_: object, **__: object) -> None:
-        raise ValueError("SMOTE needs 2 rows of each class")
+        raise RepeatError("SMOTE needs 2 rows of each class")
 
     monkeypatch.setattr(EvaluationOnSplits, "__call__", refuse)
     metrics = _tuned(store, tmp_path, "--repeats", "1")
     assert not metrics.get("finalists")
     assert "not compared on other splits: SMOTE needs 2 rows" in capsys.readouterr().err
+
+
+def test_a_fault_of_our_own_is_not_taken_for_a_split_that_cannot_be_scored(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other ValueError ends the command, and is not one of many notes."""
+
+    def torn(*_: object, **__: object) -> None:
+        raise ValueError("operands could not be broadcast together")
+
+    monkeypatch.setattr(EvaluationOnSplits, "__call__", torn)
+    base = ["tune", "--features", str(store), "--heads", "ridge", "--trials", "8", "--study", "r"]
+    assert main([*base, "--out", str(tmp_path), "--repeats", "1"]) == 1
+    assert "could not be broadcast" in capsys.readouterr().err
 
 
 def test_small_searches_repeat_nothing_unless_asked(

@@ -9,6 +9,7 @@ from scipy.stats import t
 from tuning import (
     Configuration,
     EvaluationOnSplits,
+    RepeatError,
     Trial,
     evaluate,
     make_folds,
@@ -126,7 +127,7 @@ def test_evaluation_on_splits_says_why_a_configuration_fails():
     X, y = np.zeros((40, 3), np.float32), np.repeat([0, 1], 20)
     X[3, 1] = np.inf
     evaluate_on = EvaluationOnSplits(X, y, n_classes=2, metric="accuracy")
-    with pytest.raises(ValueError, match="infinit"):
+    with pytest.raises(RepeatError, match="infinit"):
         evaluate_on([STRONG, WEAK], make_folds(y, n_folds=2), 0)
 
 
@@ -189,6 +190,21 @@ def test_repeat_finalists_keeps_the_order_of_equals():
     found = repeat_finalists([STRONG, WEAK], constant, y, n_folds=2, n_repeats=1)
     assert [entry["configuration"] for entry in found] == [STRONG.as_dict(), WEAK.as_dict()]
     assert [entry["std"] for entry in found] == [None, None]
+
+
+def test_repeat_finalists_tells_a_split_that_cannot_be_cut_from_a_fault_of_its_own():
+    """Only what another split brings with it is a `RepeatError`; wrong arrays stay what they are."""
+    y, groups = np.repeat([0, 1], 20), np.repeat(np.arange(20), 2)
+    with pytest.raises(RepeatError, match="n_folds"):
+        repeat_finalists([STRONG, WEAK], evaluation(None, None), y, groups=groups, n_folds=15)
+
+    def torn(configurations, folds, seed):
+        oof = np.zeros((40, 2), np.float32)
+        return [Trial(n, one, 0.5, [0.5] * (n + 1), 0.1, oof) for n, one in enumerate(configurations)]
+
+    with pytest.raises(ValueError, match="inhomogeneous") as caught:
+        repeat_finalists([STRONG, WEAK], torn, y, n_folds=2)
+    assert not isinstance(caught.value, RepeatError)
 
 
 def test_repeat_finalists_refuses_what_cannot_be_repeated():
