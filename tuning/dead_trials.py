@@ -62,6 +62,34 @@ def fail_dead_trials(study: Study, *, kept: tuple[str, ...] = ()) -> int:
     return len(dead)
 
 
+def is_mine(trial: FrozenTrial) -> bool:
+    """Tell whether this process asked for a trial.
+
+    Parameters
+    ----------
+    trial : optuna.trial.FrozenTrial
+    """
+    return bool(trial.user_attrs.get(_OWNER) == _owner(os.getpid()))
+
+
+def living_process(trial: FrozenTrial) -> int | None:
+    """Return the process that evaluates a trial, if it can be seen from here and lives.
+
+    Parameters
+    ----------
+    trial : optuna.trial.FrozenTrial
+
+    Returns
+    -------
+    int or None
+        Its number. None also of a process that cannot be seen from here, which may live or not.
+    """
+    owner = trial.user_attrs.get(_OWNER)
+    if not isinstance(owner, dict) or owner.get("where") != _here() or _is_dead(owner):
+        return None
+    return owner["pid"] if isinstance(owner.get("pid"), int) else None
+
+
 def _running(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 

@@ -21,6 +21,7 @@ from tuning.spaces import Space, build_spaces, check_heads, starting_configurati
 from tuning.studies import open_study, quiet_optuna
 from tuning.study_exchange import StudyExchange, claim
 from tuning.trials import Configuration, Trial
+from tuning.waiting import Waiting
 
 _LARGEST_BATCH = 32
 _BATCHES = 5  # at least so many after the first, so that answers can shape questions
@@ -126,7 +127,8 @@ def search(
         From `grid_configurations`: these are tried, in this order, and nothing else is asked.
     study : optuna.Study or None
         From `open_study`. A study of an earlier search on the same task is continued. What other processes
-        finished in it is taken from there, and not computed again.
+        finished in it is taken from there, and not computed again; what they are computing and this search
+        needs too is waited for (`tuning.waiting`).
     recall : TrialMemory or None
         With the same seed the same configurations are asked, so one that is stored is recalled, not computed.
     on_trial : callable (trial, best) or None
@@ -150,7 +152,7 @@ def search(
     Configurations are asked for in batches and evaluated together, see `tuning.batch_evaluation`. Logistic
     regression is not asked for one by one: its path of penalties and class weights is laid out at the start
     and solved as a whole (`logistic_grid`), as the share of ``n_trials`` that one head has. Where its space
-    asks more than these (an ``l1_ratio``, a resampler), it is asked for like any other head.
+    has more than these (an ``l1_ratio``, a resampler), it is asked for like any other head.
 
     A configuration that raises ValueError (SMOTE with a class of one row, for example) is recorded and the
     search goes on. A configuration asked again counts as a trial, but is neither computed nor listed again.
@@ -182,14 +184,18 @@ def search(
         exchange = StudyExchange(study, _asked_space(space), ledger, in_full, on_trial, asks=grid is None)
         exchange.hear()
         exchange.enqueue(first, space)
-        while (left := exchange.n_left(n_trials)) > 0:
-            size = 1 if timeout is not None and not ledger.outcomes else _batch_size(exchange, n_trials)
-            if grid is not None:  # points of a grid do not compete, so other processes may take the next ones
-                size = min(size, _LARGEST_BATCH)
-            exchange.answer(exchange.ask(min(size, left)))
+        waiting = Waiting(exchange, on_step)
+        while (left := exchange.n_left(n_trials)) > 0 or waiting.pays():
+            if left > 0:
+                size = 1 if timeout is not None and not ledger.outcomes else _batch_size(exchange, n_trials)
+                if grid is not None:  # its points do not compete, so other processes may take the next ones
+                    size = min(size, _LARGEST_BATCH)
+                exchange.answer(exchange.ask(min(size, left)))
+            else:
+                waiting.rest()
             if timeout is not None and time.monotonic() - started >= timeout:
                 break
-        else:  # another process may have begun with some of these, and have died or still be at work
+        else:  # another process, which cannot be seen from here, may have begun with some of these
             ledger.look_up([(one, number) for number, one in enumerate(whole)], in_full)
         ledger.keep(exchange.numbers(n_trials) if grid is None else _places(first))
     _check_any(ledger)

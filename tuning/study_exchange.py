@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.trial import Trial as Question
 
 from tuning.batch_evaluation import Outcome
-from tuning.dead_trials import fail_dead_trials, sign
+from tuning.dead_trials import fail_dead_trials, is_mine, sign
 from tuning.ledger import Ledger
 from tuning.shared_trials import SharedMemory, shared_attributes
 from tuning.spaces import Space
@@ -72,6 +72,19 @@ class StudyExchange:
             self.ledger.look_up(new, self.in_full)
             self._show([one for one, _ in new])
         return len(finished)
+
+    def awaited(self) -> list[FrozenTrial]:
+        """Return the trials that other processes evaluate and this one must have, and would get from them."""
+        if not (isinstance(self.ledger.recall, SharedMemory) and self.ledger.recall.holds_all):
+            return []
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [trial for trial in running if self._is_missing(trial) and not is_mine(trial)]
+
+    def _is_missing(self, trial: FrozenTrial) -> bool:
+        if _CONFIGURATION not in trial.user_attrs:
+            return False
+        key = _configuration(trial).key
+        return key in self.in_full and key not in self.ledger.outcomes
 
     def enqueue(self, first: Sequence[Configuration], space: Space) -> None:
         """Let these wait to be asked, but for those that are known, or that any process has or waits for.
@@ -182,8 +195,7 @@ def claim(study: Study, task: Mapping[str, Any]) -> None:
     Raises
     ------
     ValueError
-        When the study holds trials of another task, of another program, or of a version that did not note
-        its matrix.
+        When the study holds trials of another task, or of another program.
     """
     known = study.user_attrs.get(_TASK)
     begun = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
@@ -192,8 +204,6 @@ def claim(study: Study, task: Mapping[str, Any]) -> None:
         return
     if known != task:
         found = "trials of another program" if known is None else _unlike(known, task)
-        if known is not None and "matrix" not in known:
-            found = "trials of an earlier version, which did not note their matrix"
         raise ValueError(
             f"Study '{study.study_name}' holds {found}; scores of different tasks cannot be compared. "
             "Pass another study name, or search with the settings it was made with."

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tuning import open_study
-from tuning.dead_trials import fail_dead_trials, sign
+from tuning.dead_trials import fail_dead_trials, is_mine, living_process, sign
 
 ASK_AND_WAIT = """
 import sys, time
@@ -104,3 +104,17 @@ def test_the_name_of_a_process_is_more_than_its_number(change, n_failed):
     assert fail_dead_trials(study) == n_failed
     failed = study.get_trials(states=(TrialState.FAIL,))
     assert [trial.number for trial in failed] == [0] * n_failed
+
+
+def test_living_process_is_one_that_is_seen():
+    """One of this machine that lives; not one that ended, is on another machine, or gave no name."""
+    study, ended = open_study(), subprocess.Popen(["true"])
+    ended.wait()
+    for change in ({}, {"pid": ended.pid}, {"where": "another machine"}):
+        question = study.ask()
+        sign(question)
+        question.set_user_attr("embedonce:process", {**question.user_attrs["embedonce:process"], **change})
+    study.ask()
+    running = study.get_trials(states=(TrialState.RUNNING,))
+    assert [living_process(trial) for trial in running] == [os.getpid(), None, None, None]
+    assert [is_mine(trial) for trial in running] == [True, False, False, False]
