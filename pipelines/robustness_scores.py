@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.ablation.feature_sets import Fold
 from pipelines.class_parameters import with_class_codes
-from pipelines.console import tell
+from pipelines.console import Progress, tell
 from pipelines.errors import UsageError
 from pipelines.faulty_vectors import Variant
 from pipelines.matrices import Matrix
@@ -141,6 +141,7 @@ def out_of_fold(
         blank = np.zeros((len(views), len(X) - n, X.shape[1]), dtype=np.float32)
         views = np.concatenate([views, blank], axis=1)
     tell(f"fitting the winner in {len(widened)} folds")
+    progress = Progress("fitting", "folds")
     found = evaluate(
         with_class_codes(configuration, matrix.class_names),
         X,
@@ -151,6 +152,8 @@ def out_of_fold(
         n_classes=len(matrix.class_names),
         metric=config["metric"],
         random_state=config["seed"],
+        on_fold=lambda fold: progress.update(fold, len(widened)),
     ).oof
+    progress.close()
     stacked = [found[picked], *found[n:].reshape(n_variants, len(picked), -1)]
     return np.stack(stacked)

@@ -15,6 +15,7 @@ from sklearn.metrics import f1_score
 
 from extract import EditedInputs
 from pipelines.cli import main
+from pipelines.console import Progress
 from pipelines.faulty_vectors import Variant
 from pipelines.matrices import Matrix, read_matrix
 from pipelines.recorded_winner import winner_of_run
@@ -104,6 +105,20 @@ def test_scores_are_those_of_models_that_never_saw_the_rows(trained: Path, in_wo
     )
     assert (trained / "robustness.svg").read_text(encoding="utf-8").count("dropped-words 5") == 1
     assert not (trained / "robustness.work").exists()
+
+
+def test_fits_tell_how_far_they_are(
+    trained: Path, in_world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where fits take long, a line says how many of the folds are done."""
+    monkeypatch.setattr(Progress, "_quiet_seconds", 0.0)
+    monkeypatch.setattr(Progress, "_log_every", 0.0)
+    capsys.readouterr()
+    assert _robustness(trained, in_world, "--rows", 9, "--faults", "missing-image") == 0
+    told = capsys.readouterr().err
+    assert "fitting the winner in 3 folds" in told
+    for line in ("fitting: 0/3 folds (0 %)", "fitting: 1/3 folds (33 %)", "fitting: 2/3 folds (67 %)"):
+        assert line in told
 
 
 def test_lower_scores_are_found_where_a_fault_hides_what_tells_the_classes(
