@@ -9,11 +9,12 @@ import numpy as np
 
 from tuning.balance import BALANCE, NONE, treatment
 from tuning.dimensions import Choice, Dimension, Float
-from tuning.head_spaces import HeadSpace
+from tuning.head_spaces import HeadSpace, default_values
 from tuning.spaces import Space, build_spaces
 from tuning.trials import Configuration
 
 _MOST_COUNTED = 100_000
+_LAID_OUT = {"C", BALANCE}
 
 
 def grid_configurations(space: Space, *, limit: int) -> list[Configuration]:
@@ -126,11 +127,13 @@ def is_on_a_path(space: HeadSpace) -> bool:
     Returns
     -------
     bool
-        False when something besides C and class weights is asked, such as a share of the L1 penalty or a
-        resampler: that makes other minima, or other training rows.
+        False when something besides C and class weights is asked, or fixed unlike the head's default, such as
+        a share of the L1 penalty or a resampler: that makes other minima, or other training rows.
     """
+    usual = default_values("logreg")
     weighed = all(treatment(word)[0] == NONE for word in _choices(space, BALANCE))
-    return weighed and set(space.dimensions) <= {"C", BALANCE}
+    kept = all(name in _LAID_OUT or space.fixed[name] == usual[name] for name in usual)
+    return weighed and kept and set(space.dimensions) <= _LAID_OUT
 
 
 def _choices(space: HeadSpace, name: str) -> Sequence[Any]:

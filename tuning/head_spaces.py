@@ -209,9 +209,9 @@ def default_head_space(
     fixed = {**default_values(head), **_FIXED.get(head, {})}
     start = dict(_START.get(head, {}))
     if head == "mlp":
-        for more_than, begins, most in _EPOCHS:
+        for more_than, begins, longest in _EPOCHS:
             if (n_rows or 0) > more_than:
-                start["max_epochs"], fixed["max_epochs"] = begins, most
+                start["max_epochs"], fixed["max_epochs"] = begins, longest
                 break
     dimensions = dict(_DIMENSIONS[head])
     if len(blocks or {}) < 2:

@@ -14,6 +14,8 @@ from tuning import (
     parse_space,
     starting_configuration,
 )
+from tuning.batch_evaluation import _is_on_a_path
+from tuning.grids import is_on_a_path
 
 SPACES = Path(__file__).parents[2] / "docs" / "spaces"
 
@@ -119,3 +121,24 @@ def test_logistic_grid_refuses_bad_arguments():
         logistic_grid(0)
     with pytest.raises(ValueError, match="does not hold 'logreg'"):
         logistic_grid(3, build_spaces(["svm"]))
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("", True),
+        ("C = 0.3", True),
+        ("C = [0.1, 0.3]\nl1_ratio = 0", True),
+        ("balance = ['none', 'class-weight^0.7']", True),
+        ("l1_ratio = 0.5", False),
+        ("tol = 0.001", False),
+        ("balance = 'smote'", False),
+        ("l1_ratio = [0.0, 0.5]", False),
+    ],
+)
+def test_is_on_a_path_says_what_is_solved_as_one(section, expected):
+    """A path is laid out only where every configuration of it is one that the path's solver takes."""
+    space = build_spaces(["logreg"], declared=parse_space(f"[logreg]\n{section}"))
+    assert is_on_a_path(space.heads["logreg"]) is expected
+    laid_out = logistic_grid(12, space)
+    assert all(_is_on_a_path(one) for one in laid_out) or not expected

@@ -5,7 +5,7 @@ import pytest
 
 import heads
 from tests.tuning.searches import InMemory, facts, run
-from tuning import bbc_cv, open_study, parse_space, trials
+from tuning import bbc_cv, logistic_grid, open_study, parse_space, trials
 from tuning.spaces import build_spaces, starting_configuration
 
 
@@ -56,6 +56,17 @@ def test_search_asks_for_what_is_declared_of_logistic_regression(labelled):
     for trial in mine:
         alone = trials.evaluate(trial.configuration, X, y, found.folds, n_classes=3)
         assert trial.score == alone.score
+
+
+def test_search_asks_for_elastic_nets(labelled):
+    """A fixed share of the L1 penalty has no path: its C is drawn by the sampler, not laid out."""
+    declared = parse_space("[logreg]\nl1_ratio = 0.5\ntol = 0.001\nC = {low = 1e-3, high = 0.1, log = true}")
+    space = build_spaces(["logreg", "ridge"], n_features=12, n_rows=150, declared=declared)
+    found = run(labelled, names=("logreg", "ridge"), n_trials=12, space=space)
+    mine = [t.configuration.parameters for t in found.trials if t.configuration.head == "logreg"]
+    assert {parameters["l1_ratio"] for parameters in mine} == {0.5}
+    laid_out = {one.parameters["C"] for one in logistic_grid(12, space)}
+    assert len({parameters["C"] for parameters in mine} - laid_out) >= 2
 
 
 def test_search_records_configurations_that_fail(make_data):
