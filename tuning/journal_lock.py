@@ -33,7 +33,7 @@ class JournalLock(JournalFileSymlinkLock):
         """Wait for both locks."""
         import fcntl
 
-        held = os.open(self._locked_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        held = self._open()
         try:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX)
@@ -46,6 +46,14 @@ class JournalLock(JournalFileSymlinkLock):
             raise
         self._held = held
         return True
+
+    def _open(self) -> int:
+        """Open the file that is locked, made now if nobody has; another user's may be for reading only."""
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(self._locked_file, os.O_RDWR | os.O_CREAT | flags, 0o666)
+        except PermissionError:  # made by another user, whose umask forbids writing; it can be locked as well
+            return os.open(self._locked_file, os.O_RDONLY | flags)
 
     def release(self) -> None:
         """Let go of both."""

@@ -1,8 +1,12 @@
 """Studies repeat themselves, survive being closed, and refuse what they cannot open."""
 
+import fcntl
 import logging
+import os
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import optuna
 import pytest
@@ -123,3 +127,27 @@ def test_journal_lock_lets_one_remove_what_a_dead_process_left(tmp_path):
             done.result()
     assert most == [1] * 8
     assert not (tmp_path / "study.journal.lock").is_symlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_journal_lock_is_shared_by_users():
+    """A lock file that the first user's umask closes to writing is locked by the second all the same."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own may be entered by its user alone
+        path, locked = Path(folder, "study.journal"), Path(folder, "study.journal.flock")
+        path.touch()
+        path.chmod(0o666)
+        Path(folder).chmod(0o777)
+        lock = JournalLock(str(path))
+        umask = os.umask(0o022)
+        lock.acquire()
+        lock.release()
+        os.umask(umask)
+        assert locked.stat().st_mode & 0o777 == 0o644
+        os.seteuid(65534)
+        try:
+            lock.acquire()
+            with locked.open() as other, pytest.raises(BlockingIOError, match="temporarily unavailable"):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.release()
+        finally:
+            os.seteuid(0)
