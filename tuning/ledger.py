@@ -70,6 +70,7 @@ class Ledger:
         incumbent = self.trials[self.best].predictions if self.trials else None
         made = self.evaluation.outcomes(unknown, never_dropped=never_dropped, incumbent=incumbent)
         if is_batch and len(unknown) < len(new):
+            # Which heads compete is known from outcomes alone, so theirs of this first round are thrown away.
             competed = {o.configuration.head for o in made if isinstance(o, Trial) and o.asked is not None}
             torn = [pair for pair in reversed(new.values()) if pair[0].head in competed]
             again = self.evaluation.outcomes(torn, never_dropped=never_dropped, incumbent=incumbent)
@@ -103,18 +104,8 @@ class Ledger:
         # A search may have dropped it, or have stopped it where it was best.
         if in_full and known.asked is not None:
             return None
-        if self._is_torn(known):
-            return None
         self._check_recalled(known, configuration)
         return known
-
-    def _is_torn(self, known: Trial) -> bool:
-        """Tell whether rows that are scored are not finite: earlier versions kept what diverged."""
-        task = self.evaluation.task
-        if known.oof.shape != (len(task.y), task.n_classes):
-            return False
-        seen = task.folds[: len(known.fold_scores)]
-        return not all(np.isfinite(known.oof[valid]).all() for _, valid in seen)
 
     def _check_recalled(self, known: Trial, configuration: Configuration) -> None:
         """The scores follow from the probabilities: a memory of other rows, folds or metric shows itself."""

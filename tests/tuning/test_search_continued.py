@@ -110,20 +110,6 @@ def test_search_refuses_a_memory_of_other_data(labelled, make_data):
         run(make_data(100), n_trials=2, recall=memory)
 
 
-def test_search_makes_again_what_an_earlier_version_kept_of_a_diverged_network(labelled):
-    """A stored trial with rows that are not finite has no score that means anything."""
-    memory = InMemory()
-    first = run(labelled, n_trials=3, recall=memory)
-    torn = replace(first.trials[1], oof=first.trials[1].oof.copy(), fold_scores=[0.0, 0.0], score=0.0)
-    torn.oof[7] = np.nan
-    del memory.kept[torn.key]
-    fresh = InMemory()
-    fresh.get = lambda key: torn if key == torn.key else memory.get(key)
-    again = run(labelled, n_trials=3, recall=fresh)
-    assert facts(again) == facts(first)
-    assert list(fresh.kept) == [torn.key]
-
-
 def test_search_does_not_mistake_a_part_of_a_batch_for_all_of_it(labelled):
     """Killed while a batch was being stored, it goes on as if it had not: who competed competes again."""
     options = {**networks(), "grid": None, "n_trials": 20, "n_folds": 4}
