@@ -45,20 +45,6 @@ def test_search_does_not_take_over_trials_of_other_rows(labelled, changed, named
         run((rows, y), n_trials=2, study=study, **options)
 
 
-def test_search_refuses_a_study_that_did_not_note_its_rows(labelled):
-    """Trials of an earlier version may be of any matrix with these labels."""
-    study = open_study("old")
-    run(labelled, n_trials=2, study=study)
-    known = study.user_attrs["embedonce:task"]
-    study.set_user_attr(
-        "embedonce:task", {k: known[k] for k in ("heads", "metric", "labels and folds", "space")}
-    )
-    with pytest.raises(
-        ValueError, match="'old' holds trials of an earlier version, which did not note their mat"
-    ):
-        run(labelled, n_trials=2, study=study)
-
-
 def test_search_records_networks_that_diverge_and_does_not_train_them_again(labelled, monkeypatch):
     """A network whose weights become infinite is a failure, also for who continues the study."""
     declared = parse_space("[mlp]\nlearning_rate = [0.001, 1e30]\npca = 'none'\nonly = true\nmax_epochs = 4")
