@@ -37,8 +37,8 @@ def read_strings(file: Any, header: Header, stem: str) -> tuple[str, ...]:
 def read_ids(file: Any, header: Header) -> tuple[str, ...]:
     """Read the ids; refuse doubles and ids that may not be stored."""
     ids = read_strings(file, header, "/rows/id_")
-    for bad in bad_ids(ids)[:1]:
-        raise damaged(header.path, f"the id {bad!r:.60} {id_fault(bad)}")
+    if bad := bad_ids(ids):
+        raise damaged(header.path, f"the id {bad[0]!r:.60} {id_fault(bad[0])}")
     if len(set(ids)) != len(ids):
         raise damaged(header.path, "an id occurs more than once")
     return ids

@@ -72,7 +72,7 @@ class PassFolder:
     FingerprintMismatch
         On entry, if the unfinished pass has other settings, and finished shards.
     StoreCorruptError
-        On entry, if the recorded plan is damaged.
+        On entry, if the recorded plan is damaged and there are finished shards.
     DiskFullError
         On entry, if the disk cannot hold the rest of the pass.
     """

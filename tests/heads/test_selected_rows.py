@@ -69,7 +69,7 @@ def test_nothing_is_read_before_it_is_needed(stored):
 
 
 def test_small_matrices_are_copied(tmp_path):
-    """Rows of an array and of a small dataset come as an array, in any order."""
+    """Rows of an array and of a small dataset come as an array; those of an array in any order."""
     X = np.arange(12.0).reshape(4, 3)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         dataset = file.create_dataset("x", data=X)
