@@ -36,7 +36,8 @@ class ModalityCount:
     resumed, computed, reused, repeated, bad : int
         Rows, by how they came to what the store holds.
     truncated : int
-        Computed rows whose text was longer than the network takes.
+        Computed rows whose text was longer than the network takes, for who watches the pass; that of all rows
+        is in the store (`extract.truncation`).
     views : int
         Augmented views computed.
     smallest_batch : int or None

@@ -172,7 +172,7 @@ class TextInputs(Inputs):
             status=np.full(len(units), Status.OK, dtype=np.uint8),
             items=[[items[i] for i in positions]],
             positions=[positions],
-            lengths=np.array([_lengths(item) for item in items], dtype=np.int32).reshape(-1, 2),
+            lengths=np.array([item.counts for item in items], dtype=np.int32).reshape(-1, 2),
         )
 
     def forward(self, lane: int, items: Sequence[Any]) -> Vectors:  # noqa: ARG002
@@ -268,7 +268,7 @@ class JointInputs(Inputs):
                 status[i] = error.status
                 continue
             pair = self._tower.prepare(self._renderings.text(units[i], self._sources[row].text), image)
-            lengths[i] = _lengths(pair.tokens)
+            lengths[i] = pair.tokens.counts
             items.append(pair)
             positions.append(i)
         return Prepared(list(units), status, [items], [np.array(positions, dtype=np.intp)], lengths)
@@ -283,10 +283,6 @@ class JointInputs(Inputs):
             for name, x in self._tower.forward([items[i] for i in members]).items():
                 rows.setdefault(name, np.empty((len(items), x.shape[1]), dtype=np.float32))[members] = x
         return rows
-
-
-def _lengths(tokens: Tokens) -> tuple[int, int]:
-    return tokens.full_length, len(tokens.ids)
 
 
 def _decoded(path: Path | None, source: Source) -> Image:

@@ -67,10 +67,10 @@ class PassReport:
     data_notes : Mapping
         Oddities of the manifest: ids repaired, files ignored, rows repeated.
     truncated : dict
-        Modality -> what of its texts was cut (see `Truncation.as_dict`); empty if the store, of an earlier
+        Modality -> what of its texts was cut (see `Truncation`); empty if the store, of an earlier
         version, does not say.
     counts : dict
-        Modality -> rows resumed, computed, reused, repeated, bad, truncated.
+        Modality -> what happened to its rows.
     seconds : float
     notes : tuple of str
         Oddities of the work folder and of neighbouring stores.

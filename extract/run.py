@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -163,7 +164,7 @@ def _publish(work: PassWork, folder: PassFolder, lengths: Mapping[str, np.ndarra
     cut = measure_truncation(work, status, lengths)
     found = {
         "summary": count_statuses(status, planned.modalities),
-        "truncated": {modality: each.as_dict() for modality, each in cut.items()},
+        "truncated": {modality: asdict(each) for modality, each in cut.items()},
     }
     return folder.publish(planned.table, {**planned.meta, **found})
 

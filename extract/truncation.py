@@ -7,14 +7,13 @@ embedded bring their lengths with them, rows of an earlier process or store are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from cache import Status
 from extract.choices import parts_of
-from extract.samples import JOINT, TEXT
+from extract.samples import TEXT
 from extract.work import PassWork
 
 #: Texts that are tokenised at a time.
@@ -30,32 +29,14 @@ class Truncation:
     texts, texts_cut : int
         Rows that have a vector, and those of them whose text was longer than the network takes.
     tokens, tokens_cut : int
-        Tokens of these texts with their special tokens, and those that were cut. In a pair the picture counts
-        as one token.
+        Tokens of these texts with their special tokens, and those that were cut. A picture among them
+        counts as one.
     """
 
     texts: int
     texts_cut: int
     tokens: int
     tokens_cut: int
-
-    @property
-    def share_of_texts(self) -> float:
-        """Share of the texts that were cut, 0 to 1."""
-        return self.texts_cut / self.texts if self.texts else 0.0
-
-    @property
-    def share_of_tokens(self) -> float:
-        """Share of the tokens that were cut, 0 to 1."""
-        return self.tokens_cut / self.tokens if self.tokens else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry in ``meta["truncated"]``: the counts, and both shares to six digits."""
-        return {
-            **asdict(self),
-            "share_of_texts": round(self.share_of_texts, 6),
-            "share_of_tokens": round(self.share_of_tokens, 6),
-        }
 
 
 def measure_truncation(
@@ -80,14 +61,13 @@ def measure_truncation(
 
 def _of_modality(work: PassWork, modality: str, status: np.ndarray, lengths: np.ndarray) -> Truncation:
     rows = np.flatnonzero(status == Status.OK)
-    # A pair's own lengths count the patches of its picture, which nobody knows of rows from elsewhere.
-    known = np.zeros_like(lengths) if modality == JOINT else lengths.copy()
+    known = lengths.copy()
     missing = rows[known[rows, 0] == 0]
     if len(missing):
         tokenise = work.backbone.open_tokeniser(modality)
         for start in range(0, len(missing), _RUN):
             run = missing[start : start + _RUN]
             tokens = tokenise([work.sources[row].text for row in run])
-            known[run] = [(each.full_length, len(each.ids)) for each in tokens]
+            known[run] = [each.counts for each in tokens]
     full, kept = known[rows].T.astype(np.int64)
     return Truncation(len(rows), int((full > kept).sum()), int(full.sum()), int((full - kept).sum()))

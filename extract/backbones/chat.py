@@ -124,7 +124,8 @@ class ChatTokeniser:
         if frame.image_at is not None:
             head = np.insert(head, frame.image_at, np.full(visual_tokens - 1, head[frame.image_at]))
         fixed = len(head) + len(frame.tail)
-        return Tokens(np.concatenate([head, body[:room], frame.tail]), fixed + len(body))
+        ids = np.concatenate([head, body[:room], frame.tail])
+        return Tokens(ids, fixed + len(body), visual_tokens)
 
     def _encode(self, text: str) -> np.ndarray:
         encoding = self._plain.encode(self.frame.lead + text, add_special_tokens=False)

@@ -30,10 +30,19 @@ class Tokens:
         Token ids with special tokens, cut to the network's limit; the closing token is kept.
     full_length : int
         Number of tokens before cutting.
+    visual_tokens : int
+        How many of them stand for the picture of a pair; these are never cut.
     """
 
     ids: np.ndarray
     full_length: int
+    visual_tokens: int = 0
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Tokens before and after cutting, where a picture is one token whatever its size."""
+        spare = max(self.visual_tokens - 1, 0)
+        return self.full_length - spare, len(self.ids) - spare
 
 
 Tokenise = Callable[[Sequence[str]], list[Tokens]]
@@ -243,9 +252,10 @@ class Backbone(ABC):
         """
 
     def open_tokeniser(self, modality: str) -> Tokenise:
-        """Return what turns texts into tokens as the tower of `modality` does, without loading a network.
+        """Return what turns texts into tokens as the tower of `modality` does.
 
-        A joint tower's picture counts as one token, whatever its size.
+        It serves to count what is cut (``Tokens.counts``). This one loads the network; a backbone that can do
+        without says so by a method of its own.
 
         Parameters
         ----------
@@ -257,10 +267,16 @@ class Backbone(ABC):
         ValueError
             If the backbone reads no texts there.
         """
-        raise ValueError(
-            f"Backbone '{self.card.name}' reads no texts for its {modality} vectors, or lacks the method "
-            "'open_tokeniser'."
-        )
+        if modality not in self.card.modalities or modality == "image":
+            raise ValueError(f"Backbone '{self.card.name}' reads no texts for {modality} vectors.")
+        tower: Any = self.open_tower(modality, readouts=[next(iter(self.card.readouts[modality]))])
+        if modality == "text":
+            tokenise: Tokenise = tower.tokenise
+            return tokenise
+        from PIL import Image
+
+        picture = Image.new("RGB", (512, 384), "grey")  # any will do: its tokens count as one
+        return lambda texts: [tower.prepare(text, picture).tokens for text in texts]
 
     @abstractmethod
     def _files(self, folder: Path) -> list[Path]:

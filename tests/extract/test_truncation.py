@@ -13,7 +13,8 @@ from transformers import AutoTokenizer
 
 from cache import FeatureStore, StoreCorruptError
 from cache.header import _refuse_odd_provenance
-from extract import PassOptions, open_backbone, read_data_set, run_pass
+from extract import PassOptions, backbone_names, open_backbone, read_data_set, run_pass
+from extract.backbones.contract import Backbone
 from tests.kit.data_sets import write_guid_data_set
 from tests.kit.tiny_checkpoints import make_tiny_bert, make_tiny_clip
 from tests.kit.tiny_joint import make_tiny_blip, make_tiny_flava, make_tiny_qwen
@@ -57,8 +58,6 @@ def test_meta_says_how_much_was_cut(data: Path, bert: Path, tmp_path: Path) -> N
             "texts_cut": 3,
             "tokens": tokens,
             "tokens_cut": cut,
-            "share_of_texts": round(3 / 20, 6),
-            "share_of_tokens": round(cut / tokens, 6),
         }
     }
     assert report.truncated == found
@@ -119,14 +118,46 @@ def test_tokeniser_is_that_of_the_tower(family: str, tmp_path: Path) -> None:
         else:
             picture = Image.fromarray(np.full((40, 48, 3), 90, dtype=np.uint8))
             known = [tower.prepare(text, picture).tokens for text in texts]
-        assert [t.full_length - len(t.ids) for t in tokens] == [t.full_length - len(t.ids) for t in known]
+        unaided = Backbone.open_tokeniser(backbone, modality)(texts)
+        assert [t.counts for t in tokens] == [t.counts for t in known] == [t.counts for t in unaided]
         assert tokens[-1].full_length > len(tokens[-1].ids)
+
+
+@pytest.mark.parametrize("family", ["flava", "qwen2_vl"])
+def test_pairs_bring_their_counts(
+    family: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was cut of pairs is known when they are embedded; reused ones are tokenised, by any backbone."""
+    (data / "data" / "103.txt").write_text("the cat " * 600, encoding="utf-8")
+    weights = FAMILIES[family](tmp_path / family)
+    backbone = type(open_backbone(str(weights)))
+    options = {"modalities": ("joint",)}
+    with monkeypatch.context() as patch:
+        patch.setattr(backbone, "open_tokeniser", _no_network)
+        whole = _run(data, weights, tmp_path / "whole", **options)
+    assert whole.truncated["joint"]["texts_cut"] == (3 if family == "flava" else 1)
+    for out in (tmp_path / "reused", tmp_path / "unaided"):
+        out.mkdir()
+        (out / "other.h5").write_bytes(whole.path.read_bytes())
+    reused = _run(data, weights, tmp_path / "reused", **options)
+    monkeypatch.setattr(backbone, "open_tokeniser", Backbone.open_tokeniser)
+    unaided = _run(data, weights, tmp_path / "unaided", **options)
+    assert reused.counts["joint"].reused == unaided.counts["joint"].reused == 20
+    assert reused.path.read_bytes() == unaided.path.read_bytes() == whole.path.read_bytes()
+
+
+def test_no_registered_backbone_loads_a_network_to_tokenise() -> None:
+    """Those of ours that read texts say without their weights how they cut them."""
+    opened = [open_backbone(name) for name in backbone_names()]
+    readers = [backbone for backbone in opened if {"text", "joint"} & set(backbone.card.modalities)]
+    assert len(readers) > 10
+    assert all(type(backbone).open_tokeniser is not Backbone.open_tokeniser for backbone in readers)
 
 
 def test_tokeniser_of_pictures_is_refused(tmp_path: Path) -> None:
     """Pictures have no tokens that could be cut."""
     backbone = open_backbone(str(make_tiny_clip(tmp_path / "clip")))
-    with pytest.raises(ValueError, match="reads no texts for its image vectors"):
+    with pytest.raises(ValueError, match="reads no texts for image vectors"):
         backbone.open_tokeniser("image")
 
 
