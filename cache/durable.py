@@ -67,8 +67,8 @@ def write_file(path: Path, data: bytes | memoryview, *, sync: bool = True, sync_
             finally:
                 os.close(fd)
             tmp.replace(path)
-        except OSError:
-            with suppress(OSError):  # the first error is the one to tell; the next pass removes the file
+        except BaseException:  # Ctrl-C too: outside a work folder no next pass would remove the file
+            with suppress(OSError):  # the first error is the one to tell
                 tmp.unlink(missing_ok=True)
             raise
         if sync and sync_name:

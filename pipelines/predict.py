@@ -16,7 +16,7 @@ from extract import DataSet, Sample, read_data_set
 from heads.large_rows import read_ahead
 from pipelines.applied_steps import answer
 from pipelines.console import Progress, duration, say, table, tell
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, unwritable
 from pipelines.prediction_blocks import PredictionRows, rows_to_predict
 from pipelines.prediction_rows import (
     EmbeddingOptions,
@@ -105,8 +105,8 @@ def check_out(settings: PredictSettings) -> None:
     """
     if settings.is_one_input:
         return
-    if settings.out.is_dir() or not settings.out.absolute().parent.is_dir():
-        raise UsageError(f"'{settings.out}' cannot be written: it is a folder, or its folder does not exist.")
+    if fault := unwritable(settings.out):
+        raise UsageError(f"{fault}.")
 
 
 def predict(settings: PredictSettings) -> Predictions:

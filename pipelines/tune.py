@@ -92,6 +92,7 @@ def _run_on(matrix: Matrix, command: str, settings: TuneSettings, began: float) 
     else:
         planned_search(settings, matrix)  # and so is a wrong space
     with run.working():
+        matrix.put_in_order()
         asked = time.perf_counter()
         found = _search(command, settings, matrix, run, prompts)
         deadline = None if settings.timeout is None else asked + settings.timeout
