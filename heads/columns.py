@@ -34,10 +34,13 @@ class ColumnScale:
         One over the (population) standard deviation. It is 0 for a column that is constant in the training
         rows, up to float32 rounding: such a column is 0 after scaling whatever it holds later, because no
         head can have learnt what its values mean.
+    columns : ndarray of shape (n_left,), int64, or None
+        Which columns are left, ascending; `mean` and `inverse` are those of them. None is all columns.
     """
 
     mean: NDArray[np.float64]
     inverse: NDArray[np.float64]
+    columns: NDArray[np.int64] | None = None
 
     @classmethod
     def of(
@@ -78,13 +81,26 @@ class ColumnScale:
         inverse = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, spread))
         return cls(mean, inverse)
 
+    def of_blocks(self, slices: Iterable[slice]) -> ColumnScale:
+        """Return the scale after which only the columns of some blocks are left.
+
+        Parameters
+        ----------
+        slices : iterable of slice
+            In column order, of a scale of all columns.
+        """
+        columns = np.concatenate([np.arange(block.start, block.stop) for block in slices])
+        return ColumnScale(self.mean[columns], self.inverse[columns], columns)
+
     def apply(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return standardised rows, in the dtype of `X`."""
+        """Return standardised rows of shape (n_samples, n_left), in the dtype of `X`."""
+        if self.columns is not None:
+            X = X[:, self.columns]
         scaled: NDArray[Any] = (X - self.mean.astype(X.dtype)) * self.inverse.astype(X.dtype)
         return scaled
 
     def fold(self, matrix: NDArray[Any], bias: NDArray[Any]) -> LinearMap:
-        """Return the map from raw rows that equals standardising, then ``@ matrix + bias``.
+        """Return the map from raw rows that equals standardising, then ``@ matrix + bias``; for all columns.
 
         Parameters
         ----------

@@ -61,4 +61,7 @@ def _linear(linear: LinearMap) -> Differentiable:
 
 def _standardised(scale: ColumnScale) -> Differentiable:
     mean, inverse = torch.from_numpy(scale.mean), torch.from_numpy(scale.inverse)
-    return lambda rows: (rows - mean) * inverse
+    if scale.columns is None:
+        return lambda rows: (rows - mean) * inverse
+    columns = torch.from_numpy(scale.columns)
+    return lambda rows: (rows.index_select(1, columns) - mean) * inverse

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,8 +14,9 @@ from torch import Tensor
 from heads.columns import ColumnScale
 from heads.early_stopping import inner_split, matched_weights
 from heads.large_columns import measured_scale
-from heads.large_rows import LargeRows, read_ahead
-from heads.training_rows import TrainingRows, Weigh
+from heads.large_rows import LargeRows, read_ahead, widened
+from heads.silent_blocks import screened_rows, silent_blocks
+from heads.training_rows import TrainingRows, Weigh, seen_columns
 from heads.weighted_rows import Batch
 
 _WINDOW_BYTES = 256 << 20  # of rows as they are stored; two windows are in memory at a time
@@ -114,6 +115,8 @@ class LargeWeightedRows:
         mean, inverse = (
             torch.from_numpy(part.astype(np.float32)) for part in (self.scale.mean, self.scale.inverse)
         )
+        if self.scale.columns is not None:
+            values = values.index_select(1, torch.from_numpy(self.scale.columns))
         X = values.to(torch.float32).sub(mean).mul_(inverse)
         parts = (X, self.codes.index_select(0, places), self.weights.index_select(0, places))
         return Batch(*(part.to(self.device) for part in parts))
@@ -124,7 +127,8 @@ def prepare_large_rows(
     codes: NDArray[np.intp],
     weights: NDArray[np.float64],
     *,
-    block_widths: tuple[int, ...],
+    slices: Sequence[slice],
+    screen_blocks: bool,
     validation_fraction: float,
     weigh: Weigh,
     device: torch.device,
@@ -139,7 +143,10 @@ def prepare_large_rows(
         Every class from 0 to the largest has a row.
     weights : ndarray of shape (n_samples,), float64
         Positive sample weights.
-    block_widths : tuple of int
+    slices : sequence of slice
+        Columns of each block.
+    screen_blocks : bool
+        The rows that are looked at (16,384 at most) are read into memory.
     validation_fraction : float in [0, 1)
     weigh : callable
     device : torch.device
@@ -160,6 +167,12 @@ def prepare_large_rows(
     counting = np.zeros(len(rows))
     counting[kept] = weights[kept]
     scale = measured_scale(rows, counting)
+    silent = np.zeros(len(slices), dtype=bool)
+    if screen_blocks and len(slices) > 1:
+        shown = screened_rows(kept)
+        read = np.concatenate([widened(part) for _, part in rows.select(shown).chunks()])
+        silent = silent_blocks(scale.apply(read), codes[shown], slices)
+    scale, widths = seen_columns(scale, slices, silent)
     mass = np.bincount(codes[kept], weights=weights[kept])
     row_weights = weigh(codes[kept], weights[kept])
 
@@ -176,7 +189,7 @@ def prepare_large_rows(
     if held_out is not None:
         matched = matched_weights(codes[kept], row_weights, codes[held_out], weights[held_out])
         stopped_on = of(held_out, matched)
-    return TrainingRows(scale, block_widths, of(kept, row_weights), stopped_on, mass / mass.sum())
+    return TrainingRows(scale, widths, of(kept, row_weights), stopped_on, mass / mass.sum())
 
 
 def _equal_sizes(n_rows: int, n_batches: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from heads.columns import ColumnScale, LinearMap, softmax
 if TYPE_CHECKING:
     from heads.layers import NetworkShape
     from heads.networks import Network
+
+_Float = TypeVar("_Float", np.float32, np.float64)
 
 _ROWS_AT_ONCE = 1024
 _NETWORK = "network."
@@ -29,8 +31,8 @@ class Member:
     scale : ColumnScale or LinearMap
         From rows as they come to the columns that the network sees.
     block_widths : tuple of int, or None
-        How many of those columns each block has; None in a model file of before 0.2, where the blocks are as
-        they come.
+        How many of those columns each block has: 0 for a block that the network does not see. None in a model
+        file of before 0.2, where the blocks are as they come.
     weights : dict of str to ndarray
         Network parameters and buffers by name.
     history : list of dict
@@ -59,6 +61,8 @@ class Member:
             network["block_widths"] = np.array(self.block_widths, dtype=np.int64)
         if isinstance(self.scale, LinearMap):
             return network | {"projection": self.scale.matrix, "projection_bias": self.scale.bias}
+        if self.scale.columns is not None:
+            network["columns"] = self.scale.columns
         return network | {"mean": self.scale.mean, "inverse": self.scale.inverse}
 
     @classmethod
@@ -70,7 +74,7 @@ class Member:
         widths = tuple(int(width) for width in arrays["block_widths"]) if "block_widths" in arrays else None
         if "projection" in arrays:
             return cls(LinearMap(arrays["projection"], arrays["projection_bias"]), widths, weights)
-        return cls(ColumnScale(arrays["mean"], arrays["inverse"]), widths, weights)
+        return cls(ColumnScale(arrays["mean"], arrays["inverse"], arrays.get("columns")), widths, weights)
 
     def probabilities(self, X: NDArray[Any], fusion: str, shape: NetworkShape) -> NDArray[np.float64]:
         """Return class probabilities of raw rows, computed in float64.
@@ -116,7 +120,11 @@ class Member:
                 if weights is None:
                     return None
                 parts.append(weights.numpy())
-        return np.concatenate(parts)
+        found = np.concatenate(parts)
+        # Blocks are the second axis, or, in details of attention, the last two.
+        for axis in (2, 3) if found.ndim == 4 else (1,):
+            found = with_unseen_blocks(found, self.block_widths, axis=axis)
+        return found
 
     def layers_of(self, X: NDArray[Any], fusion: str, shape: NetworkShape) -> dict[str, NDArray[np.float64]]:
         """Return fused vectors and the last hidden layer of raw rows, see ``MLPHead.layer_outputs``."""
@@ -144,10 +152,33 @@ class Member:
         from heads.networks import build_network
 
         if self.block_widths is not None:
-            shape = replace(shape, block_widths=self.block_widths)
+            shape = replace(shape, block_widths=tuple(filter(None, self.block_widths)))
         network = build_network(fusion, shape, seed=0, device=torch.device("cpu"))
         network.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
         return network.double().eval()
+
+
+def with_unseen_blocks(
+    weights: NDArray[_Float], block_widths: tuple[int, ...] | None, *, axis: int
+) -> NDArray[_Float]:
+    """Put a weight of 0 where a block is that the network does not see.
+
+    Parameters
+    ----------
+    weights : ndarray with as many entries along `axis` as the network sees blocks
+    block_widths : tuple of int, or None
+        As of a ``Member``.
+    axis : int
+
+    Returns
+    -------
+    ndarray with as many entries along `axis` as there are blocks
+    """
+    if block_widths is None or all(block_widths):
+        return weights
+    spread = np.zeros((*weights.shape[:axis], len(block_widths), *weights.shape[axis + 1 :]), weights.dtype)
+    spread[(slice(None),) * axis + (np.flatnonzero(block_widths),)] = weights
+    return spread
 
 
 def join_members(members: list[Member]) -> dict[str, NDArray[Any]]:

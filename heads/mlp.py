@@ -14,7 +14,7 @@ from heads.blocks import block_slices
 from heads.columns import ColumnScale, LinearMap
 from heads.estimator import TrainedState
 from heads.large_rows import LargeRows, is_large, widened
-from heads.members import Member, join_members, split_members
+from heads.members import Member, join_members, split_members, with_unseen_blocks
 from heads.mlp_settings import MLPSettings
 from heads.training_rows import TrainingRows, prepare_rows
 
@@ -104,6 +104,10 @@ class MLPHead(MLPSettings):
         None keeps the columns as they are. Fewer columns train in less time.
     whiten : bool, default False
         Whether each principal column is scaled to a variance of 1, instead of each block as a whole.
+    screen_blocks : bool, default True
+        Whether a block that says no more about the labels of the training rows than the same vectors dealt
+        to other rows is left out, as if it had not been given (see ``heads.silent_blocks``; one block at
+        least stays). A wide block that says nothing is otherwise fitted like one that speaks.
     n_members : int, default 1
         Networks whose probabilities are averaged. Each has its own seed, and with it its own inner split,
         first weights and order of rows: the head is the mean of as many heads.
@@ -123,6 +127,8 @@ class MLPHead(MLPSettings):
     scale_ : ColumnScale or LinearMap
         From rows as they come to the columns that the network sees, measured on the rows that were learnt
         from: a LinearMap with `pca`.
+    silent_blocks_ : list of str
+        Blocks that were left out, because they say nothing. Their weight in what follows is 0.
     n_epochs_ : int
         Epochs that were run.
     best_epoch_ : int
@@ -157,6 +163,13 @@ class MLPHead(MLPSettings):
     def scale_(self) -> ColumnScale | LinearMap:
         """From rows as they come to the columns that the network sees."""
         return self.members_[0].scale
+
+    @property
+    def silent_blocks_(self) -> list[str]:
+        """Blocks that were left out, because they say nothing."""
+        names = list(block_slices(self.blocks, self.n_features_in_))
+        widths = self.members_[0].block_widths or self._block_widths()
+        return [name for name, width in zip(names, widths, strict=True) if width == 0]
 
     @property
     def history_(self) -> list[dict[str, float | int | None]]:
@@ -282,13 +295,15 @@ class MLPHead(MLPSettings):
         from heads.large_training import prepare_large_rows
 
         device = training_device(self.device)
+        slices = list(block_slices(self.blocks, self.n_features_in_).values())
         self.members_ = []
         for seed in self._seeds(self.n_members):
             data = prepare_large_rows(
                 rows,
                 codes,
                 weights,
-                block_widths=self._block_widths(),
+                slices=slices,
+                screen_blocks=self.screen_blocks,
                 validation_fraction=self.validation_fraction,
                 weigh=self._weigh,
                 device=device,
@@ -302,22 +317,22 @@ class MLPHead(MLPSettings):
         from heads.training import train
 
         self._check_batches(len(data.learnt_from))
+        seen = tuple(filter(None, data.block_widths))
         trained = train(
-            build_network(
-                self.fusion, replace(self._shape(), block_widths=data.block_widths), seed=seed, device=device
-            ),
+            build_network(self.fusion, replace(self._shape(), block_widths=seen), seed=seed, device=device),
             data.learnt_from,
             data.stopped_on,
-            replace(self._plan(), block_widths=data.block_widths),
+            replace(self._plan(), block_widths=seen),
             self._loss(data.priors, device),
             seed=seed,
         )
+        weighed = trained.fusion_weights
         return Member(
             data.scale,
             data.block_widths,
             trained.weights,
             trained.history,
-            trained.fusion_weights,
+            None if weighed is None else with_unseen_blocks(weighed, data.block_widths, axis=1),
             trained.best_epoch,
         )
 
@@ -341,6 +356,7 @@ class MLPHead(MLPSettings):
             blocks=self.blocks,
             pca=self.pca,
             whiten=self.whiten,
+            screen_blocks=self.screen_blocks,
             validation_fraction=self.validation_fraction,
             resampler=self.resampler,
             view_per_epoch=self.view_per_epoch,

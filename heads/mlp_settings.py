@@ -65,6 +65,7 @@ class MLPSettings(Head):
         "input_norm": flag(),
         "pca": whole(1, or_none=True),
         "whiten": flag(),
+        "screen_blocks": flag(),
         "n_members": whole(1, 1000),
     }
 
@@ -106,6 +107,7 @@ class MLPSettings(Head):
         input_norm: bool = False,
         pca: int | None = None,
         whiten: bool = False,
+        screen_blocks: bool = True,
         n_members: int = 1,
         blocks: Mapping[str, int] | None = None,
         device: str = "cpu",
@@ -146,6 +148,7 @@ class MLPSettings(Head):
         self.input_norm = input_norm
         self.pca = pca
         self.whiten = whiten
+        self.screen_blocks = screen_blocks
         self.n_members = n_members
         self.blocks = blocks
         self.device = device

@@ -61,7 +61,7 @@ def reduced_map(
     X : ndarray of shape (n_samples, n_features), float32 or float64
         Training rows, before standardising.
     slices : iterable of slice
-        Columns of each block.
+        Columns of each block that is wanted; others play no part.
     pca : int
         Wanted directions per block, as for `block_directions`.
     whiten : bool
@@ -79,8 +79,10 @@ def reduced_map(
     parts = []
     for columns in slices:
         directions, squares = principal_directions(Z[:, columns], pca)
-        parts.append(directions / column_spreads(squares / len(Z), whiten=whiten))
-    matrix: NDArray[np.float64] = block_diag(*parts)
+        part = np.zeros((Z.shape[1], directions.shape[1]))
+        part[columns] = directions / column_spreads(squares / len(Z), whiten=whiten)
+        parts.append(part)
+    matrix = np.concatenate(parts, axis=1)
     return scale.fold(matrix, np.zeros(matrix.shape[1])), tuple(part.shape[1] for part in parts)
 
 

@@ -12,7 +12,12 @@ from heads.names import unknown_name
 from heads.report_presets import Preset, ReportedBackbone
 
 # What a report that says nothing of them does not have; the head's own defaults are others.
-_PLAIN: dict[str, object] = {"class_weight": None, "label_smoothing": 0.0, "validation_fraction": 0.0}
+_PLAIN: dict[str, object] = {
+    "class_weight": None,
+    "label_smoothing": 0.0,
+    "validation_fraction": 0.0,
+    "screen_blocks": False,
+}
 # The network's arguments, of which some reports say little.
 _NETWORK = ("hidden", "n_hidden", "norm", "activation", "dropout", "weight_decay")
 
@@ -246,6 +251,7 @@ _CLIP_L14: dict[str, object] = {
     "label_smoothing": 0.05,
     "class_weight": None,
     "class_boost": {"neutral": 1.2},
+    "screen_blocks": False,
 }
 # The report's two vectors have one width, 768; here each block goes through a layer of that width first.
 _TOKENS = {"projection_width": 768}

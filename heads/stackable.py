@@ -59,9 +59,12 @@ def check_stackable(head: MLPHead) -> None:
 
 
 def stack_shape(head: MLPHead, block_widths: tuple[int, ...], n_classes: int) -> NetworkShape:
-    """Return the shape of the head's network on reduced blocks; dropout, which may differ, is left at 0."""
+    """Return the shape of the head's network on reduced blocks (a width of 0 is one that it does not see).
+
+    Dropout, which may differ, is left at 0.
+    """
     head.classes_, head.n_features_in_ = np.arange(n_classes), sum(block_widths)
-    return replace(head._shape(), block_widths=block_widths, dropout=0.0)
+    return replace(head._shape(), block_widths=tuple(filter(None, block_widths)), dropout=0.0)
 
 
 def stack_key(head: MLPHead) -> Hashable:

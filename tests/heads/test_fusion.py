@@ -200,7 +200,8 @@ def test_late_trains_each_block_alone(hard):
     other = X.copy()
     other[:, 5:] = np.random.default_rng(3).normal(size=(len(X), 7))
     settings = {"fusion": "late", "blocks": {"text": 5, "image": 7}, "max_epochs": 4, "dropout": 0.0}
-    first, second = (MLPHead(**settings, validation_fraction=0).fit(rows, y).weights_ for rows in (X, other))
+    settings |= {"validation_fraction": 0, "screen_blocks": False}
+    first, second = (MLPHead(**settings).fit(rows, y).weights_ for rows in (X, other))
     text = [name for name in first if name.startswith("trunks.0.")]
     image = [name for name in first if name.startswith("trunks.1.")]
     assert text
@@ -218,9 +219,8 @@ def test_fusion_weights_are_readable(fusion, n_blocks, easy):
     X, y = easy
     X = X[:, : sum(WIDTHS[n_blocks])]
     blocks = dict(zip("abc", WIDTHS[n_blocks], strict=False))
-    head = MLPHead(hidden=8, projection_width=8, fusion=fusion, blocks=blocks, max_epochs=3, n_members=2).fit(
-        X, y
-    )
+    settings = {"hidden": 8, "projection_width": 8, "max_epochs": 3, "n_members": 2, "screen_blocks": False}
+    head = MLPHead(fusion=fusion, blocks=blocks, **settings).fit(X, y)
     assert head.fusion_weights_.shape == (head.n_epochs_, n_blocks)
     assert_allclose(head.fusion_weights_.sum(axis=1), 1.0, atol=1e-5)
     weights = head.sample_fusion_weights(X[:20])
@@ -307,7 +307,7 @@ def test_fusion_behaves_on_xor_as_theory_says(fusion, seed):
 def test_fusion_is_not_harmed_on_more_draws(kind):
     """Signal in one block alone: over six draws no fusion loses more than 0.02 on average to the other."""
     half = {"text": slice(0, 16), "image": slice(16, 32)}[kind]
-    settings = {"max_epochs": 12, "batch_size": 256, "dropout": 0.3}
+    settings = {"max_epochs": 12, "batch_size": 256, "dropout": 0.3, "screen_blocks": False}
     sets = [_two_blocks(kind, seed) for seed in range(2, 8)]
     alone = np.mean([_score(X[:, half], y, **settings) for X, y in sets])
     both = {
@@ -326,7 +326,7 @@ def test_fusion_is_not_harmed_by_a_useless_block():
     """No fusion loses more than 0.02 macro-F1 to a block of noise at the default dropout (mean of four)."""
     sets = [(_two_blocks(kind, seed), kind) for kind in ("text", "image") for seed in (0, 1)]
     half = {"text": slice(0, 16), "image": slice(16, 32)}
-    settings = {"max_epochs": 12, "batch_size": 256, "dropout": 0.3}
+    settings = {"max_epochs": 12, "batch_size": 256, "dropout": 0.3, "screen_blocks": False}
     alone = np.mean([_score(X[:, half[kind]], y, **settings) for (X, y), kind in sets])
     both = {
         name: np.mean([_score(X, y, fusion=name, blocks=BLOCKS, **settings) for (X, y), _ in sets])

@@ -36,6 +36,7 @@ def head(**changes: Any) -> MLPHead:
         **{**settings, "projection_width": 8, **changes},
         validation_fraction=0,
         patience=100,
+        screen_blocks=False,  # the rows of a stack are screened before
         blocks=BLOCKS,
         random_state=5,
     )

@@ -88,6 +88,30 @@ def test_reductions_equal_heads_with_more_columns_than_rows():
     assert_allclose(rows.valid[:, :5], projection.apply(X[valid])[:, :5], atol=1e-3)
 
 
+@pytest.mark.parametrize("n_views", [0, 1])
+@pytest.mark.parametrize("pca", [None, 4])
+def test_reductions_leave_out_the_blocks_that_heads_leave_out(pca, n_views, data):
+    """A block that says nothing in the training rows of a fold is not among its columns when screened."""
+    X, y, folds = data
+    X = _with_gaps(X)
+    X[:, :14] += 2 * y[:, None]
+    X[folds[0][1], 14:] += 50.0 * y[folds[0][1], None]  # what it says in validation rows is not heard
+    views = [X] * n_views
+    reductions = Reductions(X, y, folds, blocks=BLOCKS, views=views)
+    plain, rows = reductions.rows(0, pca), reductions.rows(0, pca, screen_blocks=True)
+    text = 14 if pca is None else pca
+    assert plain.block_widths == (text, 10 if pca is None else pca)
+    assert rows.block_widths == (text, 0)
+    assert rows.screened and not plain.screened
+    assert_array_equal(rows.train, plain.train[:, :text])
+    assert_array_equal(rows.valid, plain.valid[:, :text])
+    assert not rows.train.flags.writeable
+    assert reductions.rows(0, pca, screen_blocks=True) is rows
+    assert reductions.rows(1, pca, screen_blocks=True) is reductions.rows(1, pca)  # there it speaks
+    one = Reductions(X[:, :14], y, folds)
+    assert one.rows(0, pca, screen_blocks=True) is one.rows(0, pca)
+
+
 def test_reductions_smaller_width_is_leading_columns(data):
     """Up to the one factor of a block, 3 directions are the first 3 of 8."""
     X, y, folds = data

@@ -71,6 +71,30 @@ def test_member_equals_the_plain_head_on_every_fold(task):
             )
 
 
+def test_member_leaves_out_the_blocks_that_the_plain_head_leaves_out(task):
+    """With a block that says nothing, members are plain heads as well: screened, reduced and resampled."""
+    X, y, folds = task
+    X = X.copy()
+    X[:, :7] += y[:, None]
+    X[:, 7:] = np.random.default_rng(0).normal(size=(len(X), 5))
+    members = [
+        *(configuration(fusion=fusion) for fusion in ("concat", "gated", "product", "attention")),
+        configuration(pca=4),
+        configuration("smote", pca=3, class_weight=None),
+        configuration("smote", pca=3, class_weight=None, screen_blocks=False),
+    ]
+    found = population((X, y, folds), members)
+    found.train(dict.fromkeys(range(len(members)), len(found.checkpoints) - 1), [0, 1])
+    for number, member in enumerate(members):
+        asked = found.final(number, len(found.checkpoints) - 1)
+        blocks, columns = (BLOCKS, 12) if number == 6 else ({"text.pooled": 7}, 7)
+        alone = evaluate(asked, X[:, :columns], y, folds, blocks=blocks, n_classes=3, random_state=3)
+        for fold, (_, valid) in enumerate(folds):
+            np.testing.assert_allclose(
+                found.probabilities(number, fold)[-1], alone.oof[valid], atol=1e-4, err_msg=str(member)
+            )
+
+
 def test_checkpoint_equals_the_configuration_that_stops_there(task):
     """What is kept after e epochs is the head with max_epochs=e, and `final` names it."""
     X, y, folds = task
