@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from heads import OTHER_HEADS
+from heads import HEADS, OTHER_HEADS, RESAMPLERS, default_parameters
 from pipelines.ablation.feature_sets import Fold
 from pipelines.duplicates import duplicate_settings
 from pipelines.errors import RunError
@@ -40,7 +40,23 @@ def winner_of_run(run: Path) -> tuple[Configuration, dict[str, Any]]:
             f"The head of '{run}' is '{winner['head']}', which cannot be trained anew here. Pass a run of "
             "tune, or of train with another head."
         )
+    odd = _unknown(winner["head"], winner["resampler"], winner["parameters"])
+    if odd:
+        raise RunError(
+            f"The winner of '{run}' has {', '.join(odd)}, which this version does not know. The run was "
+            "changed, or made by another version: make it again."
+        )
     return Configuration(winner["head"], winner["resampler"], winner["parameters"]), config
+
+
+def _unknown(head: str, resampler: str, parameters: Mapping[str, Any]) -> list[str]:
+    """Return what of a configuration cannot be made."""
+    known = default_parameters(head) if head in HEADS else parameters
+    return [
+        *([] if head in HEADS else [f"head {head!r:.60}"]),
+        *([] if resampler in RESAMPLERS else [f"resampler {resampler!r:.60}"]),
+        *(f"parameter {name!r:.60}" for name in parameters if name not in known),
+    ][:5]
 
 
 def recorded_folds(run: Path, ids: Sequence[str]) -> list[Fold]:

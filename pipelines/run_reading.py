@@ -12,6 +12,7 @@ from typing import Any
 
 from pipelines.duplicates import RULES
 from pipelines.errors import RunError
+from tuning import score_name
 
 #: Most that is read in bytes, and in cells of a table.
 MAX_JSON_BYTES = 16 << 20
@@ -43,7 +44,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
             f"'{path}' is missing: '{path.parent}' is not a finished run folder. Name the folder that tune "
-            "or train printed, or a file in it."
+            "or train printed."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(
@@ -98,7 +99,7 @@ def check_config(config: Mapping[str, Any], path: Path) -> None:
         else []
     )
     odd += _odd_weights(config.get("inputs", {}))
-    odd += _odd_rows(config)
+    odd += _odd_settings(config) if not odd else []
     if odd or not config["heads"]:
         raise RunError(
             f"'{path}' is not what a run records: {'; '.join(odd[:5]) or 'heads is empty'}. Make the run "
@@ -132,9 +133,13 @@ def _odd_weights(inputs: Any) -> list[str]:
     ]
 
 
-def _odd_rows(config: Mapping[str, Any]) -> list[str]:
-    """Return what is odd about the related rows and views of a run, which not every run records."""
-    odd = []
+def _odd_settings(config: Mapping[str, Any]) -> list[str]:
+    """Return which settings, of the right types, have values that no run has."""
+    odd = [f"{key} is {config[key]}" for key, least in (("folds", 2), ("seed", 0)) if config[key] < least]
+    try:
+        score_name(config["metric"])
+    except ValueError:
+        odd.append(f"metric is {config['metric']!r:.60}")
     if config.get("duplicates", RULES[0]) not in RULES:
         odd.append(f"duplicates is {config['duplicates']!r:.60}")
     views = config.get("use_views")

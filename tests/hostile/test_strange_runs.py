@@ -213,13 +213,15 @@ def test_config_with_odd_spaces_is_refused(changes: dict[str, object], message: 
     [
         ({"duplicates": "foo"}, "duplicates is 'foo'"),
         ({"duplicates": None}, "duplicates is None"),
+        ({"folds": 1, "seed": -1}, "folds is 1; seed is -1"),
+        ({"metric": "beauty"}, "metric is 'beauty'"),
         ({"use_views": -1}, "use_views is -1"),
         ({"use_views": [1]}, r"use_views is \[1\]"),
         ({"command": "ablate", "use_views": [None, 2, True]}, r"use_views is \[None, 2, True\]"),
     ],
 )
-def test_config_with_odd_rows_is_refused(changes: dict[str, object], message: str, good: Path) -> None:
-    """How rows are kept together and how many views are used are words and numbers that a run records."""
+def test_config_with_odd_settings_is_refused(changes: dict[str, object], message: str, good: Path) -> None:
+    """Words and numbers of the right kind that no run records are refused by their name as well."""
     path = good / "run" / "config.json"
     config = json.loads(path.read_text())
     for usual in ({"duplicates": "exact", "use_views": 2}, {"command": "ablate", "use_views": [None, 0, 2]}):
