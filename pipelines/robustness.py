@@ -136,6 +136,7 @@ def robustness(settings: RobustnessSettings) -> Robustness:
                 "for it."
             )
         if (measured := _measured_before(known, asked)) is not None:  # meanwhile, by another process
+            shutil.rmtree(work, ignore_errors=True)
             return Robustness(settings.run, measured, nothing_to_do=True)
         write_json(work / CONFIG, _noted(settings))
         result = _measured(settings, configuration, config, variants, work)

@@ -13,10 +13,13 @@ def replayed(options: Namespace, words: Sequence[str]) -> Namespace:
     """Return the options with the values of ``--config`` where the command line says nothing itself."""
     if options.config is None:
         return options
-    from pipelines.errors import UsageError
+    from pipelines.errors import RunError, UsageError
     from pipelines.named_stores import check_stores_unchanged
     from pipelines.run_reading import check_config, read_json, recorded_weights
+    from pipelines.runs import CONFIG
 
+    if options.config.is_dir():
+        raise RunError(f"'{options.config}' is a folder; --config takes a file: '{options.config / CONFIG}'.")
     config = read_json(options.config)
     check_config(config, options.config)
     if config.get("command") != options.verb:

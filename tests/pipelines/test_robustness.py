@@ -301,7 +301,7 @@ def test_related_rows_are_drawn_together() -> None:
 
 
 def test_one_process_measures_a_run_at_a_time(
-    trained: Path, in_world: World, capsys: pytest.CaptureFixture[str]
+    trained: Path, in_world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While another holds the work folder the command says so; a lock file that is a link is not opened."""
     words = ["--rows", 9, "--faults", "missing-text"]
@@ -327,6 +327,12 @@ def test_one_process_measures_a_run_at_a_time(
     assert (elsewhere / "config.json").read_text(encoding="utf-8") == "mine"
     (trained / "robustness.work").unlink()
     assert _robustness(trained, in_world, *words) == 0
+    answers = iter([None, read_json(trained / "robustness.json")])  # another process is done in between
+    monkeypatch.setattr("pipelines.robustness._measured_before", lambda *_: next(answers))
+    capsys.readouterr()
+    assert _robustness(trained, in_world, *words) == 0
+    assert "Nothing to do" in capsys.readouterr().err
+    assert not (trained / "robustness.work").exists()
 
 
 def test_stopped_writing_leaves_no_answer_of_another_question(

@@ -312,6 +312,8 @@ def test_config_refuses_a_store_that_has_changed(
     (tmp_path / "config.json").write_text('{"command": "tune"}', encoding="utf-8")
     assert main(["tune", "--config", str(tmp_path / "config.json")]) == 1
     assert "names no spaces" in capsys.readouterr().err
+    assert main(["tune", "--config", str(tmp_path)]) == 1
+    assert f"--config takes a file: '{tmp_path / 'config.json'}'" in capsys.readouterr().err
 
 
 def test_tune_selects_the_simplest_trial_when_asked(in_world: World, tmp_path: Path) -> None:
