@@ -13,7 +13,7 @@ import numpy as np
 from cache import StoreError
 from extract import DEFAULT_ENCODINGS, resolve_device
 from pipelines.applied_steps import steps_of_model
-from pipelines.errors import RunError, UsageError
+from pipelines.errors import RunError, UsageError, unwritable
 from pipelines.explaining.attributions import (
     METHODS,
     check_gradient,
@@ -72,8 +72,8 @@ class ExplainSettings:
             faults.append("give either --id, or --text and/or --image")
         if self.method not in METHODS:
             faults.append(f"method {self.method!r} is not known; allowed are {', '.join(METHODS)}")
-        if self.out is not None and (self.out.is_dir() or not self.out.absolute().parent.is_dir()):
-            faults.append(f"'{self.out}' cannot be written: it is a folder, or its folder does not exist")
+        if self.out is not None and (fault := unwritable(self.out)):
+            faults.append(fault)
         if faults:
             raise UsageError("; ".join(faults))
 

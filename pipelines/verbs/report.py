@@ -90,14 +90,12 @@ def run(options: Namespace, _words: list[str]) -> None:
 
 def _written(options: Namespace) -> Report:
     """Write the page that was asked for."""
-    from pipelines.errors import RunError, UsageError
+    from pipelines.errors import RunError, UsageError, unwritable
     from pipelines.report import write_ablation_report, write_comparison, write_report
     from pipelines.runs import CONFIG, REPORT, read_json
 
-    if options.out is not None and options.out.is_dir():
-        raise UsageError(
-            f"--out '{options.out}' is a folder; name the file to write, such as {options.out / REPORT}."
-        )
+    if options.out is not None and (fault := unwritable(options.out)):
+        raise UsageError(f"--out {fault}; name the file to write, such as {REPORT}.")
     if options.data is not None and not options.data.is_dir():
         raise RunError(
             f"--data '{options.data}' is not a folder; name the folder that the pictures' paths start from."
