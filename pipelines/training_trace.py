@@ -32,9 +32,9 @@ def write_training_trace(folder: Path, pipeline: Any, X: np.ndarray, ids: Sequen
 
     Notes
     -----
-    ``training.json`` holds ``blocks`` and per network ``history``, ``best_epoch`` and ``fusion_weights``
-    (see `heads.MLPHead`); ``fusion_weights.csv`` the weight of each block in each row, mean over the
-    networks.
+    ``training.json`` holds ``blocks`` and per network ``history``, ``best_epoch``, ``fusion_weights`` and
+    ``silent_blocks`` (see `heads.MLPHead`); ``fusion_weights.csv`` the weight of each block in each row, mean
+    over the networks.
     """
     head = pipeline.named_steps["head"]
     members = getattr(head, "members_", None)
@@ -46,6 +46,7 @@ def write_training_trace(folder: Path, pipeline: Any, X: np.ndarray, ids: Sequen
             "history": member.history,
             "best_epoch": member.best_epoch,
             "fusion_weights": None if member.fusion_weights is None else member.fusion_weights.tolist(),
+            "silent_blocks": [block for block, n in zip(blocks, member.block_widths, strict=True) if not n],
         }
         for member in members
     ]
@@ -54,3 +55,23 @@ def write_training_trace(folder: Path, pipeline: Any, X: np.ndarray, ids: Sequen
         weights = head.sample_fusion_weights(pipeline[:-1].transform(X))
         rows = [[guid, *(f"{w:.6g}" for w in row)] for guid, row in zip(ids, weights, strict=True)]
         write_csv(folder / FUSION_WEIGHTS, ["id", *blocks], rows)
+
+
+def silent_block_notes(pipeline: Any) -> list[str]:
+    """Say which blocks an MLP left out because they say nothing about the labels.
+
+    Parameters
+    ----------
+    pipeline : imblearn.pipeline.Pipeline
+        Fitted, from ``heads.make_pipeline``.
+
+    Returns
+    -------
+    list of str
+        Empty for other heads, and where nothing was left out.
+    """
+    return [
+        f"block '{block}' says no more about the labels than vectors of other rows would, so the MLP was "
+        "trained without it (train --set screen_blocks=false keeps it)"
+        for block in getattr(pipeline.named_steps["head"], "silent_blocks_", [])
+    ]

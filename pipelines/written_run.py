@@ -11,6 +11,7 @@ import numpy as np
 from pipelines.after import applied_entry
 from pipelines.applied_steps import EXTRA, fit_applied
 from pipelines.class_parameters import with_class_codes
+from pipelines.console import tell
 from pipelines.matrices import Matrix
 from pipelines.metrics import metrics_of_run, test_scores
 from pipelines.report import write_report
@@ -27,7 +28,7 @@ from pipelines.runs import (
     write_predictions,
     write_trials,
 )
-from pipelines.training_trace import write_training_trace
+from pipelines.training_trace import silent_block_notes, write_training_trace
 from pipelines.tune_settings import TuneSettings
 from tuning import Configuration
 
@@ -71,6 +72,8 @@ def write_run(
     best = found.trials[found.best]
     folder = run.result
     pipeline = _fit_final(best.configuration, matrix, settings.seed, prompts)
+    for note in silent_block_notes(pipeline):
+        tell(f"note: {note}")
     write_trials(folder / TRIALS, [*found.trials, *found.dropped], found.failures)
     write_out_of_fold(
         folder / OUT_OF_FOLD,

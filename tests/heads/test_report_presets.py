@@ -86,6 +86,7 @@ def test_preset_has_the_settings_of_its_report(name):
     preset = find_preset(name)
     expanded = preset.expanded()
     assert {key: expanded[key] for key in SETTINGS[name]} == SETTINGS[name]
+    assert expanded["screen_blocks"] is False  # no report left a modality out
     assert preset.resampler == SAMPLED.get(name, "none") in RESAMPLERS
 
 
