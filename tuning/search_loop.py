@@ -171,7 +171,7 @@ def search(
     start = [starting_configuration(head, space) for head in heads] if grid is None else []
     first = _laid_out(start, space, n_trials) if grid is None else list(grid)
     n_trials = n_trials if grid is None else len(first)
-    whole = start or first
+    whole = start[:n_trials] or first
     in_full = frozenset(configuration.key for configuration in whole)
     started = time.monotonic()
     with quiet_optuna():

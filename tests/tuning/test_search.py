@@ -102,6 +102,13 @@ def test_search_stops_asking_after_the_timeout(labelled):
     assert [t.configuration for t in result.trials] == [starting_configuration("logreg")]
 
 
+def test_search_makes_no_more_trials_than_it_may(labelled):
+    """With fewer trials than heads, only the first heads are tried where they start."""
+    result = run(labelled, names=("ridge", "logreg", "centroid"), n_trials=2)
+    assert [t.configuration.head for t in result.trials] == ["ridge", "logreg"]
+    assert result.default == 0
+
+
 def test_search_lists_a_repeated_configuration_once(labelled, monkeypatch):
     """A configuration asked twice is computed and listed once, and counts as asked."""
     study = open_study()
