@@ -1,6 +1,9 @@
 """Ways to turn the blocks of a row into one vector. A new one is a class here and a line in ``FUSION_OF``.
 
 Each works with one block or more. Where a fusion weighs blocks, ``block_weights`` shows how much each counts.
+
+``forward`` may be given rows with one more dimension in front, one entry per network, where the layers (and
+parameters) of many networks have taken the place of those of one; see ``heads.stacked_forward``.
 """
 
 from __future__ import annotations
@@ -12,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from heads.block_products import attention_shares, mean_attended, unit_mean_square
 from heads.layers import Draws, Dropout, NetworkShape, Projections, seeded_linear
-
-_SHORTEST = 1e-12  # length of a projection below which it is not scaled up any further
 
 
 class Fusion(nn.Module):
@@ -36,7 +38,7 @@ class Fusion(nn.Module):
         self.width = shape.projection_width
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Map rows of shape (n, n_features) to fused vectors of shape (n, width)."""
+        """Map rows of shape (..., n, n_features) to fused vectors of shape (..., n, width)."""
         raise NotImplementedError
 
     def weight_details(self, rows: Tensor) -> Tensor | None:  # noqa: ARG002 - the subclasses' signature
@@ -76,7 +78,7 @@ class ProjectionFusion(Fusion):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Concatenate the projections."""
-        return torch.cat(self.projections(rows), dim=1)
+        return torch.cat(self.projections(rows), dim=-1)
 
 
 class EarlyFusion(Fusion):
@@ -115,10 +117,10 @@ class WeightedSumFusion(Fusion):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Add the projections times their weights."""
-        shares = self.logits.softmax(dim=0)
+        first_share, *shares = self.logits.softmax(dim=-1)[..., None, None].unbind(dim=-3)
         first, *others = self.projections(rows)
-        fused: Tensor = shares[0] * first
-        for share, block in zip(shares[1:], others, strict=True):
+        fused: Tensor = first_share * first
+        for share, block in zip(shares, others, strict=True):
             fused = torch.addcmul(fused, share, block)
         return fused
 
@@ -160,14 +162,14 @@ class GatedFusion(Fusion):
         if self.n_blocks == 2:
             first, second = projected
             return torch.lerp(second, first, torch.sigmoid(self.gate(rows)))
-        return (torch.stack(projected, dim=1) * self.weight_details(rows)).sum(dim=1)
+        return (torch.stack(projected, dim=-2) * self.weight_details(rows)).sum(dim=-2)
 
     def weight_details(self, rows: Tensor) -> Tensor:
-        """Return the gates, shape (n, n_blocks, width)."""
+        """Return the gates, shape (..., n, n_blocks, width)."""
         if self.gate is None:
             return rows.new_ones(len(rows), 1, self.width)
-        logits = self.gate(rows).view(len(rows), self.n_blocks - 1, self.width)
-        return functional.pad(logits, (0, 0, 0, 1)).softmax(dim=1)
+        logits = self.gate(rows).unflatten(-1, (self.n_blocks - 1, self.width))
+        return functional.pad(logits, (0, 0, 0, 1)).softmax(dim=-2)
 
     def block_weights(self, rows: Tensor) -> Tensor:
         """Return the mean gate of each block, shape (n, n_blocks)."""
@@ -201,28 +203,24 @@ class AttentionFusion(Fusion):
         The mean over the asking tokens is taken before the values are mixed and merged, which are linear:
         the same vector for half the work.
         """
-        tokens = torch.stack(self.projections(rows))
+        tokens = self.projections(rows)
         queries, keys, values = self._parts(tokens)
-        shares = _attention(queries, keys).mean(dim=0)
-        attended: Tensor = self.merge((shares[..., None] * values).sum(dim=0).flatten(1))
-        return attended.add(tokens.mean(dim=0)) if self.residual else attended
+        attended: Tensor = self.merge(mean_attended(queries, keys, values).flatten(-2))
+        return attended.add(torch.stack(tokens).mean(dim=0)) if self.residual else attended
 
     def weight_details(self, rows: Tensor) -> Tensor:
         """Return what each block (query) takes from each (key): shape (n, n_heads, n_blocks, n_blocks)."""
-        queries, keys, _ = self._parts(torch.stack(self.projections(rows)))
-        return _attention(queries, keys).permute(2, 3, 0, 1)
+        queries, keys, _ = self._parts(self.projections(rows))
+        return attention_shares(queries, keys).permute(2, 3, 0, 1)
 
     def block_weights(self, rows: Tensor) -> Tensor:
         """Return what is taken from each block, over heads and queries: shape (n, n_blocks)."""
         return self.weight_details(rows).mean(dim=(1, 2))
 
-    def _parts(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values, each of shape (n_blocks, n, n_heads, width per head)."""
-        n_blocks, n_rows, width = tokens.shape
-        parts = self.queries_keys_values(tokens).view(
-            n_blocks, n_rows, 3, self.n_heads, width // self.n_heads
-        )
-        queries, keys, values = parts.unbind(dim=2)
+    def _parts(self, tokens: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, each of shape (..., n_blocks, n, n_heads, width per head)."""
+        parts = self.queries_keys_values(torch.cat(tokens, dim=-2)).unflatten(-2, (len(tokens), -1))
+        queries, keys, values = parts.unflatten(-1, (3, self.n_heads, -1)).unbind(dim=-3)
         return queries, keys, values
 
 
@@ -252,13 +250,15 @@ class ProductFusion(Fusion):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Multiply the projections."""
-        blocks = torch.split(rows, self.block_widths, dim=1)
-        factors = [self.drop(layer(block)) for layer, block in zip(self.layers, blocks, strict=True)]
-        product: Tensor = factors[0]
-        scale = _inverse_root_mean_square(product)
+        blocks = torch.split(rows, self.block_widths, dim=-1)
+        factors = [
+            unit_mean_square(self.drop(layer(block)))
+            for layer, block in zip(self.layers, blocks, strict=True)
+        ]
+        product = factors[0]
         for factor in factors[1:]:
-            product, scale = product * factor, scale * _inverse_root_mean_square(factor)
-        return product * scale
+            product = product * factor
+        return product
 
 
 class BilinearFusion(Fusion):
@@ -292,9 +292,9 @@ class BilinearFusion(Fusion):
         product = self.factors[0](projected[0])
         for factor, block in zip(list(self.factors)[1:], projected[1:], strict=True):
             product = product * factor(block)
-        terms = product.view(len(rows), self.rank, self.width)
-        fused: Tensor = (terms * self.term_weights[:, None]).sum(dim=1) + self.bias
-        return fused
+        terms = product.unflatten(-1, (self.rank, self.width))
+        fused: Tensor = (terms * self.term_weights[..., None, :, None]).sum(dim=-2)
+        return fused + self.bias[..., None, :]
 
 
 FUSION_OF: Mapping[str, type[Fusion]] = {
@@ -310,26 +310,9 @@ FUSION_OF: Mapping[str, type[Fusion]] = {
 """All of ``heads.names.FUSIONS`` but ``"late"``, which combines decisions and not vectors."""
 
 
-def _attention(queries: Tensor, keys: Tensor) -> Tensor:
-    """Return softmax(Q K' / sqrt(d)), shape (blocks that ask, blocks that are asked, n, n_heads).
-
-    With two or three tokens the products are elementwise work: thousands of 2 x 2 matrix products, and a
-    softmax over a last axis of 2, take twice the time.
-    """
-    products = (queries[:, None] * keys[None]).sum(dim=-1)
-    return (products / math.sqrt(queries.shape[-1])).softmax(dim=1)
-
-
 def _about_one(n_in: int, n_out: int, draws: Draws) -> nn.Linear:
     """Make a Linear whose outputs lie around 1 at first."""
     layer = seeded_linear(n_in, n_out, draws.init)
     with torch.no_grad():
         layer.bias.fill_(1.0)
     return layer
-
-
-def _inverse_root_mean_square(rows: Tensor) -> Tensor:
-    """Return what scales each row to a mean square of 1, shape (n, 1); for a row of zeros it is finite."""
-    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    inverse: Tensor = math.sqrt(rows.shape[1]) / lengths.clamp_min(_SHORTEST)
-    return inverse

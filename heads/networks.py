@@ -29,11 +29,11 @@ class FusedNetwork(Trunk):
         self.input_norm = BlockNorm(shape.block_widths) if shape.input_norm else None
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Map rows of shape (n, n_features) to logits of shape (n, n_classes)."""
+        """Map rows of shape (..., n, n_features) to logits of shape (..., n, n_classes)."""
         return super().forward(self.fusion(self._normed(rows)))
 
     def training_logits(self, rows: Tensor) -> Tensor:
-        """Return what the loss is taken of: shape (n, n_classes)."""
+        """Return what the loss is taken of: shape (..., n, n_classes)."""
         return self.forward(rows)
 
     def block_weights(self, rows: Tensor) -> Tensor | None:
@@ -73,16 +73,17 @@ class LateNetwork(nn.Module):
         self.input_norm = BlockNorm(shape.block_widths) if shape.input_norm else None
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Map rows of shape (n, n_features) to the logarithm of the mean probabilities, (n, n_classes)."""
-        each = self.training_logits(rows).log_softmax(dim=2)
-        return each.logsumexp(dim=0) - math.log(len(each))
+        """Map rows of shape (..., n, n_features) to log mean probabilities, (..., n, n_classes)."""
+        each = self.training_logits(rows).log_softmax(dim=-1)
+        return each.logsumexp(dim=-3) - math.log(len(self.trunks))
 
     def training_logits(self, rows: Tensor) -> Tensor:
-        """Return the logits of every block's network: shape (n_blocks, n, n_classes)."""
+        """Return the logits of every block's network: shape (..., n_blocks, n, n_classes)."""
         if self.input_norm is not None:
             rows = self.input_norm(rows)
-        blocks = torch.split(rows, self.block_widths, dim=1)
-        return torch.stack([trunk(block) for trunk, block in zip(self.trunks, blocks, strict=True)])
+        blocks = torch.split(rows, self.block_widths, dim=-1)
+        logits = [trunk(block) for trunk, block in zip(self.trunks, blocks, strict=True)]
+        return torch.stack(logits, dim=-3)
 
     def block_weights(self, rows: Tensor) -> None:
         """Return None: decisions count alike."""

@@ -1,28 +1,24 @@
-"""The forward pass of many networks of one shape, written out with one more dimension.
+"""The forward pass of many networks of one shape, with one more dimension.
 
-``torch.func.vmap`` gives the same numbers for any network, but a step of a small network through it is
-mostly Python: 4.8 ms of processor time for one network of 256 columns, 128 projected and 64 hidden units on
-256 rows, of which the products take 1. Here every layer is a few kernels on tensors of shape (n_networks, n,
-width), and nothing else.
+``torch.func.vmap`` gives the same numbers, but a step of a small network through it is mostly Python: 4.8 ms
+of processor time for one network of 256 columns, 128 projected and 64 hidden units on 256 rows, of which the
+products take 1. Here the network itself computes, and each of its layers is a few kernels on tensors of shape
+(n_networks, n, width).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
-from heads.fusion import ConcatFusion, Fusion, GatedFusion, ProductFusion, ProjectionFusion
-from heads.layers import Dropout, Projections, Trunk, uniform_draws
-from heads.networks import FusedNetwork, Network
+from heads.layers import Dropout, KeptUnits, uniform_draws
+from heads.networks import Network
 
-_LEAST = 1e-24  # mean square below which a row counts as zeros, and stays as it is
-_FUSIONS = (ConcatFusion, ProjectionFusion, GatedFusion, ProductFusion)
+_Parameters = Mapping[str, Tensor]
 
 
 class StackedForward:
@@ -30,7 +26,7 @@ class StackedForward:
 
     Parameters
     ----------
-    network : FusedNetwork
+    network : FusedNetwork or LateNetwork
         What the networks are alike in; one that `supports` takes.
 
     Notes
@@ -40,19 +36,16 @@ class StackedForward:
     """
 
     def __init__(self, network: Network) -> None:
-        self._network = cast("FusedNetwork", network)
-        self._names = {module: name for name, module in network.named_modules()}
+        self._network = deepcopy(network)
+        self._layers = _Layers({module: name for name, module in self._network.named_modules()})
+        self._loose = self._layers.take_over(self._network)
 
     @staticmethod
     def supports(network: Network) -> bool:
-        """Tell whether a network is of a kind that is written out here."""
-        if not isinstance(network, FusedNetwork) or type(network.fusion) not in _FUSIONS:
-            return False
-        gated = network.fusion if isinstance(network.fusion, GatedFusion) else None
-        plain = network.input_norm is None and len(network.shortcuts) == 0
-        return plain and (gated is None or gated.n_blocks == 2)
+        """Tell whether a network can be stacked: any without BatchNorm, which measures its batch."""
+        return not any(isinstance(module, nn.BatchNorm1d) for module in network.modules())
 
-    def __call__(self, parameters: Mapping[str, Tensor], rows: Tensor, kept: Tensor | None) -> Tensor:
+    def __call__(self, parameters: _Parameters, rows: Tensor, kept: Tensor | None) -> Tensor:
         """Return logits.
 
         Parameters
@@ -66,23 +59,29 @@ class StackedForward:
         Returns
         -------
         Tensor of shape (n_networks, n, n_classes)
+            For late fusion, in training, those of every block: (n_networks, n_blocks, n, n_classes).
         """
-        layers = _Layers(self._names, parameters, kept)
+        self._layers.use(parameters, kept)
+        for name, module in self._loose.items():
+            setattr(module, name.rpartition(".")[2], parameters[name])
         n_networks = len(next(iter(parameters.values())))
-        fused = _fuse(layers, self._network.fusion, rows.expand(n_networks, *rows.shape))
-        return _trunk(layers, self._network, fused)
+        stacked = rows.expand(n_networks, *rows.shape)
+        logits: Tensor = self._network(stacked) if kept is None else self._network.training_logits(stacked)
+        return logits
 
 
 class _Layers:
     """Single layers of all networks at once."""
 
-    def __init__(
-        self, names: Mapping[nn.Module, str], parameters: Mapping[str, Tensor], kept: Tensor | None
-    ) -> None:
+    def __init__(self, names: Mapping[nn.Module, str]) -> None:
         self._names = names
+        self._parameters: _Parameters = {}
+        self._kept: KeptUnits | None = None
+
+    def use(self, parameters: _Parameters, kept: Tensor | None) -> None:
+        """Compute with these from now on; see `StackedForward`."""
         self._parameters = parameters
-        self._kept = None if kept is None else kept[:, None, None]
-        self._scale = None if kept is None else kept.reciprocal().float()[:, None, None]
+        self._kept = None if kept is None else KeptUnits(kept[:, None, None])
 
     def linear(self, layer: nn.Module, rows: Tensor) -> Tensor:
         """Apply a Linear: (n_networks, n, n_in) to (n_networks, n, n_out)."""
@@ -90,76 +89,64 @@ class _Layers:
         bias = self._parameters[f"{self._names[layer]}.bias"]
         return torch.baddbmm(bias[:, None, :], rows, weight.transpose(1, 2))
 
+    def shortcut(self, layer: nn.Module, rows: Tensor) -> Tensor:
+        """Apply a Linear without bias."""
+        return torch.bmm(rows, self._parameters[f"{self._names[layer]}.weight"].transpose(1, 2))
+
     def norm(self, layer: nn.Module, rows: Tensor) -> Tensor:
-        """Apply a LayerNorm, or nothing."""
-        if not isinstance(layer, nn.LayerNorm):
-            return rows
+        """Apply a LayerNorm."""
+        assert isinstance(layer, nn.LayerNorm)
         weight = self._parameters[f"{self._names[layer]}.weight"]
         bias = self._parameters[f"{self._names[layer]}.bias"]
         normed = functional.layer_norm(rows, rows.shape[-1:], eps=layer.eps)
         return torch.addcmul(bias[:, None, :], normed, weight[:, None, :])
 
-    def drop(self, layer: Dropout, rows: Tensor) -> Tensor:
+    def drop(self, layer: nn.Module, rows: Tensor) -> Tensor:
         """Apply a Dropout whose share is each network's own."""
-        if self._kept is None or self._scale is None:
+        assert isinstance(layer, Dropout)
+        if self._kept is None:
             return rows
-        draws = uniform_draws(rows[0], layer.noise)
-        return rows * (draws < self._kept).float().mul_(self._scale)
+        return rows * self._kept.factors(uniform_draws(rows[0], layer.noise))
+
+    def take_over(self, network: nn.Module) -> dict[str, nn.Module]:
+        """Put the layers of all networks in place of those of one.
+
+        Returns
+        -------
+        dict of str to Module
+            Parameters that no layer holds, with the modules they were taken away from.
+        """
+        loose: dict[str, nn.Module] = {}
+        for module in list(network.modules()):
+            applied = self._applied(module)
+            if applied is not None:
+                continue
+            for name, child in list(module.named_children()):
+                apply = self._applied(child)
+                if apply is not None:
+                    setattr(module, name, _AppliedLayer(apply, child))
+            for name, _ in list(module.named_parameters(recurse=False)):
+                delattr(module, name)
+                loose[f"{self._names[module]}.{name}"] = module
+        return loose
+
+    def _applied(self, layer: nn.Module) -> Callable[[nn.Module, Tensor], Tensor] | None:
+        """Return what applies a layer, or None for a module that is made of others."""
+        if isinstance(layer, nn.Linear):
+            return self.shortcut if layer.bias is None else self.linear
+        if isinstance(layer, nn.LayerNorm):
+            return self.norm
+        return self.drop if isinstance(layer, Dropout) else None
 
 
-def _fuse(layers: _Layers, fusion: Fusion, rows: Tensor) -> Tensor:
-    """Turn rows into fused vectors, as each class of ``heads.fusion`` does."""
-    if isinstance(fusion, ProductFusion):
-        return _product(layers, fusion, rows)
-    if isinstance(fusion, ProjectionFusion):
-        return torch.cat(_projected(layers, fusion.projections, rows), dim=2)
-    if isinstance(fusion, GatedFusion):
-        first, second = _projected(layers, fusion.projections, rows)
-        assert fusion.gate is not None  # two blocks
-        return torch.lerp(second, first, torch.sigmoid(layers.linear(fusion.gate, rows)))
-    return rows
+class _AppliedLayer(nn.Module):
+    """A layer of all networks, in the place of that of one."""
 
+    def __init__(self, apply: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module) -> None:
+        super().__init__()
+        self._stacked = apply
+        self._layer = layer
 
-def _projected(layers: _Layers, projections: Projections, rows: Tensor) -> list[Tensor]:
-    blocks = torch.split(rows, projections.block_widths, dim=2)
-    found = []
-    for layer, norm, block in zip(projections.layers, projections.norms, blocks, strict=True):
-        active = projections.activation(layers.norm(norm, layers.linear(layer, block)))
-        found.append(layers.drop(projections.drop, active))
-    return found
-
-
-def _product(layers: _Layers, fusion: ProductFusion, rows: Tensor) -> Tensor:
-    blocks = torch.split(rows, fusion.block_widths, dim=2)
-    product: Tensor | None = None
-    for layer, block in zip(fusion.layers, blocks, strict=True):
-        factor = layers.drop(fusion.drop, layers.linear(layer, block))
-        factor = cast("Tensor", _UnitMeanSquare.apply(factor))
-        product = factor if product is None else product * factor
-    assert product is not None  # there is a block
-    return product
-
-
-def _trunk(layers: _Layers, trunk: Trunk, rows: Tensor) -> Tensor:
-    for layer, norm in zip(trunk.layers, trunk.norms, strict=True):
-        rows = layers.drop(trunk.drop, trunk.activation(layers.norm(norm, layers.linear(layer, rows))))
-    return layers.linear(trunk.output, rows)
-
-
-class _UnitMeanSquare(Function):
-    """Scale each row to a mean square of 1, in half the passes of ``normalize`` and its gradient."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, rows: Tensor) -> Tensor:
-        squares = torch.linalg.vecdot(rows, rows) / rows.shape[-1]
-        inverse = squares.clamp_min(_LEAST).rsqrt()[..., None]
-        scaled: Tensor = rows * inverse
-        ctx.save_for_backward(scaled, inverse)
-        return scaled
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        scaled, inverse = ctx.saved_tensors
-        along = torch.linalg.vecdot(gradient, scaled)[..., None] / scaled.shape[-1]
-        found: Tensor = torch.addcmul(gradient, scaled, along, value=-1).mul_(inverse)
-        return found
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map rows of shape (n_networks, n, n_in) to (n_networks, n, n_out)."""
+        return self._stacked(self._layer, rows)

@@ -33,11 +33,10 @@ def head(**changes: Any) -> MLPHead:
         "n_attention_heads": 2,
     }
     return MLPHead(
-        **{**settings, "projection_width": 8, **changes},
+        **{**settings, "projection_width": 8, "blocks": BLOCKS, **changes},
         validation_fraction=0,
         patience=100,
         screen_blocks=False,  # the rows of a stack are screened before
-        blocks=BLOCKS,
         random_state=5,
     )
 
@@ -105,6 +104,20 @@ def test_stack_member_equals_the_head_that_is_trained_alone(fusion: str) -> None
 def test_stack_equals_heads_of_every_depth(shape: dict[str, Any]) -> None:
     """The shape of the network makes no difference to that."""
     heads = [head(**shape, **variant).fit(rows(), CODES) for variant in VARIANTS[:2]]
+    stack = stack_of(heads)
+    stack.run_epochs(6)
+    for stacked, alone in zip(stack.probabilities(rows()), heads, strict=True):
+        np.testing.assert_allclose(stacked, alone.predict_proba(rows()), atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_stack_equals_heads_with_every_option_of_a_fusion(fusion: str) -> None:
+    """Three blocks, input norm, residuals of other and of the same width: every fusion, to rounding."""
+    shape = {"hidden": [8, 8], "residual": True, "input_norm": True, "norm": "none", "activation": "relu"}
+    blocks = {"text.pooled": 6, "image.pooled": 5, "caption.pooled": 3}
+    heads = [
+        head(fusion=fusion, blocks=blocks, **shape, **variant).fit(rows(), CODES) for variant in VARIANTS[:2]
+    ]
     stack = stack_of(heads)
     stack.run_epochs(6)
     for stacked, alone in zip(stack.probabilities(rows()), heads, strict=True):
