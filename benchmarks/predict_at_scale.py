@@ -45,9 +45,10 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         few = [write(folder / f"{modality}-2000.h5", modality, 2000) for modality in modalities]
         for rows in arguments.rows:
-            stores = [write(folder / f"{modality}-{rows}.h5", modality, rows) for modality in modalities]
-            if arguments.shuffled:
-                stores[1] = write(folder / f"text-{rows}-shuffled.h5", "text", rows, shuffled=True)
+            stores = [write(folder / f"{modalities[0]}-{rows}.h5", modalities[0], rows)]
+            for modality in modalities[1:]:
+                name = f"{modality}-{rows}{'-shuffled' if arguments.shuffled else ''}.h5"
+                stores.append(write(folder / name, modality, rows, shuffled=arguments.shuffled))
             for head in arguments.heads:
                 run = train(Path(temporary), head, few)
                 say(head, rows, WIDTH * len(stores), measured(run, stores))

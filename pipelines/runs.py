@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -243,7 +243,7 @@ def write_json(path: Path, values: Any) -> None:
     write_file(path, _json(values))
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file durably (UTF-8, ``\\n`` line ends)."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -307,4 +307,4 @@ def write_out_of_fold(
 
 def write_predictions(path: Path, ids: Sequence[str], tags: Sequence[str]) -> None:
     """Write ``predictions.csv``: ``guid,tag``."""
-    write_csv(path, ["guid", "tag"], list(zip(ids, tags, strict=True)))
+    write_csv(path, ["guid", "tag"], zip(ids, tags, strict=True))
