@@ -68,7 +68,7 @@ def silent_blocks(
                 excess[block, test] += observed - mean
                 variance[block, test] += spread
     speaks: NDArray[np.bool_] = np.any(excess > _DEVIATIONS * np.sqrt(variance), axis=1)
-    return ~speaks if speaks.any() else speaks
+    return ~speaks if speaks.any() else np.zeros_like(speaks)
 
 
 def screened_rows(samples: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -107,7 +107,7 @@ def _dealt(A: NDArray[np.float64], B: NDArray[np.float64]) -> tuple[float, float
     """Return the sum of ``A * B`` off the diagonal, and its mean and variance over all permutations of A."""
     n = len(A)
     (a_sum, a_squares, a_stars), (b_sum, b_squares, b_stars) = _moments(A), _moments(B)
-    observed = float((A * B).sum() - np.diag(A) @ np.diag(B))
+    observed = float(np.vdot(A, B) - np.diag(A) @ np.diag(B))
     mean = a_sum * b_sum / (n * (n - 1))
     # The square of the sum, by whether two pairs of rows share both rows, one row or none.
     second = (
@@ -124,5 +124,5 @@ def _moments(A: NDArray[np.float64]) -> tuple[float, float, float]:
     """Return the sum off the diagonal, the sum of squares, and the sum of the squares of the row sums."""
     diagonal = np.diag(A)
     rows = A.sum(axis=1) - diagonal
-    squares = float(np.einsum("ij,ij->", A, A) - diagonal @ diagonal)
+    squares = float(np.vdot(A, A) - diagonal @ diagonal)
     return float(rows.sum()), squares, float(rows @ rows)
