@@ -34,6 +34,8 @@ from pipelines.written_run import write_run
 from tuning import score_name
 
 if TYPE_CHECKING:
+    from optuna.study import Study
+
     from pipelines.zero_shot import ClassPrompts
     from tuning import SearchResult
 
@@ -91,10 +93,11 @@ def _run_on(matrix: Matrix, command: str, settings: TuneSettings, began: float) 
         )  # wrong parameters are named before anything is written
     else:
         planned_search(settings, matrix)  # and so is a wrong space
+    study = _shared_study(settings)  # and a storage that cannot be opened
     with run.working():
         matrix.put_in_order()
         asked = time.perf_counter()
-        found = _search(command, settings, matrix, run, prompts)
+        found = _search(command, settings, matrix, run, prompts, study)
         deadline = None if settings.timeout is None else asked + settings.timeout
         timed_out = deadline is not None and time.perf_counter() >= deadline
         finalists = _finalists(command, settings, found, matrix, deadline)
@@ -153,10 +156,24 @@ def _with_prompts(settings: TuneSettings, matrix: Matrix) -> tuple[ClassPrompts,
     )
 
 
+def _shared_study(settings: TuneSettings) -> Study | None:
+    """Open the study that other processes may share; None where the run keeps its own."""
+    from tuning import open_study
+
+    if not settings.storage:
+        return None
+    return open_study(settings.study, settings.storage, random_state=settings.seed)
+
+
 def _search(
-    command: str, settings: TuneSettings, matrix: Matrix, run: RunFolder, prompts: ClassPrompts | None
+    command: str,
+    settings: TuneSettings,
+    matrix: Matrix,
+    run: RunFolder,
+    prompts: ClassPrompts | None,
+    study: Study | None,
 ) -> SearchResult:
-    from tuning import SearchResult, evaluate, open_study, search, simplest_within_one_se
+    from tuning import SearchResult, evaluate, search, simplest_within_one_se
 
     rows = matrix.training
     folds = matrix_folds(matrix, settings.folds, settings.seed)
@@ -186,9 +203,6 @@ def _search(
             )
         trial = replace(trial, configuration=configuration)
         return SearchResult([trial], [], 0, 0, folds, score_name(settings.metric), len(matrix.class_names))
-    study = (
-        open_study(settings.study, settings.storage, random_state=settings.seed) if settings.storage else None
-    )
     space, grid = planned_search(settings, matrix)
     printer = TrialPrinter(settings.trials if grid is None else len(grid), settings.metric)
     found = search(

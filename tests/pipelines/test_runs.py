@@ -108,6 +108,17 @@ def test_config_replays_a_run_to_the_same_numbers(in_world: World, tmp_path: Pat
     }
 
 
+@pytest.mark.parametrize("storage", ["gone/x.journal", "plain", "nodatabase://x"])
+def test_storage_that_cannot_be_opened_leaves_no_work_folder(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], storage: str
+) -> None:
+    """It is refused before anything is begun, so doctor has no unfinished run to show."""
+    words = ["--heads", "logreg", "--trials", "2", "--study", "a", "--storage", storage]
+    assert main(["tune", *words, "--out", str(tmp_path / "runs")]) == 1
+    assert storage.split("/")[0] in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_interrupted_tune_goes_on_without_repeating_trials(
     in_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
