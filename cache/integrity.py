@@ -30,7 +30,7 @@ def entry(dtype: str, shape: tuple[int, ...], sha256: str) -> dict[str, Any]:
 def array_entry(array: Array) -> dict[str, Any]:
     """Return the entry of an array in memory."""
     data = np.ascontiguousarray(array)
-    return entry(data.dtype.name, data.shape, hashlib.sha256(data.tobytes()).hexdigest())
+    return entry(data.dtype.name, data.shape, hashlib.sha256(data.reshape(-1).view("u1").data).hexdigest())
 
 
 def encode(entries: Mapping[str, Mapping[str, Any]]) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cache.columns import pack
+from cache.columns import PackedBytes, pack
 from cache.durable import open_new
 from cache.fingerprint import JSON, canonical_json, sha256_hex
 from cache.header import FORMAT, FORMAT_MAJOR, FORMAT_MINOR, META
@@ -160,9 +160,9 @@ def _view_blocks(plan: Plan, spec: SpaceSpec, read: ReadShard, view: int) -> Ite
         yield (read(spec.modality, start, stop).views or {})[spec.name][view]
 
 
-def _columns(table: RowTable, status: Array) -> dict[str, Array]:
+def _columns(table: RowTable, status: Array) -> dict[str, Array | PackedBytes]:
     """Return the data sets of ``/rows``, ``/text`` and ``/image``; `status` supersedes that of the table."""
-    columns: dict[str, Array] = {}
+    columns: dict[str, Array | PackedBytes] = {}
     columns["/rows/id_bytes"], columns["/rows/id_off"] = pack(table.ids)
     for name in ("label", "split", "group", "source_sha256"):
         columns[f"/rows/{name}"] = getattr(table, name)
@@ -186,11 +186,24 @@ class _Writer:
         self._sink = sink
         self._entries: dict[str, dict[str, Any]] = {}
 
-    def add(self, name: str, array: Array) -> None:
+    def add(self, name: str, array: Array | PackedBytes) -> None:
+        if isinstance(array, PackedBytes):
+            self._add_bytes(name, array)
+            return
         data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
         self._file.create_dataset(name, data=data, track_times=False)
         self._entries[name] = array_entry(data)
         self._sink.check()
+
+    def _add_bytes(self, name: str, packed: PackedBytes) -> None:
+        dataset = self._file.create_dataset(name, (packed.n_bytes,), "u1", track_times=False)
+        digest, at = hashlib.sha256(), 0
+        for block in packed:
+            dataset[at : at + len(block)] = block
+            self._sink.check()
+            digest.update(block.data)
+            at += len(block)
+        self._entries[name] = entry("uint8", (packed.n_bytes,), digest.hexdigest())
 
     def add_matrix(
         self, name: str, blocks: Iterator[Array], lead: tuple[int, ...], spec: SpaceSpec, n_rows: int

@@ -57,6 +57,10 @@ class ReuseIndex:
                 notes.append(_note(path, error))
         return cls(spaces, notes)
 
+    def holds(self, space_fingerprint: str) -> bool:
+        """Whether any store has the space at all; without it there is nothing to look up."""
+        return bool(self._spaces.get(space_fingerprint))
+
     def lookup(self, space_fingerprint: str, input_sha256: Array) -> tuple[Array, Array | None]:
         """Find vectors of inputs.
 

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 MODALITIES = ("text", "image", "joint")
 MAX_ID_BYTES = 1024
 MAX_NAMED = 5
+#: Ids that are looked at together.
+_RUN = 4096
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 Array = NDArray[Any]
@@ -57,7 +59,7 @@ class RowTable:
 
     Attributes
     ----------
-    ids : tuple of str
+    ids : sequence of str
         Unique; each 1 to 1024 bytes of UTF-8 without control characters.
     label : ndarray of shape (n,), int32
         Code into the store's class names; -1 = none.
@@ -69,11 +71,11 @@ class RowTable:
         Hash of the row's raw input bytes; all zero = unknown.
     status : ndarray of shape (n, n_modalities), uint8
         Codes of `Status`.
-    text : tuple of str or None
+    text : sequence of str or None
         Cleaned texts.
     encoding : ndarray of shape (n,), uint8, or None
         Index into ``meta["encodings"]``; given exactly when `text` is.
-    image_path : tuple of str or None
+    image_path : sequence of str or None
         Where each image lay, relative to the data set.
     image_width, image_height : ndarray of shape (n,), int32, or None
         Pixels, 0 = unknown; given exactly when `image_path` is.
@@ -86,15 +88,15 @@ class RowTable:
         If lengths, types, codes, ids or texts break a rule above; the message names every fault.
     """
 
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     label: Array
     split: Array
     group: Array
     source_sha256: Array
     status: Array
-    text: tuple[str, ...] | None = None
+    text: Sequence[str] | None = None
     encoding: Array | None = None
-    image_path: tuple[str, ...] | None = None
+    image_path: Sequence[str] | None = None
     image_width: Array | None = None
     image_height: Array | None = None
     image_sha256: Array | None = None
@@ -167,7 +169,7 @@ def _optional_faults(table: RowTable) -> list[str]:
 def _id_faults(ids: Sequence[str]) -> list[str]:
     bad = [f"{i!r:.60} ({id_fault(i)})" for i in bad_ids(ids)]
     faults = [f"ids {', '.join(bad[:MAX_NAMED])}{_more(bad)} are not allowed"] if bad else []
-    if len(set(ids)) != len(ids):
+    if not are_unique(ids):
         seen: set[str] = set()
         twice = [repr(i) for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
         faults.append(f"ids {', '.join(twice[:MAX_NAMED])}{_more(twice)} occur more than once")
@@ -190,8 +192,28 @@ def id_fault(sample_id: object) -> str | None:
     return "holds a control character" if _CONTROL.search(sample_id) else None
 
 
+def are_unique(ids: Sequence[str]) -> bool:
+    """Whether no id occurs twice; a set of a million ids would take two hundred megabytes."""
+    return have_no_repeat(id_hashes(ids)) or len(set(ids)) == len(ids)
+
+
+def id_hashes(ids: Sequence[str]) -> Array:
+    """Return Python's own hash of each id, int64: ids that are equal have equal ones."""
+    return np.fromiter(map(hash, ids), dtype=np.int64, count=len(ids))
+
+
+def have_no_repeat(hashes: Array) -> bool:
+    """Whether all `hashes` differ."""
+    ordered = np.sort(hashes)
+    return not bool((ordered[1:] == ordered[:-1]).any())
+
+
 def bad_ids(ids: Sequence[str]) -> list[str]:
-    """Return those for which `id_fault` has a reason; good ids are looked at all together."""
+    """Return those for which `id_fault` has a reason; good ids are looked at many at a time."""
+    return [bad for start in range(0, len(ids), _RUN) for bad in _bad_of(list(ids[start : start + _RUN]))]
+
+
+def _bad_of(ids: Sequence[str]) -> list[str]:
     try:
         joined = "".join(ids)
         joined.encode("utf-8")
@@ -203,7 +225,7 @@ def bad_ids(ids: Sequence[str]) -> list[str]:
     return [sample_id for sample_id in ids if id_fault(sample_id) is not None]
 
 
-def _string_faults(name: str, strings: tuple[str, ...] | None, n: int) -> list[str]:
+def _string_faults(name: str, strings: Sequence[str] | None, n: int) -> list[str]:
     if strings is None:
         return []
     if len(strings) != n:

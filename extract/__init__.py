@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from extract.backbones import Backbone, ImageTower, TextTower, Tokens
     from extract.cards import Card
     from extract.choices import parts_of
+    from extract.data_sets import DataSet
     from extract.devices import WorkerDiedError, resolve_devices
     from extract.drift import DriftError
     from extract.edited_inputs import Edit, EditedInputs
@@ -32,15 +33,14 @@ if TYPE_CHECKING:
     from extract.rehearsal import dry_run
     from extract.reports import DryRun, PassProgress, PassReport, reasons_not_ok
     from extract.run import TooManyBadRowsError, run_pass, run_passes
-    from extract.samples import DataError, DataSet, Sample, repair_id, repair_label, repair_split
+    from extract.samples import DataError, Sample, repair_id, repair_label, repair_split
+    from extract.source_table import Source, status_columns
     from extract.sources import (
-        Source,
         SourceOptions,
         count_names,
         count_statuses,
         read_sources,
         row_table,
-        status_columns,
     )
     from extract.tables import load_frame, rename_columns
     from extract.texts import DEFAULT_ENCODINGS, RECIPES, clean_text, decode_text
@@ -53,7 +53,7 @@ _HOME = {
     "BadImageError": "images",
     "Card": "cards",
     "DataError": "samples",
-    "DataSet": "samples",
+    "DataSet": "data_sets",
     "DriftError": "drift",
     "DryRun": "reports",
     "Edit": "edited_inputs",
@@ -65,7 +65,7 @@ _HOME = {
     "PassProgress": "reports",
     "PassReport": "reports",
     "Sample": "samples",
-    "Source": "sources",
+    "Source": "source_table",
     "SEVERITIES": "faults_of_inputs",
     "SourceOptions": "sources",
     "TextTower": "backbones",
@@ -106,7 +106,7 @@ _HOME = {
     "row_table": "sources",
     "run_pass": "run",
     "run_passes": "run",
-    "status_columns": "sources",
+    "status_columns": "source_table",
 }
 
 __all__ = [

@@ -57,7 +57,8 @@ class Assembly:
         self.missing = folder.missing(rows.modality)
         self.probes: list[Probe] = []
         self.lengths = np.zeros((len(rows.status), 2), dtype=np.int32)
-        self._reuse, self._writer = reuse, writer
+        known = reuse is not None and all(map(reuse.holds, rows.fingerprints.values()))
+        self._reuse, self._writer = reuse if known else None, writer
         self._specs = folder.plan.of_modality(rows.modality)
         self._open: deque[OpenShard] = deque()
         self._behind: deque[Future[None]] = deque()

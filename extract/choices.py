@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from extract.samples import IMAGE, JOINT, TEXT, DataError, DataSet
+from extract.data_sets import DataSet
+from extract.samples import IMAGE, JOINT, TEXT, DataError
 
 if TYPE_CHECKING:
     from extract.backbones import Backbone

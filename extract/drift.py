@@ -7,6 +7,8 @@ first new vector is written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cache import Status, sha256_hex
@@ -31,9 +33,7 @@ class DriftError(ValueError):
     """Vectors embedded now differ from those that an earlier process stored."""
 
 
-def check_drift(
-    probe: Probe, result: LaneResult, *, precision: str, ids: tuple[str, ...], where: str
-) -> None:
+def check_drift(probe: Probe, result: LaneResult, *, precision: str, ids: Sequence[str], where: str) -> None:
     """Compare stored vectors with the same rows embedded again.
 
     Parameters
@@ -42,7 +42,7 @@ def check_drift(
     result : LaneResult
         Of the probe's rows, clean.
     precision : {"fp32", "fp16", "bf16"}
-    ids : tuple of str
+    ids : sequence of str
         Of all rows.
     where : str
         The store or work folder, for the message.

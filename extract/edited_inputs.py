@@ -19,7 +19,7 @@ from extract.batches import BatchPlanner
 from extract.engine import Batch, Engine, open_engine
 from extract.inputs import ImageInputs, Inputs, JointInputs, Renderings, TextInputs
 from extract.samples import IMAGE, JOINT, TEXT
-from extract.sources import Source, input_hashes, status_columns
+from extract.source_table import Source, SourceTable, input_hashes, status_columns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,11 +104,12 @@ class EditedInputs:
         device: str = "cpu",
         precision: str = "fp32",
     ) -> None:
-        self._sources, self._modality, self._device = sources, modality, device
+        table = SourceTable.of(sources)
+        self._sources, self._modality, self._device = table, modality, device
         self._widths = {name: backbone.card.width(modality, name) for name in readouts}
-        self._usable = np.flatnonzero(status_columns(sources, [modality])[:, 0] == Status.OK)
+        self._usable = np.flatnonzero(status_columns(table, [modality])[:, 0] == Status.OK)
         self._renderings = _EditedRenderings(
-            len(sources), "", input_hashes(sources, IMAGE), input_hashes(sources, TEXT)
+            len(table), "", input_hashes(table, IMAGE), input_hashes(table, TEXT)
         )
         self._inputs = self._open(paths, backbone, precision)
         self._stack = ExitStack()
@@ -182,14 +183,16 @@ class EditedInputs:
         if self._modality == IMAGE:
             return units
         n_rows, says = len(self._sources), self._renderings.says_something
-        return [unit for unit in units if says(unit, self._sources[unit % n_rows].text)]
+        return [unit for unit in units if says(unit, self._sources.texts[unit % n_rows])]
 
     def _open(self, paths: Sequence[Path | None], backbone: Backbone, precision: str) -> Inputs:
         tower = backbone.open_tower(
             self._modality, readouts=tuple(self._widths), device=self._device, precision=precision
         )
         if self._modality == TEXT:
-            return TextInputs(self._sources, cast("TextTower", tower), self._renderings, batch_size=None)
+            return TextInputs(
+                self._sources.texts, cast("TextTower", tower), self._renderings, batch_size=None
+            )
         if self._modality == JOINT:
             joint = cast("JointTower", tower)
             return JointInputs(self._sources, paths, joint, self._renderings, batch_size=None)

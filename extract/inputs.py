@@ -17,7 +17,8 @@ from cache import Status
 from extract.batches import IMAGE_ROWS, MAX_TEXT_ROWS, PAIR_ROWS, TOKEN_BUDGET
 from extract.images import BadImageError, decode_image, read_image_file
 from extract.samples import DataError
-from extract.sources import Source
+from extract.source_table import SourceTable
+from extract.string_columns import StringColumn
 from extract.views import image_view, text_view
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ class TextInputs(Inputs):
 
     Parameters
     ----------
-    sources : sequence of Source
+    texts : StringColumn
+        Of all rows.
     tower : TextTower
     renderings : Renderings
     batch_size : int or None
@@ -138,14 +140,14 @@ class TextInputs(Inputs):
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        texts: StringColumn,
         tower: TextTower,
         renderings: Renderings,
         *,
         batch_size: int | None,
         token_budget: int | None = None,
     ) -> None:
-        self._sources, self._tower, self._renderings = sources, tower, renderings
+        self._texts, self._tower, self._renderings = texts, tower, renderings
         self._batch_size, self._budget = batch_size, token_budget or TOKEN_BUDGET
         self._tokens: dict[int, Tokens] = {}  # of units between `buckets` and `prepare`
         self.reentrant = tower.reentrant
@@ -153,7 +155,8 @@ class TextInputs(Inputs):
     def buckets(self, units: Sequence[int]) -> list[int]:
         """Tokenise `units` and return their padded lengths."""
         n_rows = self._renderings.n_rows
-        texts = [self._renderings.text(unit, self._sources[unit % n_rows].text) for unit in units]
+        texts = self._texts.pick([unit % n_rows for unit in units])
+        texts = [self._renderings.text(unit, text) for unit, text in zip(units, texts, strict=True)]
         tokens = self._tower.tokenise(texts)
         self._tokens.update(zip(units, tokens, strict=True))
         return [self._tower.bucket(item) for item in tokens]
@@ -185,7 +188,7 @@ class ImageInputs(Inputs):
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: SourceTable,
         paths: Sequence[Path | None],
         towers: Sequence[ImageTower],
         renderings: Renderings,
@@ -215,7 +218,8 @@ class ImageInputs(Inputs):
         for i, unit in enumerate(units):
             row = unit % self._renderings.n_rows
             try:
-                image = self._renderings.image(unit, _decoded(self._paths[row], self._sources[row]))
+                picture = _decoded(self._paths[row], self._sources.image_sha256[row])
+                image = self._renderings.image(unit, picture)
             except BadImageError as error:
                 status[i] = error.status
                 continue
@@ -236,7 +240,7 @@ class JointInputs(Inputs):
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: SourceTable,
         paths: Sequence[Path | None],
         tower: JointTower,
         renderings: Renderings,
@@ -263,11 +267,12 @@ class JointInputs(Inputs):
         for i in np.flatnonzero(wanted[0]).tolist():
             row = units[i] % self._renderings.n_rows
             try:
-                image = self._renderings.image(units[i], _decoded(self._paths[row], self._sources[row]))
+                picture = _decoded(self._paths[row], self._sources.image_sha256[row])
+                image = self._renderings.image(units[i], picture)
             except BadImageError as error:
                 status[i] = error.status
                 continue
-            pair = self._tower.prepare(self._renderings.text(units[i], self._sources[row].text), image)
+            pair = self._tower.prepare(self._renderings.text(units[i], self._sources.texts[row]), image)
             lengths[i] = pair.tokens.counts
             items.append(pair)
             positions.append(i)
@@ -285,7 +290,7 @@ class JointInputs(Inputs):
         return rows
 
 
-def _decoded(path: Path | None, source: Source) -> Image:
+def _decoded(path: Path | None, sha256: np.ndarray) -> Image:
     """Decode a picture that was hashed when the pass began; other bytes would get the old ones' identity."""
     if path is None:
         raise BadImageError(Status.IMAGE_MISSING, "no image file")
@@ -293,7 +298,7 @@ def _decoded(path: Path | None, source: Source) -> Image:
         data = read_image_file(path)
     except BadImageError as error:
         raise _changed(path, f"it cannot be read any more ({error})") from error
-    if hashlib.sha256(data).digest() != source.image_sha256:
+    if hashlib.sha256(data).digest() != sha256.tobytes():
         raise _changed(path, "its content is another one now")
     return decode_image(data)
 

@@ -11,14 +11,14 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from extract.data_sets import DataSet, merge_repeats
 from extract.images import SUFFIXES
+from extract.sample_table import SampleTable
 from extract.samples import (
     IMAGE,
     TEXT,
     DataError,
-    DataSet,
     Sample,
-    merge_repeats,
     note_repairs,
     repair_id,
     repair_label,
@@ -241,19 +241,17 @@ def _note_ignored(files: Mapping[str, Mapping[str, Path]], used: set[Path], note
         notes["files ignored"] = f"{len(ignored)} not in any list: {shown}"
 
 
-def _not_empty(samples: tuple[Sample, ...], path: Path) -> tuple[Sample, ...]:
+def _not_empty(samples: SampleTable, path: Path) -> SampleTable:
     if not samples:
         raise DataError(f"Data set '{path}' lists no samples.")
     return samples
 
 
-def _present(samples: Sequence[Sample], *, both_if_none: bool = False) -> tuple[str, ...]:
+def _present(samples: SampleTable, *, both_if_none: bool = False) -> tuple[str, ...]:
     """Return the modalities that at least one sample has."""
-    text = any(s.text is not None or s.text_path is not None for s in samples)
-    image = any(s.image_path is not None for s in samples)
-    if not text and not image and both_if_none:
+    if not samples.has_text and not samples.has_image and both_if_none:
         return (TEXT, IMAGE)
-    return tuple(name for name, present in ((TEXT, text), (IMAGE, image)) if present)
+    return tuple(name for name, has in ((TEXT, samples.has_text), (IMAGE, samples.has_image)) if has)
 
 
 # --- MVSA -------------------------------------------------------------------------------------------

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from cache import Plan, RowTable, SpaceSpec, canonical_json, sha256_hex
 from extract.choices import parts_of, readouts_by_modality, shared_modalities
+from extract.data_sets import DataSet
 from extract.images import DECODING
-from extract.samples import IMAGE, DataSet
-from extract.sources import Source, SourceOptions, encoding_names, row_table
+from extract.samples import IMAGE
+from extract.source_table import SourceTable
+from extract.sources import SourceOptions, encoding_names, row_table
 from extract.texts import recipe_version
 from extract.views import AUGMENTATIONS, describe
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from extract.backbones import Backbone
 
 DEFAULT_SHARD_ROWS = 256
+#: Strings that are hashed at a time.
+_RUN = 4096
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,7 @@ class PassPlan:
     meta: Mapping[str, Any]
 
 
-def make_plan(
-    data_set: DataSet, sources: Sequence[Source], backbone: Backbone, options: PassOptions
-) -> PassPlan:
+def make_plan(data_set: DataSet, sources: SourceTable, backbone: Backbone, options: PassOptions) -> PassPlan:
     """Gather everything that identifies the store that a pass would write.
 
     Raises
@@ -195,12 +197,20 @@ def _preprocessing(backbone: Backbone, modality: str) -> dict[str, Any]:
 def _rows_digest(table: RowTable) -> str:
     """Hash what the manifest says: ids, labels, splits, groups, sources and cleaned texts, in order."""
     digest = hashlib.sha256()
-    digest.update(canonical_json(list(table.ids)))
+    _add_json(digest, table.ids)
     for array in (table.label, table.split, table.group, table.source_sha256):
         digest.update(array.tobytes())
     if table.text is not None:
-        digest.update(canonical_json(list(table.text)))
+        _add_json(digest, table.text)
     return digest.hexdigest()
+
+
+def _add_json(digest: hashlib._Hash, strings: Sequence[str]) -> None:
+    """Add the canonical JSON of a list, a run of it at a time."""
+    for start in range(0, len(strings), _RUN):
+        digest.update(b"," if start else b"[")
+        digest.update(canonical_json(list(strings[start : start + _RUN]))[1:-1])
+    digest.update(b"]")
 
 
 def _meta(

@@ -12,12 +12,12 @@ import numpy as np
 
 from cache import ReuseIndex, Status, required_bytes
 from extract.batches import BatchPlanner
+from extract.data_sets import DataSet
 from extract.devices import open_engine
 from extract.engine import Engine
 from extract.open_shards import ModalityRows
 from extract.plans import PassOptions
 from extract.reports import DryRun, OnProgress, PassProgress
-from extract.samples import DataSet
 from extract.sources import count_statuses, read_sources
 from extract.work import PassWork
 
@@ -60,9 +60,9 @@ def dry_run(
 def _unknown(rows: ModalityRows, reuse: ReuseIndex) -> list[int]:
     """Return the rows that would go through the network."""
     unique = np.flatnonzero((rows.status == Status.OK) & (rows.first == np.arange(len(rows.first))))
-    known = np.ones(len(unique), dtype=bool)
+    known, hashes = np.ones(len(unique), dtype=bool), rows.hashes_of(unique)
     for fingerprint in rows.fingerprints.values():
-        known &= reuse.lookup(fingerprint, rows.hashes[unique])[0]
+        known &= reuse.lookup(fingerprint, hashes)[0]
     return [int(row) for row in unique[~known]]
 
 

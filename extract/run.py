@@ -15,6 +15,7 @@ import numpy as np
 
 from cache import FeatureStore, FingerprintMismatch, PassFolder, ReuseIndex, first_difference, sync_folder
 from extract.counts import ModalityCount
+from extract.data_sets import DataSet
 from extract.devices import open_engine
 from extract.plans import PassOptions, PassPlan
 from extract.reports import (
@@ -25,7 +26,7 @@ from extract.reports import (
     report_of_store,
     write_pass_log,
 )
-from extract.samples import IMAGE, DataError, DataSet
+from extract.samples import IMAGE, DataError
 from extract.sources import count_statuses, read_sources
 from extract.stages import Lane, ModalityProgress, run_modality
 from extract.truncation import measure_truncation

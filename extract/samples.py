@@ -1,11 +1,9 @@
-"""The sample: one text+image pair with a stable id, and the data set as a list of them."""
+"""The sample: one text+image pair with a stable id, and what its id, label and split may be."""
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 TEXT = "text"
@@ -64,47 +62,6 @@ class Sample:
     split: str = ""
     group: str | None = None
 
-    def __post_init__(self) -> None:
-        # A million rows have a handful of labels; each would otherwise keep a string of its own.
-        for name in ("label", "split"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, value if value is None else sys.intern(value))
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """Samples in manifest order, with what was noticed while reading them.
-
-    Attributes
-    ----------
-    root : Path
-        Folder that image names are relative to.
-    layout : str
-        ``"guid"``, ``"table"``, ``"mvsa"`` or ``"image-folder"``.
-    samples : tuple of Sample
-    modalities : tuple of str
-        ``"text"`` and/or ``"image"``: what the data set has.
-    notes : Mapping of str to str
-        Oddities, one line each (ids repaired, files ignored, repeated rows), for the summary.
-    """
-
-    root: Path
-    layout: str
-    samples: tuple[Sample, ...]
-    modalities: tuple[str, ...]
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Class names in alphabetical order; label code i is the i-th."""
-        return tuple(sorted({s.label for s in self.samples if s.label is not None}))
-
-    def head(self, n_samples: int | None) -> DataSet:
-        """Return the first `n_samples` samples (all of them for None)."""
-        if n_samples is None or n_samples >= len(self.samples):
-            return self
-        return DataSet(self.root, self.layout, self.samples[:n_samples], self.modalities, self.notes)
-
 
 def repair_id(raw: str) -> str:
     """Return the id that `raw` means: stripped, and without the ``.0`` that spreadsheets add.
@@ -153,56 +110,6 @@ def repair_split(raw: str) -> str:
     if name not in _SPLIT_NAMES:
         raise DataError(f"split {raw!r} is not one of {', '.join(SPLITS)} or empty")
     return _SPLIT_NAMES[name]
-
-
-def merge_repeats(
-    rows: Iterable[tuple[str | int, Sample]], notes: dict[str, str], *, place: str = "{}"
-) -> tuple[Sample, ...]:
-    """Keep one sample per id, in order of first appearance.
-
-    Parameters
-    ----------
-    rows : iterable of (str or int, Sample)
-        Where each sample stands, and the sample.
-    notes : dict
-        Gets a line when rows were merged.
-    place : str
-        Format of a place in messages, such as ``"row {}"``.
-
-    Raises
-    ------
-    DataError
-        If one id is listed with different contents: choosing one quietly would hide a leak.
-    """
-    # Lists and positions: a million rows would otherwise keep a tuple and a text of their place each.
-    kept: list[Sample] = []
-    places: list[str | int] = []
-    first: dict[str, int] = {}
-    conflicts: list[str] = []
-    repeats: list[str] = []
-    for where, sample in rows:
-        known = first.setdefault(sample.id, len(kept))
-        if known == len(kept):
-            kept.append(sample)
-            places.append(where)
-        elif kept[known] == sample:
-            repeats.append(sample.id)
-        else:
-            conflicts.append(f"'{sample.id}' ({place.format(places[known])} and {place.format(where)})")
-    if conflicts:
-        raise DataError(
-            f"{len(conflicts)} id(s) are listed more than once with different contents: "
-            + ", ".join(conflicts[:5])
-            + ". Every id may have one row; remove or rename the others."
-        )
-    if repeats:
-        notes["repeated rows"] = f"{len(repeats)} identical, counted once: {_some(repeats)}"
-    return tuple(kept)
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    return shown + (", ..." if len(names) > 5 else "")
 
 
 def note_repairs(repaired: list[tuple[str, str]], notes: dict[str, str]) -> None:

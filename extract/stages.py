@@ -32,14 +32,14 @@ class Lane:
         The open work folder.
     rows : ModalityRows
     precision : str
-    ids : tuple of str
+    ids : sequence of str
         Of all rows, for messages.
     """
 
     folder: PassFolder
     rows: ModalityRows
     precision: str
-    ids: tuple[str, ...]
+    ids: Sequence[str]
 
 
 @dataclass(frozen=True)

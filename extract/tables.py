@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from extract.data_sets import DataSet, merge_repeats
 from extract.samples import (
     IMAGE,
     TEXT,
     DataError,
-    DataSet,
     Sample,
-    merge_repeats,
     note_repairs,
     repair_id,
     repair_label,
@@ -32,7 +32,9 @@ from extract.texts import (
     MAX_TEXT_BYTES,
     TextEncodingError,
     decode_text,
+    is_plain_utf8,
     read_regular_file,
+    refuse_other_file,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 
 _MOST_COLUMNS = 20_000
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 COLUMNS = ("id", "text", "text_path", "image", "label", "split", "group")
 
 
@@ -106,15 +107,20 @@ def _named_rows(
 ) -> tuple[list[str], Iterator[Sequence[str]]]:
     """Return our names of the columns, and the cells of one row after the other.
 
-    A million rows of CSV as a frame, or as dictionaries, would take a gigabyte beside their samples.
+    A million rows as a frame, or as dictionaries, would take a gigabyte.
     """
     import pandas as pd
 
-    if path.suffix.lower() not in _SEPARATORS:
+    if path.suffix.lower() == ".parquet":
         frame = rename_columns(load_frame(path, encodings), columns, path)
         return [str(name) for name in frame.columns], zip(*(frame[n] for n in frame.columns), strict=True)
-    rows = _separated(_table_text(path, encodings), path)
-    header = next(rows)
+    if path.suffix.lower() == ".jsonl":
+        header = list(dict.fromkeys(chain.from_iterable(_records(path, encodings))))
+        records = _records(path, encodings)
+        rows: Iterator[list[str]] = ([record.get(name, "") for name in header] for record in records)
+    else:
+        rows = _separated(_lines(path, encodings), path)
+        header = next(rows)
     places = rename_columns(pd.DataFrame([range(len(header))], columns=header), columns, path)
     kept = [int(places[name].iloc[0]) for name in places.columns]
     return [str(name) for name in places.columns], ([row[i] for i in kept] for row in rows)
@@ -135,10 +141,9 @@ def load_frame(path: Path, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> pd.D
     if path.suffix.lower() == ".parquet":
         _refuse_missing(path)
         return _load_parquet(path)
-    text = _table_text(path, encodings)
     if path.suffix.lower() == ".jsonl":
-        return _load_jsonl(text, path)
-    rows = _separated(text, path)
+        return pd.DataFrame(list(_records(path, encodings))).fillna("")
+    rows = _separated(_lines(path, encodings), path)
     header = next(rows)
     return pd.DataFrame(list(rows), columns=header, dtype=str)
 
@@ -148,9 +153,25 @@ def _refuse_missing(path: Path) -> None:
         raise FileNotFoundError(f"Table '{path}' does not exist or is not a file.")
 
 
+def _lines(path: Path, encodings: Sequence[str], *, newline: str = "") -> Iterator[str]:
+    """Yield the lines of a table that is text, with their ends, as ``open(newline=newline)`` does.
+
+    UTF-8, which nearly all tables are, is read line by line; what may be in another encoding is read whole.
+    """
+    _refuse_missing(path)
+    refuse_other_file(path, MAX_MANIFEST_BYTES)
+    if not is_plain_utf8(path):
+        yield from io.StringIO(_table_text(path, encodings), newline=newline)
+        return
+    with path.open(encoding="utf-8-sig", newline=newline) as file:
+        try:
+            yield from file
+        except UnicodeDecodeError as error:
+            raise DataError(f"Table '{path}' changed while it was read. Run the command again.") from error
+
+
 def _table_text(path: Path, encodings: Sequence[str]) -> str:
     """Read a table that is text; an empty one is a fault."""
-    _refuse_missing(path)
     data = read_regular_file(path, MAX_MANIFEST_BYTES)
     if not data.strip():
         raise DataError(f"Table '{path}' is empty; it needs a header line and rows.")
@@ -160,7 +181,7 @@ def _table_text(path: Path, encodings: Sequence[str]) -> str:
         raise DataError(f"Table '{path}' cannot be read as text: {error}") from error
 
 
-def _separated(text: str, path: Path) -> Iterator[list[str]]:
+def _separated(lines: Iterator[str], path: Path) -> Iterator[list[str]]:
     """Yield the header and the rows of CSV or TSV.
 
     A row with more or fewer cells than the header is a fault, never shifted; faults are told after the last
@@ -169,7 +190,7 @@ def _separated(text: str, path: Path) -> Iterator[list[str]]:
     # The module's own limit of 131,072 characters would refuse a text of 100,000 words.
     csv.field_size_limit(MAX_TEXT_BYTES)
     separator = _SEPARATORS.get(path.suffix.lower(), ",")
-    reader = csv.reader(_lines(text), delimiter=separator, strict=True)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     faults: list[str] = []
     try:
         header = next(reader, [])
@@ -202,31 +223,20 @@ def _separated(text: str, path: Path) -> Iterator[list[str]]:
         )
 
 
-def _lines(text: str) -> Iterator[str]:
-    """Yield the lines of `text` with their ends, as a file opened with ``newline=""`` does.
-
-    io.StringIO does the same from a copy of four bytes per character.
-    """
-    for match in _LINE.finditer(text):
-        yield match[0]
-
-
-def _load_jsonl(text: str, path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    records = []
-    # Not splitlines(): U+2028 and U+0085 may stand in a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
+def _records(path: Path, encodings: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Yield the objects of JSONL, their values as text."""
+    # Lines end with a line feed alone: U+2028, U+0085 and a carriage return may stand in a JSON string.
+    for number, line in enumerate(_lines(path, encodings, newline="\n"), start=1):
         if not line.strip():
             continue
+        line = line.removesuffix("\n")
         try:
             record = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"Table '{path}' line {number} is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise DataError(f"Table '{path}' line {number} is not a JSON object: {line[:60]!r}")
-        records.append({key: _as_text(value) for key, value in record.items()})
-    return pd.DataFrame(records).fillna("")
+        yield {key: _as_text(value) for key, value in record.items()}
 
 
 def _load_parquet(path: Path) -> pd.DataFrame:

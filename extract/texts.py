@@ -24,6 +24,7 @@ _BOMS = (
 #: Largest manifest and largest text file that are read, in bytes.
 MAX_MANIFEST_BYTES = 1 << 30
 MAX_TEXT_BYTES = 64 << 20
+_BLOCK_BYTES = 1 << 20
 
 
 def read_regular_file(path: Path, max_bytes: int, *, advice: str = "Split it.") -> bytes:
@@ -42,12 +43,37 @@ def read_regular_file(path: Path, max_bytes: int, *, advice: str = "Split it.") 
     OSError
         If there is no such file, it is a pipe, device or folder, or it is larger.
     """
+    refuse_other_file(path, max_bytes, advice=advice)
+    return path.read_bytes()
+
+
+def refuse_other_file(path: Path, max_bytes: int, *, advice: str = "Split it.") -> None:
+    """Refuse what `read_regular_file` refuses, without reading."""
     info = path.stat()  # before opening: a FIFO would block for ever
     if not stat.S_ISREG(info.st_mode):
         raise OSError(f"'{path}' is not a regular file, so it is not opened.")
     if info.st_size > max_bytes:
         raise OSError(f"'{path}' has {info.st_size:,} bytes; at most {max_bytes:,} are read. {advice}")
-    return path.read_bytes()
+
+
+def is_plain_utf8(path: Path) -> bool:
+    """Whether the bytes of a file are UTF-8 without NUL, with something but white space in them.
+
+    Read a block at a time; a byte-order mark of UTF-8 is allowed.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("strict")
+    says_something = False
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                decoder.decode(block)
+                says_something = says_something or bool(block.strip())
+                if b"\0" in block:
+                    return False
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return says_something
 
 
 class TextEncodingError(ValueError):

@@ -67,7 +67,7 @@ def _of_modality(work: PassWork, modality: str, status: np.ndarray, lengths: np.
         tokenise = work.backbone.open_tokeniser(modality)
         for start in range(0, len(missing), _RUN):
             run = missing[start : start + _RUN]
-            tokens = tokenise([work.sources[row].text for row in run])
+            tokens = tokenise(work.sources.texts.pick(run.tolist()))
             known[run] = [each.counts for each in tokens]
     full, kept = known[rows].T.astype(np.int64)
     return Truncation(len(rows), int((full > kept).sum()), int(full.sum()), int((full - kept).sum()))

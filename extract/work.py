@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from cache import Status
+from extract.data_sets import DataSet
 from extract.inputs import ImageInputs, Inputs, JointInputs, Renderings, TextInputs
 from extract.open_shards import ModalityRows, first_occurrences
 from extract.plans import PassOptions, PassPlan, make_plan
-from extract.samples import JOINT, TEXT, DataSet
-from extract.sources import Source, input_hashes
+from extract.sample_table import ImagePaths
+from extract.samples import JOINT, TEXT
+from extract.source_table import SourceTable, hashes_of_rows, input_hashes
 
 if TYPE_CHECKING:
     from extract.backbones import Backbone, ImageTower, JointTower, TextTower
@@ -27,21 +30,21 @@ class PassWork:
     Attributes
     ----------
     data_set : DataSet
-    sources : list of Source
+    sources : SourceTable
     backbone : Backbone
     options : PassOptions
     planned : PassPlan
     """
 
     data_set: DataSet
-    sources: list[Source]
+    sources: SourceTable
     backbone: Backbone
     options: PassOptions
     planned: PassPlan
 
     @classmethod
     def gather(
-        cls, data_set: DataSet, sources: list[Source], backbone: Backbone, options: PassOptions
+        cls, data_set: DataSet, sources: SourceTable, backbone: Backbone, options: PassOptions
     ) -> PassWork:
         """Make the plan, from weights that are there."""
         return cls(data_set, sources, backbone, options, make_plan(data_set, sources, backbone, options))
@@ -49,10 +52,10 @@ class PassWork:
     def rows(self, modality: str) -> ModalityRows:
         """Return the rows of one modality: usable ones, repeats, and the fingerprints of their spaces."""
         status = self.planned.table.status[:, self.planned.modalities.index(modality)]
-        hashes = input_hashes(self.sources, modality)
         fingerprints = {space.name: space.fingerprint for space in self.planned.plan.of_modality(modality)}
-        first = first_occurrences(hashes, status == Status.OK)
-        return ModalityRows(modality, status, hashes, first, fingerprints, self.options.views)
+        first = first_occurrences(input_hashes(self.sources, modality), status == Status.OK)
+        hashes_of = partial(hashes_of_rows, self.sources, modality)
+        return ModalityRows(modality, status, hashes_of, first, fingerprints, self.options.views)
 
     def open_tower(self, modality: str, device: str) -> Tower:
         """Load one tower of the backbone."""
@@ -82,13 +85,13 @@ def open_inputs(works: Sequence[PassWork], modality: str, device: str) -> Inputs
     batch_size = options.batch_size
     if batch_size is None and device != "cpu":
         batch_size = min(_found(*pair, modality, device) for pair in zip(works, towers, strict=True))
-    paths = [sample.image_path for sample in work.data_set.samples]
+    paths = ImagePaths(work.data_set.table)
     if modality == TEXT:
         # What is found for texts counts padded tokens, what is asked for counts rows.
         budget = batch_size if options.batch_size is None else None
         text_tower = cast("TextTower", towers[0])
         return TextInputs(
-            work.sources, text_tower, renderings, batch_size=options.batch_size, token_budget=budget
+            work.sources.texts, text_tower, renderings, batch_size=options.batch_size, token_budget=budget
         )
     if modality == JOINT:
         tower = cast("JointTower", towers[0])
