@@ -40,10 +40,15 @@ def _slow_silent_blocks(Z, codes, slices):
     for own in range(len(slices)):
         others = {p: sum(part[p] for k, part in enumerate(like) if k != own) for p in pairs}
         z = []
-        for power, other in ((1, None), (2, None), (1, others)):
-            wanted = {p: labels[p] * (1 if other is None else other[p]) for p in pairs}
+        block = Z[:, slices[own]].astype(float)
+        penalty = 0.3 * (block**2).sum() / n
+        hat = block @ np.linalg.inv(block.T @ block + penalty * np.eye(block.shape[1])) @ block.T
+        alike = {(i, j): hat[i, j] for i, j in pairs}
+        squared = {p: value**2 for p, value in like[own].items()}
+        both = {p: labels[p] * others[p] for p in pairs}
+        for likeness, wanted in ((like[own], labels), (alike, labels), (squared, labels), (like[own], both)):
             deals = [
-                sum(like[own][deal[i], deal[j]] ** power * wanted[i, j] for i, j in pairs)
+                sum(likeness[deal[i], deal[j]] * wanted[i, j] for i, j in pairs)
                 for deal in permutations(range(n))
             ]
             z.append((deals[0] - np.mean(deals)) / np.std(deals))  # the first deal is how the rows lie
@@ -94,6 +99,21 @@ def test_dealt_block_is_rarely_heard():
         useful = random.normal(size=(n_rows, 5)) + 2.0 * np.eye(5)[codes]
         heard += not silent_blocks(np.hstack([useful, useless]), codes, [slice(0, 5), slice(5, 45)])[1]
     assert heard <= 6
+
+
+def test_quiet_columns_are_heard_beside_loud_directions():
+    """Three columns that tell the classes, beside 64 directions of much variance that do not, are heard."""
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        y = random.choice(3, size=1000, p=[0.6, 0.1, 0.3])
+        blocks = []
+        for _ in range(2):
+            loud = random.normal(size=(1000, 64)) @ random.normal(size=(64, 200)) * 3 / 8
+            quiet = np.hstack([4.0 * np.eye(3)[y], np.zeros((1000, 197))])
+            blocks.append(random.normal(size=(1000, 200)) + loud + quiet)
+        Z = np.hstack(blocks)
+        Z = ((Z - Z.mean(axis=0)) / Z.std(axis=0)).astype(np.float32)
+        assert silent_blocks(Z, y, [slice(0, 200), slice(200, 400)]).tolist() == [False, False]
 
 
 def test_silent_blocks_with_nothing_to_prefer():
