@@ -8,20 +8,18 @@ are stacked, so that each kernel serves all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from heads.adamw import AdamW
-from heads.layers import Dropout, NetworkShape, uniform_draws
-from heads.networks import Network, build_network
+from heads.layers import NetworkShape
+from heads.networks import build_network
 from heads.stacked_forward import StackedForward
 
 _ROWS_AT_ONCE = 4096  # of all networks together, in predictions
@@ -104,7 +102,7 @@ class NetworkStack:
         self._n_batches = math.ceil(len(X) / batch_size)
         self._order = torch.Generator().manual_seed(seed)
         network = build_network(fusion, shape, seed=seed, device=torch.device("cpu"))
-        self._forward = _forward_of(network)
+        self._forward = StackedForward(network)
         self._layout = {name: part.shape for name, part in network.named_parameters()}
         first = torch.cat([part.detach().flatten() for part in network.parameters()])
         self._members = list(members)
@@ -230,64 +228,3 @@ class NetworkStack:
         # 1 - p without cancellation: p near 1 would round the whole factor to 0.
         others = log_shares.scatter(2, codes.expand(len(logits), -1)[:, :, None], -torch.inf).logsumexp(dim=2)
         return losses * torch.exp(self._gamma * others)
-
-
-def _forward_of(network: Network) -> Callable[[Mapping[str, Tensor], Tensor, Tensor | None], Tensor]:
-    """Return what makes logits of stacked networks; see `StackedForward`."""
-    return StackedForward(network) if StackedForward.supports(network) else _MappedForward(network)
-
-
-class _MappedForward:
-    """Logits of stacked networks of any kind, by torch's own way to map a function over them."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = _Stackable(network)
-
-    def __call__(self, parameters: Mapping[str, Tensor], rows: Tensor, kept: Tensor | None) -> Tensor:
-        """Return logits, as `StackedForward` does; of late fusion, in training, those of every block."""
-        self._network.train(kept is not None)
-        named = {f"network.{name}": part for name, part in parameters.items()}
-        if kept is None:
-            found: Tensor = vmap(self._call, in_dims=(0, None, None))(named, {}, rows)
-            return found
-        buffers = {name: kept for name, _ in self._network.named_buffers()}
-        forward = vmap(self._call, in_dims=(0, 0, None), randomness="same")
-        logits: Tensor = forward(named, buffers, rows)
-        return logits
-
-    def _call(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], rows: Tensor) -> Tensor:
-        return cast("Tensor", functional_call(self._network, {**parameters, **buffers}, (rows,)))
-
-
-class _Stackable(nn.Module):
-    """A network whose forward gives what is needed in training and in predictions."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-        for module in list(network.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, Dropout):
-                    setattr(module, name, _SharedDropout(child.noise))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return logits; in training those that the loss is taken of."""
-        return self.network.training_logits(rows) if self.training else self.network(rows)
-
-
-class _SharedDropout(nn.Module):
-    """Dropout whose share of kept units is a buffer, so that it may differ between stacked networks."""
-
-    kept: Tensor
-
-    def __init__(self, noise: torch.Generator) -> None:
-        super().__init__()
-        self.noise = noise
-        self.register_buffer("kept", torch.ones((), dtype=torch.float64))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Draw as ``heads.layers.Dropout`` does: once for all networks."""
-        if not self.training:
-            return rows
-        draws = uniform_draws(rows, self.noise)
-        return rows * ((draws < self.kept).to(rows.dtype) / self.kept.to(rows.dtype))

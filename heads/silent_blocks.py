@@ -115,7 +115,8 @@ def _evened(likeness: NDArray[np.float64]) -> NDArray[np.float64]:
     if penalty <= 0:  # a block without any spread
         return likeness
     eye = np.eye(len(likeness))
-    return eye - penalty * np.linalg.inv(likeness + penalty * eye)
+    hat: NDArray[np.float64] = eye - penalty * np.linalg.inv(likeness + penalty * eye)
+    return hat
 
 
 def _dealt(A: NDArray[np.float64], B: NDArray[np.float64]) -> tuple[float, float, float]:

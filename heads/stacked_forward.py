@@ -27,7 +27,7 @@ class StackedForward:
     Parameters
     ----------
     network : FusedNetwork or LateNetwork
-        What the networks are alike in; one that `supports` takes.
+        What the networks are alike in; without BatchNorm, which measures its batch.
 
     Notes
     -----
@@ -39,11 +39,6 @@ class StackedForward:
         self._network = deepcopy(network)
         self._layers = _Layers({module: name for name, module in self._network.named_modules()})
         self._loose = self._layers.take_over(self._network)
-
-    @staticmethod
-    def supports(network: Network) -> bool:
-        """Tell whether a network can be stacked: any without BatchNorm, which measures its batch."""
-        return not any(isinstance(module, nn.BatchNorm1d) for module in network.modules())
 
     def __call__(self, parameters: _Parameters, rows: Tensor, kept: Tensor | None) -> Tensor:
         """Return logits.
