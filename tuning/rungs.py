@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuning.folds import Fold
-from tuning.scores import confusion, score
+from tuning.scores import confusion, influences, score
 from tuning.trials import Configuration, Trial
 
 _Z = 1.645  # one-sided 5 %: worse than the leader by more than that is not luck
@@ -108,16 +108,25 @@ class Judge:
         truth = self.y[self.folds[fold][1]]
         return np.asarray(score(confusion(truth, predicted, self.n_classes), self.metric))
 
-    def hits(self, predicted: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return per row 0 or a weight: with mean 1 over all rows, equal for classes if the metric is."""
+    def measured(self, predicted: NDArray[np.int64], rows: NDArray[np.int64]) -> "_Measured":
+        """Return the score of predictions of some rows, and what each row does to it."""
         truth = self.y[rows]
-        right: NDArray[np.float64] = (predicted == truth).astype(np.float64)
-        if self.metric in ("accuracy", "weighted_f1"):
-            return right
-        sizes = np.bincount(truth, minlength=self.n_classes)
-        balanced = len(rows) / (np.count_nonzero(sizes) * np.maximum(sizes, 1))
-        weighted: NDArray[np.float64] = right * balanced[truth]
-        return weighted
+        value = float(score(confusion(truth, predicted, self.n_classes), self.metric))
+        return _Measured(value, influences(truth, predicted, self.n_classes, self.metric))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A score and the influence of each row on it."""
+
+    score: float
+    influences: NDArray[np.float64]
+
+    def is_clearly_below(self, other: "_Measured") -> bool:
+        """Test, on the same rows, whether the score is lower by more than luck explains."""
+        spread = float((other.influences - self.influences).std(ddof=1))
+        error = spread / math.sqrt(len(self.influences))
+        return spread > 0 and other.score - self.score > _Z * error
 
 
 @dataclass(frozen=True)
@@ -328,19 +337,13 @@ def _going_on(
         return set()
     rows = np.concatenate([judge.folds[fold][1] for fold in range(rung.n_folds)])
     ranked = sorted(members, key=lambda member: (-standings[member].score, member))
-    leader = judge.hits(standings[ranked[0]].predicted, rows)
-    rivals = [leader] if incumbent is None else [leader, judge.hits(incumbent[rows], rows)]
+    rivals = [judge.measured(standings[ranked[0]].predicted, rows)]
+    if incumbent is not None:
+        rivals.append(judge.measured(incumbent[rows], rows))
     places = math.ceil(rung.keep * len(members))
     kept = set()
     for member in ranked[:places]:
-        own = judge.hits(standings[member].predicted, rows)
-        if not any(_clearly_worse(own, rival) for rival in rivals):
+        own = judge.measured(standings[member].predicted, rows)
+        if not any(own.is_clearly_below(rival) for rival in rivals):
             kept.add(member)
     return kept
-
-
-def _clearly_worse(own: NDArray[np.float64], rival: NDArray[np.float64]) -> bool:
-    """Test, row by row, whether the first hits less than the second by more than luck explains."""
-    lead = rival - own
-    spread = float(lead.std(ddof=1))
-    return spread > 0 and float(lead.mean()) > _Z * spread / math.sqrt(len(lead))

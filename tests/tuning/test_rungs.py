@@ -100,3 +100,20 @@ def test_climb_drops_who_is_clearly_worse_however_many_places_there_are():
     hits = [rising(0.95, 2), rising(0.5, 2)]
     _, trials = taken_up(hits, rungs=(Rung(2, 0.3, 1.0),))
     assert [trial.rung for trial in trials] == [0, 1]
+
+
+def test_members_are_compared_by_the_metric():
+    """Who is better by macro-F1 is not clearly worse, though it finds fewer rows of the rare class."""
+    truth = np.array([0] * 900 + [1] * 100)
+    eager, careful = truth.copy(), truth.copy()
+    eager[:120], eager[900:905] = 1, 0  # finds 95 of 100 rare rows, and calls 120 others rare
+    careful[:5], careful[900:945] = 1, 0  # finds 55, and calls 5 others rare
+    rows = np.arange(1000)
+    judge = Judge(truth, [], 2, "macro_f1")
+    eagers, carefuls = judge.measured(eager, rows), judge.measured(careful, rows)
+    assert carefuls.score > eagers.score
+    assert eagers.is_clearly_below(carefuls)
+    assert not carefuls.is_clearly_below(eagers)
+    recall = Judge(truth, [], 2, "balanced_accuracy")
+    assert recall.measured(careful, rows).is_clearly_below(recall.measured(eager, rows))
+    assert not eagers.is_clearly_below(eagers)

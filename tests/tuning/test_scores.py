@@ -10,6 +10,7 @@ from sklearn import metrics
 
 import tuning
 from tuning import SCORES, confusion, log_loss, per_class, score, score_name
+from tuning.scores import influences
 
 
 def by_scikit_learn(y, pred, k):
@@ -111,3 +112,37 @@ def test_log_loss_refuses_other_rows():
     """Labels and probabilities must be of the same rows."""
     with pytest.raises(ValueError, match=r"'probabilities' has shape \(2, 3\) for 3 labels"):
         log_loss([0, 1, 2], np.full((2, 3), 1 / 3))
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_influences_are_what_a_little_more_of_each_row_does(name):
+    """The slow definition: every row in turn counts a little more, and the score is computed again."""
+    random = np.random.default_rng(0)
+    y, pred = random.integers(0, 3, 40), random.integers(0, 3, 40)
+    found = influences(y, pred, 3, name)
+    slow = []
+    for row in range(40):
+        weights = np.ones(40)
+        weights[row] += 1e-4
+        counts = np.zeros((3, 3))
+        np.add.at(counts, (y, pred), weights)
+        slow.append(40 * float(score(counts, name) - score(confusion(y, pred, 3), name)) / 1e-4)
+    np.testing.assert_allclose(found, slow - np.mean(slow), atol=1e-6)
+    assert abs(found.mean()) < 1e-12
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_influences_give_the_error_of_a_difference(name):
+    """The standard error from influences is that of a bootstrap of the rows."""
+    random = np.random.default_rng(1)
+    y = random.choice(3, size=600, p=[0.6, 0.1, 0.3])
+    first, second = (
+        np.where(random.random(600) < share, y, random.integers(0, 3, 600)) for share in (0.6, 0.5)
+    )
+    spread = (influences(y, first, 3, name) - influences(y, second, 3, name)).std() / np.sqrt(600)
+    draws = random.integers(0, 600, (2000, 600))
+    differences = [
+        float(score(confusion(y[d], first[d], 3), name) - score(confusion(y[d], second[d], 3), name))
+        for d in draws
+    ]
+    assert spread == pytest.approx(np.std(differences), rel=0.1)
