@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf, dpotri
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 _ROWS_AT_ONCE = 512  # that are dealt among each other: the cost is linear in the rows
 _MOST_ROWS = 32 * _ROWS_AT_ONCE
@@ -58,18 +60,19 @@ def silent_blocks(
         return np.zeros(len(slices), dtype=bool)
     shares = np.bincount(codes) / len(codes)
     excess, variance = np.zeros((2, len(slices), 4))
-    for rows in _parts(len(Z)):
-        kinds = codes[rows]
-        labels = (kinds[:, None] == kinds) / shares[kinds] - 1  # every class counts alike, however rare
-        blocks = [_likeness(Z[rows, columns]) for columns in slices]
-        together = np.sum(blocks, axis=0)
-        for block, own in enumerate(blocks):
-            across = labels * (together - own)
-            pairs = ((own, labels), (_evened(own), labels), (own**2, labels), (own, across))
-            for test, (likeness, wanted) in enumerate(pairs):
-                observed, mean, spread = _dealt(likeness, wanted)
-                excess[block, test] += observed - mean
-                variance[block, test] += spread
+    with threadpool_limits(limits=1, user_api="blas"):  # the products are small: a second thread mostly waits
+        for rows in _parts(len(Z)):
+            kinds = codes[rows]
+            labels = (kinds[:, None] == kinds) / shares[kinds] - 1  # every class counts alike, however rare
+            blocks = [_likeness(Z[rows, columns]) for columns in slices]
+            together = np.sum(blocks, axis=0)
+            for block, own in enumerate(blocks):
+                across = labels * (together - own)
+                pairs = ((own, labels), (_evened(own), labels), (own**2, labels), (own, across))
+                for test, (likeness, wanted) in enumerate(pairs):
+                    observed, mean, spread = _dealt(likeness, wanted)
+                    excess[block, test] += observed - mean
+                    variance[block, test] += spread
     speaks: NDArray[np.bool_] = np.any(excess > _DEVIATIONS * np.sqrt(variance), axis=1)
     return ~speaks if speaks.any() else np.zeros_like(speaks)
 
@@ -115,7 +118,9 @@ def _evened(likeness: NDArray[np.float64]) -> NDArray[np.float64]:
     if penalty <= 0:  # a block without any spread
         return likeness
     eye = np.eye(len(likeness))
-    hat: NDArray[np.float64] = eye - penalty * np.linalg.inv(likeness + penalty * eye)
+    # The inverse from a Cholesky factor takes a third of the time of a general one.
+    inverse = dpotri(dpotrf(likeness + penalty * eye, lower=1)[0], lower=1)[0]
+    hat: NDArray[np.float64] = eye - penalty * (np.tril(inverse) + np.tril(inverse, -1).T)
     return hat
 
 
