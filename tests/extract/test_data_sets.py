@@ -112,7 +112,8 @@ def test_source_table_is_the_sources_it_was_made_of(tmp_path: Path) -> None:
 
 def test_data_set_takes_tens_of_bytes_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From table to plan a row of 300 characters holds less than 110 bytes of memory, and never 250."""
-    monkeypatch.setattr("extract.string_columns._BLOCK_BYTES", 1 << 14)
+    for module in ("string_columns", "texts"):  # what they hold at a time, whatever the number of rows
+        monkeypatch.setattr(f"extract.{module}._BLOCK_BYTES", 1 << 14)
     backbone = open_backbone(str(make_tiny_bert(tmp_path / "bert")))
     backbone.weights_sha256()
     held, peak = {}, {}
