@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import FeatureStore
+from cache.audit import MAX_BYTES
 from pipelines.console import size, tell
 from pipelines.errors import RunError, UsageError
 
@@ -89,6 +90,7 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
 def tell_large_stores(paths: Iterable[Path]) -> None:
     """Say what takes the time where opening stores takes more than about two seconds."""
     files = {path for path in paths if path.is_file()}
-    n_bytes = sum(path.stat().st_size for path in files)
+    sizes = [path.stat().st_size for path in files]
+    n_bytes = sum(one for one in sizes if one <= MAX_BYTES)  # larger ones are refused unread
     if n_bytes > _SLOW_BYTES:
         tell(f"comparing the hashes of {len(files)} store(s), {size(n_bytes)}")
