@@ -2,8 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 _MOST = 8  # threads of small networks wait for Python's lock beyond
@@ -74,10 +74,14 @@ class Cores:
                 return function(job)
 
         with ThreadPoolExecutor(self.n, "core", initializer=prepare) as workers:
+            futures = [workers.submit(on_a_core, job) for job in jobs]
             try:
-                return list(workers.map(on_a_core, jobs))
-            except KeyboardInterrupt:
-                self.stop()  # long jobs look whether they shall go on
+                return _results(futures)
+            except BaseException as error:
+                for future in futures:
+                    future.cancel()
+                if isinstance(error, KeyboardInterrupt):
+                    self.stop()  # long jobs look whether they shall go on
                 raise
 
     def stop(self) -> None:
@@ -111,12 +115,19 @@ class Cores:
         with ThreadPoolExecutor(len(waiting), "engine") as engines:
             futures = [engines.submit(call) for call in waiting]
             try:
-                for ended in wait(futures, return_when=FIRST_EXCEPTION).done:
-                    ended.result()
-                return [future.result() for future in futures]
+                return _results(futures)
             except BaseException:
                 self.stop()
                 raise
+
+
+def _results(futures: Sequence[Future[Found]]) -> list[Found]:
+    """Wait for all, or for the first that fails: what it raised counts, not what it stopped."""
+    ended = wait(futures, return_when=FIRST_EXCEPTION).done
+    errors = [error for future in ended if (error := future.exception()) is not None]
+    if errors:
+        raise min(errors, key=lambda error: isinstance(error, StoppedError))
+    return [future.result() for future in futures]
 
 
 def _available() -> int:

@@ -235,7 +235,7 @@ def test_inspect_describes_what_is_broken(tmp_path: Path, capsys: pytest.Capture
 
 def test_ctrl_c_during_a_pass_exits_130_and_says_how_to_go_on(world: World, tmp_path: Path) -> None:
     """SIGINT in the middle of a real pass leaves one line and no store; the same command then finishes."""
-    write_guid_data_set(tmp_path / "set", 2000, 0)
+    write_guid_data_set(tmp_path / "set", 6000, 0)
     words = ["extract", "--backbone", str(world.clip), "--data", "set", "--batch-size", "4"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     # Shards are written one by one, as in a pass of minutes.
@@ -271,5 +271,5 @@ def test_ctrl_c_during_a_pass_exits_130_and_says_how_to_go_on(world: World, tmp_
         check=True,
     )
     counts = json.loads(done.stdout)["counts"]
-    assert counts["text"]["resumed"] + counts["text"]["computed"] == 2000
+    assert counts["text"]["resumed"] + counts["text"]["computed"] == 6000
     assert counts["text"]["resumed"] >= 256
