@@ -3,10 +3,12 @@
     python benchmarks/corrected_estimate.py [--draws 50] [--rows 600] [--columns 32] [--trials 48] [...]
     python benchmarks/corrected_estimate.py --permuted --resampler all --draws 20 --rows 300 --trials 12 \
         --heads mlp,ridge
+    python benchmarks/corrected_estimate.py --repeats 3
     python benchmarks/corrected_estimate.py --through classifiers --columns 64 --signal 0.7
 
 One draw: rows of three classes at 6 : 1 : 3 with normal noise around class means, `tuning.search` by
 five-fold macro-F1, the chosen one fitted again on all rows, and its true score on 20,000 further rows.
+``--repeats`` lets so many other splits decide among the best five, as ``tune`` does after 100 trials or more.
 ``--permuted`` shuffles the labels: then chance is the truth. ``--resampler`` lets every configuration
 resample.
 
@@ -37,7 +39,19 @@ import numpy as np
 from scipy.stats import norm
 
 import heads
-from tuning import EarlyDrops, bbc_cv, build_spaces, confusion, macro_f1, make_folds, search
+from pipelines.finalists import repeats_of
+from tuning import (
+    EarlyDrops,
+    Estimate,
+    bbc_cv,
+    bbc_finalists,
+    build_spaces,
+    confusion,
+    finalists_on_splits,
+    macro_f1,
+    make_folds,
+    search,
+)
 
 _SHARES = np.array([0.6, 0.1, 0.3])
 _HEADS = ("mlp", "logreg", "lightgbm")
@@ -99,7 +113,12 @@ def main() -> None:
             else:
                 draws.append(
                     draw_search(
-                        seed, rows, names=arguments.heads, n_trials=arguments.trials, resampler=resampler
+                        seed,
+                        rows,
+                        names=arguments.heads,
+                        n_trials=arguments.trials,
+                        resampler=resampler,
+                        n_repeats=repeats_of(arguments.repeats, n_trials=arguments.trials),
                     )
                 )
             if (seed + 1) % 10 == 0:
@@ -107,6 +126,8 @@ def main() -> None:
         through = "100 classifiers"
         if arguments.through == "search":
             through = f"{arguments.trials} trials of {','.join(arguments.heads)}"
+            n_repeats = repeats_of(arguments.repeats, n_trials=arguments.trials)
+            through += f", {n_repeats} other splits" if n_repeats else ""
         title = (
             f"{through}, {arguments.rows} rows x {arguments.columns} columns, signal {arguments.signal}"
             f"{', permuted labels' if arguments.permuted else ''}"
@@ -123,6 +144,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--columns", type=int, default=32)
     parser.add_argument("--trials", type=int, default=48)
+    parser.add_argument("--repeats", type=int)
     parser.add_argument("--heads", type=lambda text: tuple(text.split(",")), default=_HEADS)
     parser.add_argument("--resampler", choices=("all", *heads.RESAMPLERS))
     parser.add_argument(
@@ -184,9 +206,10 @@ def draw_search(
     names: Sequence[str],
     n_trials: int,
     resampler: str | None = None,
+    n_repeats: int = 0,
     n_bootstrap: int = 1000,
 ) -> Draw:
-    """Search, and score the choice on untouched rows."""
+    """Search, let other splits decide, and score the choice on untouched rows."""
     X, y = rows.X, rows.y
     declared = None if resampler is None else {head: {"balance": resampler} for head in names}
     space = build_spaces(names, n_features=X.shape[1], n_rows=len(y), declared=declared)
@@ -201,6 +224,9 @@ def draw_search(
         random_state=seed,
         space=space,
     )
+    if n_repeats:
+        finalists = finalists_on_splits(found, X, y, n_repeats=n_repeats, random_state=seed)
+        found = found if finalists is None else finalists.decide(found)
     best = found.trials[found.best]
     if resampler not in (None, "none") and {t.configuration.resampler for t in found.trials} != {resampler}:
         raise RuntimeError(f"A configuration did not resample with {resampler}.")
@@ -214,8 +240,13 @@ def draw_search(
         codes = pipeline.classes_[pipeline.predict_proba(rows.X_test).argmax(axis=1)]
         return float(macro_f1(confusion(rows.y_test, codes, len(_SHARES))))
 
-    drops = EarlyDrops.of(found.trials, found.dropped)
-    return _draw(seed, found.predictions, y, folds, best.score, tested, n_bootstrap=n_bootstrap, drops=drops)
+    options = {"n_classes": len(_SHARES), "n_bootstrap": n_bootstrap, "random_state": seed}
+    if found.decided_by is not None:
+        estimate = bbc_finalists(found.decided_by.predictions, y, **options)
+    else:
+        drops = EarlyDrops.of(found.trials, found.dropped)
+        estimate = bbc_cv(found.predictions, y, dropped=drops, **options)
+    return _draw(estimate["macro_f1"], y, folds, best.score, tested)
 
 
 def draw_classifiers(seed: int, rows: Rows, *, n_classifiers: int = 100, n_bootstrap: int = 1000) -> Draw:
@@ -235,24 +266,18 @@ def draw_classifiers(seed: int, rows: Rows, *, n_classifiers: int = 100, n_boots
         codes = fit_predict(chosen, X[trained], y[trained], rows.X_test)[0]
         return float(macro_f1(confusion(rows.y_test, codes, 3)))
 
-    return _draw(seed, predictions, y, folds, float(scores.max()), tested, n_bootstrap=n_bootstrap)
+    estimate = bbc_cv(predictions, y, n_classes=3, n_bootstrap=n_bootstrap, random_state=seed)
+    return _draw(estimate["macro_f1"], y, folds, float(scores.max()), tested)
 
 
 def _draw(
-    seed: int,
-    predictions: np.ndarray,
+    estimate: Estimate,
     y: np.ndarray,
     folds: Sequence[tuple[np.ndarray, np.ndarray]],
     raw: float,
     tested: Callable[[np.ndarray], float],
-    *,
-    n_bootstrap: int,
-    drops: EarlyDrops | None = None,
 ) -> Draw:
-    """Estimate from the predictions of a search; ``tested`` gives the true score of models of some rows."""
-    estimate = bbc_cv(
-        predictions, y, n_classes=len(_SHARES), dropped=drops, n_bootstrap=n_bootstrap, random_state=seed
-    )["macro_f1"]
+    """Put an estimate beside the truth; ``tested`` gives the true score of models of some rows."""
     return Draw(
         raw=raw,
         corrected=estimate["mean"],

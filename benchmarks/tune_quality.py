@@ -36,7 +36,17 @@ import optuna
 
 import heads
 from benchmarks.corrected_estimate import make_rows
-from tuning import Configuration, build_spaces, confusion, evaluate, macro_f1, make_folds, search
+from pipelines.finalists import USUAL_REPEATS
+from tuning import (
+    Configuration,
+    build_spaces,
+    confusion,
+    evaluate,
+    finalists_on_splits,
+    macro_f1,
+    make_folds,
+    search,
+)
 
 _HEADS = ("mlp", "logreg", "lightgbm")
 
@@ -138,7 +148,7 @@ def held_out(seed: int, features: list[str]) -> Problem:
 
 
 def searched(problem: Problem, seed: int, n_trials: int) -> Configuration:
-    """Return what the search chooses."""
+    """Return what ``tune`` chooses: the search, then other splits among its best few."""
     folds = make_folds(problem.y, groups=problem.groups, random_state=seed)
     found = search(
         problem.X,
@@ -149,6 +159,16 @@ def searched(problem: Problem, seed: int, n_trials: int) -> Configuration:
         random_state=seed,
         **problem.task,
     )
+    finalists = finalists_on_splits(
+        found,
+        problem.X,
+        problem.y,
+        blocks=problem.blocks,
+        groups=problem.groups,
+        n_repeats=USUAL_REPEATS,
+        random_state=seed,
+    )
+    found = found if finalists is None else finalists.decide(found)
     return found.trials[found.best].configuration
 
 

@@ -1,4 +1,4 @@
-"""The best five configurations of a search once more, on other splits: how sure is the winner's lead?"""
+"""The best five configurations of a search once more, on other splits, which say who wins and how surely."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ from pipelines.console import duration, tell
 
 if TYPE_CHECKING:
     from pipelines.matrices import Matrix
-    from tuning import SearchResult, Trial
+    from tuning import Finalists, SearchResult
 
-N_FINALISTS = 5
-#: Repeats when nothing is asked for, after a search of so many trials or more, on matrices of at most so many
-#: numbers (4,000 rows x 512 columns): there they cost little beside the search.
-USUAL_REPEATS, FEWEST_TRIALS, MOST_CELLS = 3, 100, 2_048_000
+#: Repeats when nothing is asked for, after a search of so many trials or more: the best of many owes its
+#: place to luck with the search's split, and scoring five again costs little beside the search.
+USUAL_REPEATS, FEWEST_TRIALS = 3, 100
 
 
-def repeats_of(asked: int | None, *, n_trials: int, shape: Sequence[int]) -> int:
-    """Return how often finalists are cross-validated again: as asked for, else where it costs little.
+def repeats_of(asked: int | None, *, n_trials: int) -> int:
+    """Return how often finalists are cross-validated again: as asked for, else after a long search.
 
     Parameters
     ----------
     asked : int or None
     n_trials : int
         That were made, the dropped ones included.
-    shape : (n_samples, n_features)
 
     Returns
     -------
@@ -35,12 +33,12 @@ def repeats_of(asked: int | None, *, n_trials: int, shape: Sequence[int]) -> int
     """
     if asked is not None:
         return asked
-    return USUAL_REPEATS if n_trials >= FEWEST_TRIALS and shape[0] * shape[1] <= MOST_CELLS else 0
+    return USUAL_REPEATS if n_trials >= FEWEST_TRIALS else 0
 
 
 def repeated_finalists(
     found: SearchResult, matrix: Matrix, *, n_repeats: int, random_state: int, deadline: float | None
-) -> list[dict[str, Any]]:
+) -> Finalists | None:
     """Cross-validate the best trials on other splits.
 
     Parameters
@@ -57,48 +55,52 @@ def repeated_finalists(
 
     Returns
     -------
-    list of dict
-        The winner, then the others with the highest mean first: `tuning.Finalist`, of which ``difference`` is
-        to the winner, and ``number``, the trial's. Empty when there is one trial, or no time.
+    Finalists or None
+        None when there is one trial, or no time.
     """
-    from tuning import Configuration, EvaluationOnSplits, RepeatError, repeat_finalists
+    from tuning import RepeatError, finalists_of, finalists_on_splits
 
-    order = sorted(range(len(found.trials)), key=lambda i: (i != found.best, -found.trials[i].score, i))
-    # Trials that stop at the same epoch can be equal though they were asked for differently.
-    trials: dict[str, Trial] = {}
-    for i in order:
-        trials.setdefault(found.trials[i].configuration.key, found.trials[i])
-    finalists = [trial.configuration for trial in trials.values()][:N_FINALISTS]
-    if len(finalists) < 2 or not n_repeats:
-        return []
-    clock = _Clock(n_repeats, len(finalists), deadline)
+    n_finalists = len(finalists_of(found))
+    if n_finalists < 2 or not n_repeats:
+        return None
     rows = matrix.training
-    evaluation = EvaluationOnSplits(
-        matrix.X[rows],
-        matrix.labels[rows],
-        n_classes=found.n_classes,
-        metric=found.metric,
-        blocks=matrix.blocks,
-        views=matrix.training_views,
-    )
     try:
-        entries = repeat_finalists(
-            finalists,
-            evaluation,
+        return finalists_on_splits(
+            found,
+            matrix.X[rows],
             matrix.labels[rows],
+            views=matrix.training_views,
+            blocks=matrix.blocks,
             groups=matrix.groups[rows],
-            n_folds=len(found.folds),
             n_repeats=n_repeats,
             random_state=random_state,
-            goes_on=clock.goes_on,
+            goes_on=_Clock(n_repeats, n_finalists, deadline).goes_on,
         )
     except RepeatError as error:
         # A class too small for SMOTE on another split, say: the search stands as it is.
         tell(f"note: the finalists are not compared on other splits: {error}")
+        return None
+
+
+def finalist_entries(finalists: Finalists | None, found: SearchResult) -> list[dict[str, Any]]:
+    """Return what a run records of its finalists: the winner, then the highest mean first.
+
+    Parameters
+    ----------
+    finalists : Finalists or None
+    found : SearchResult
+        Whose best is one of them.
+
+    Returns
+    -------
+    list of dict
+        `tuning.Finalist`, and ``number``, the trial's.
+    """
+    if finalists is None:
         return []
-    return [
-        {"number": trials[Configuration(**entry["configuration"]).key].number, **entry} for entry in entries
-    ]
+    numbers = [found.trials[i].number for i in finalists.trials]
+    compared = finalists.repeats.compared(finalists.trials.index(found.best))
+    return [{"number": numbers[i], **entry} for i, entry in compared]
 
 
 class _Clock:

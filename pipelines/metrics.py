@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.after import after_training
+from pipelines.finalists import finalist_entries
 from tuning import (
     SCORES,
     EarlyDrops,
     bbc_cv,
     bbc_difference,
+    bbc_finalists,
+    bbc_finalists_difference,
     cv_summary,
     majority_scores,
     mcnemar,
@@ -23,7 +26,7 @@ from tuning import (
 if TYPE_CHECKING:
     from heads import AfterSteps
     from pipelines.matrices import Matrix
-    from tuning import SearchResult, Trial
+    from tuning import Estimate, Finalists, SearchResult, Trial
 
 #: Scores shown in tables, in this order; ``metrics.json`` has all of `tuning.SCORES`.
 SHOWN = ("macro_f1", "weighted_f1", "accuracy")
@@ -36,7 +39,7 @@ def metrics_of_run(
     *,
     groups: np.ndarray | None = None,
     test: dict[str, Any] | None,
-    finalists: Sequence[Mapping[str, Any]] = (),
+    finalists: Finalists | None = None,
     random_state: int,
 ) -> dict[str, Any]:
     """Return the contents of ``metrics.json`` but for the seconds.
@@ -51,7 +54,7 @@ def metrics_of_run(
         Related rows have equal numbers; intervals are over draws of groups.
     test : dict or None
         Scores on the test split.
-    finalists : sequence of dict
+    finalists : Finalists or None
         From `finalists.repeated_finalists`.
     random_state : int
         Of the bootstrap.
@@ -59,23 +62,24 @@ def metrics_of_run(
     n_classes = len(class_names)
     best = found.trials[found.best]
     arguments: dict[str, Any] = {"n_classes": n_classes, "groups": groups, "random_state": random_state}
-    dropped = EarlyDrops.of(found.trials, found.dropped)
+    entries = finalist_entries(finalists, found)
     default = None if found.default is None else found.trials[found.default]
     return {
         "classes": list(class_names),
         "n": len(y),
         "metric": found.metric,
         "cv": cv_summary(best.oof, y, found.folds, **arguments),
-        "corrected": bbc_cv(found.predictions, y, metric=found.metric, dropped=dropped, **arguments),
+        "corrected": _corrected(found, y, arguments),
         "default": None if default is None else cv_summary(default.oof, y, found.folds, **arguments),
         "majority": majority_scores(y, n_classes),
         "per_class": class_scores(best.oof.argmax(axis=1), y, class_names),
         "test": test,
         "winner": {**best.configuration.as_dict(), "number": best.number},
-        "runner_up": _runner_up(found, y, arguments),
+        "chosen_on": "search split" if found.decided_by is None else "other splits",
+        "runner_up": _runner_up(found, entries, y, arguments),
         "against_default": _against_default(found, y, arguments),
-        "overtuning": _overtuning(found, y, dropped, arguments),
-        "finalists": [dict(entry) for entry in finalists],
+        "overtuning": _overtuning(found, y, arguments),
+        "finalists": entries,
         "after": after_training(found, y, random_state=random_state, groups=groups),
         "n_trials": len(found.trials),
         "n_dropped": len(found.dropped),
@@ -94,17 +98,41 @@ def class_scores(
     }
 
 
-def _runner_up(found: SearchResult, y: np.ndarray, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Compare the winner with the best other configuration, row by row."""
+def _corrected(found: SearchResult, y: np.ndarray, arguments: Mapping[str, Any]) -> dict[str, Estimate]:
+    """Estimate the scores of the choice, repeated where it was made."""
+    if found.decided_by is not None:
+        return bbc_finalists(found.decided_by.predictions, y, metric=found.metric, **arguments)
+    dropped = EarlyDrops.of(found.trials, found.dropped)
+    return bbc_cv(found.predictions, y, metric=found.metric, dropped=dropped, **arguments)
+
+
+def _runner_up(
+    found: SearchResult, entries: Sequence[Mapping[str, Any]], y: np.ndarray, arguments: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Compare the winner with the best other configuration, where the choice was made.
+
+    On the search's split row by row; on other splits by the corrected test over their folds.
+    """
     others = [i for i in range(len(found.trials)) if i != found.best]
     if not others:
         return None
     second = found.trials[max(others, key=lambda i: found.trials[i].score)]
+    on_splits: dict[str, Any] = {}
+    if found.decided_by is not None:
+        entry = entries[1]
+        second = next(trial for trial in found.trials if trial.number == entry["number"])
+        low, high = entry["ci95"]
+        on_splits = {
+            "difference": -entry["difference"],
+            "ci95": [-high, -low],
+            "p_value": entry["p_value"],
+        }
     return {
         **second.configuration.as_dict(),
         "number": second.number,
         "score": second.score,
         **_winner_minus(second, found, y, arguments),
+        **on_splits,
     }
 
 
@@ -126,15 +154,19 @@ def _against_default(
     return _winner_minus(found.trials[found.default], found, y, arguments)
 
 
-def _overtuning(
-    found: SearchResult, y: np.ndarray, dropped: EarlyDrops | None, arguments: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def _overtuning(found: SearchResult, y: np.ndarray, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     """Say what the search gained over the default, free of the luck of choosing; None without a search."""
     if found.default is None or len(found.trials) < 2:
         return None
-    gain = bbc_difference(
-        found.predictions, y, found.default, metric=found.metric, dropped=dropped, **arguments
-    )
+    if found.decided_by is not None:
+        default = found.trials[found.default].predictions
+        predictions = found.decided_by.predictions
+        gain = bbc_finalists_difference(predictions, y, default, metric=found.metric, **arguments)
+    else:
+        dropped = EarlyDrops.of(found.trials, found.dropped)
+        gain = bbc_difference(
+            found.predictions, y, found.default, metric=found.metric, dropped=dropped, **arguments
+        )
     low, high = gain["ci95"]
     return {"gain": gain["difference"], "ci95": gain["ci95"], "inside_noise": low <= 0 <= high}
 

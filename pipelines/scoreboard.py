@@ -147,8 +147,10 @@ def score_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:
-    """Say in one line what won and whether it differs from the runner-up."""
+    """Say in one line what won, by which splits, and whether it differs from the runner-up."""
     winner = f"winner: {metrics['winner']['head']} (resampler {metrics['winner']['resampler']})"
+    if metrics.get("chosen_on") == "other splits":
+        winner += ", chosen among the finalists by the other splits"
     other = metrics["runner_up"]
     if other is None:
         return winner

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
     from pipelines.zero_shot import ClassPrompts
-    from tuning import SearchResult
+    from tuning import Finalists, SearchResult
 
 
 def tune(settings: TuneSettings) -> RunResult:
@@ -71,11 +71,6 @@ def _run(command: str, settings: TuneSettings) -> RunResult:
 
 def _run_on(matrix: Matrix, command: str, settings: TuneSettings, began: float) -> RunResult:
     settings, notes = settle_preset(settings, matrix)
-    if matrix.is_on_disk:
-        matrix, note = placed_rows(matrix, single_configuration(settings))
-        notes = [*notes, note]
-    else:
-        matrix = matrix.in_memory()
     for note in (*matrix.notes, *split_notes(matrix), *notes):
         tell(f"note: {note}")
     run = RunFolder(settings.out, settings.study, run_config(command, settings, matrix))
@@ -93,6 +88,9 @@ def _run_on(matrix: Matrix, command: str, settings: TuneSettings, began: float) 
         )  # wrong parameters are named before anything is written
     else:
         planned_search(settings, matrix)  # and so is a wrong space
+    # Only now: a finished run and a wrong setting need no rows, and reading many takes minutes.
+    on_disk = matrix.is_on_disk
+    matrix = placed_rows(matrix, single_configuration(settings)) if on_disk else matrix.in_memory()
     study = _shared_study(settings)  # and a storage that cannot be opened
     with run.working():
         matrix.put_in_order()
@@ -101,6 +99,8 @@ def _run_on(matrix: Matrix, command: str, settings: TuneSettings, began: float) 
         deadline = None if settings.timeout is None else asked + settings.timeout
         timed_out = deadline is not None and time.perf_counter() >= deadline
         finalists = _finalists(command, settings, found, matrix, deadline)
+        if finalists is not None and settings.select == "best":
+            found = finalists.decide(found)
         write_run(run, found, matrix, settings, began, prompts, timed_out=timed_out, finalists=finalists)
         path = run.publish()
     return RunResult(path, read_json(path / METRICS), nothing_to_do=False)
@@ -240,15 +240,11 @@ def _finalists(
     found: SearchResult,
     matrix: Matrix,
     deadline: float | None,
-) -> list[dict[str, Any]]:
-    """Score the best few again on other splits, where a search was made and it is asked for or cheap."""
+) -> Finalists | None:
+    """Score the best few again on other splits, where a search was made and it is asked for or usual."""
     if command == "train":
-        return []
-    n_repeats = repeats_of(
-        settings.repeats,
-        n_trials=len(found.trials) + len(found.dropped),
-        shape=(len(matrix.training), matrix.X.shape[1]),
-    )
+        return None
+    n_repeats = repeats_of(settings.repeats, n_trials=len(found.trials) + len(found.dropped))
     return repeated_finalists(
         found, matrix, n_repeats=n_repeats, random_state=settings.seed, deadline=deadline
     )

@@ -26,7 +26,7 @@ class TuneSettings:
     `calibrate` and `decide` are what ``predict`` applies (``applied_steps.asked_steps``). `weights` are
     folders of backbones by name, for a zero-shot head, which embeds its ``prompts`` (one of its parameters).
     `select` is ``"best"``, or ``"simplest"`` for the simplest trial within one standard error of the best.
-    `repeats` is on how many other splits the best five are scored again, None for `finalists.repeats_of`.
+    `repeats` is how many other splits decide among the best five, None for `finalists.repeats_of`.
     """
 
     features: tuple[str, ...] = ()

@@ -35,7 +35,7 @@ from tuning import Configuration
 if TYPE_CHECKING:
     from heads import AfterSteps
     from pipelines.zero_shot import ClassPrompts
-    from tuning import SearchResult
+    from tuning import Finalists, SearchResult
 
 
 def write_run(
@@ -47,7 +47,7 @@ def write_run(
     prompts: ClassPrompts | None,
     *,
     timed_out: bool,
-    finalists: list[dict[str, Any]],
+    finalists: Finalists | None,
 ) -> None:
     """Fit the winner on all labelled rows and write everything that a run folder holds.
 
@@ -63,7 +63,7 @@ def write_run(
     prompts : ClassPrompts or None
         Of a zero-shot head.
     timed_out : bool
-    finalists : list of dict
+    finalists : Finalists or None
         From `repeated_finalists`.
     """
     from heads import save_model

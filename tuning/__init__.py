@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tuning.choice import simplest_within_one_se
     from tuning.early_drops import EarlyDrops
+    from tuning.finalists import Finalists, finalists_of, finalists_on_splits
     from tuning.folds import connected_groups, make_folds
     from tuning.grids import grid_configurations, logistic_grid
     from tuning.label_errors import LabelErrors, find_label_errors
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
         unit_rows,
     )
     from tuning.proportions import ShareDifference, share_difference, wilson_interval
-    from tuning.repeats import EvaluationOnSplits, Finalist, RepeatError, nadeau_bengio, repeat_finalists
+    from tuning.repeats import (
+        EvaluationOnSplits,
+        Finalist,
+        RepeatError,
+        Repeats,
+        nadeau_bengio,
+        repeat_finalists,
+    )
     from tuning.scores import (
         SCORES,
         accuracy,
@@ -43,6 +51,7 @@ if TYPE_CHECKING:
     )
     from tuning.search_loop import SearchResult, search
     from tuning.selection import bbc_cv, bbc_difference
+    from tuning.selection_on_splits import bbc_finalists, bbc_finalists_difference
     from tuning.set_similarity import similar_sets
     from tuning.shared_trials import shared_attributes, shared_trial
     from tuning.space_files import parse_space, space_as_toml
@@ -65,8 +74,10 @@ _MODULE_OF = {
     "Estimate": "uncertainty",
     "EvaluationOnSplits": "repeats",
     "Finalist": "repeats",
+    "Finalists": "finalists",
     "LabelErrors": "label_errors",
     "RepeatError": "repeats",
+    "Repeats": "repeats",
     "SCORES": "scores",
     "SearchResult": "search_loop",
     "ShareDifference": "proportions",
@@ -77,6 +88,8 @@ _MODULE_OF = {
     "balanced_accuracy": "scores",
     "bbc_cv": "selection",
     "bbc_difference": "selection",
+    "bbc_finalists": "selection_on_splits",
+    "bbc_finalists_difference": "selection_on_splits",
     "build_spaces": "spaces",
     "centred": "near_duplicates",
     "confusion": "scores",
@@ -85,6 +98,8 @@ _MODULE_OF = {
     "default_configuration": "spaces",
     "evaluate": "trials",
     "fold_seed": "trials",
+    "finalists_of": "finalists",
+    "finalists_on_splits": "finalists",
     "find_label_errors": "label_errors",
     "grid_configurations": "grids",
     "holm": "multiple_tests",
@@ -132,8 +147,10 @@ __all__ = [
     "Estimate",
     "EvaluationOnSplits",
     "Finalist",
+    "Finalists",
     "LabelErrors",
     "RepeatError",
+    "Repeats",
     "SearchResult",
     "ShareDifference",
     "Space",
@@ -143,6 +160,8 @@ __all__ = [
     "balanced_accuracy",
     "bbc_cv",
     "bbc_difference",
+    "bbc_finalists",
+    "bbc_finalists_difference",
     "build_spaces",
     "centred",
     "confusion",
@@ -150,6 +169,8 @@ __all__ = [
     "cv_summary",
     "default_configuration",
     "evaluate",
+    "finalists_of",
+    "finalists_on_splits",
     "find_label_errors",
     "fold_seed",
     "grid_configurations",

@@ -65,19 +65,39 @@ class Choice:
         ValueError
             When there is no draw.
         """
-        check_bootstrap(n_bootstrap)
         part_of_row, n_seen = self._parts()
         n_parts = len(set(n_seen)) + 1
+        for drawn in self.draws(n_bootstrap=n_bootstrap, random_state=random_state, n_parts=n_parts):
+            cells = np.stack([self.confusions(drawn, part_of_row == part) for part in range(n_parts)], axis=1)
+            origin = self._origins(cells, n_seen)
+            yield drawn, self.table[origin[:, part_of_row], np.arange(len(self.codes))]
+
+    def draws(self, *, n_bootstrap: int, random_state: int, n_parts: int = 1) -> Iterator[Ints]:
+        """Draw bootstrap samples that leave out rows of every class.
+
+        Parameters
+        ----------
+        n_bootstrap, random_state : int
+            As in `repeated`.
+        n_parts : int
+            Parts of the rows that are counted by themselves, which bounds a chunk.
+
+        Yields
+        ------
+        ndarray of shape (n_draws, n_samples), int64
+            How often each row was drawn; a chunk of draws at a time.
+
+        Raises
+        ------
+        ValueError
+            When there is no draw.
+        """
+        check_bootstrap(n_bootstrap)
         chunk = max(1, _CHUNK_CELLS // (len(self.codes) + len(self.table) * self.n_classes**2 * n_parts))
         seeds = np.random.SeedSequence(random_state).spawn(n_bootstrap)
         for start in range(0, n_bootstrap, chunk):
             generators = [np.random.default_rng(seed) for seed in seeds[start : start + chunk]]
-            drawn = np.stack([draw_leaving_out(self.units, self.codes, one) for one in generators])
-            cells = np.stack(
-                [self._confusions(drawn, part_of_row == part) for part in range(n_parts)], axis=1
-            )
-            origin = self._origins(cells, n_seen)
-            yield drawn, self.table[origin[:, part_of_row], np.arange(len(self.codes))]
+            yield np.stack([draw_leaving_out(self.units, self.codes, one) for one in generators])
 
     def _parts(self) -> tuple[Ints, list[int]]:
         """Cut the rows by what decisions saw: the part of each row, and how many parts each decision saw.
@@ -103,8 +123,21 @@ class Choice:
         origins: Ints = source[np.arange(n_draws), :, best]
         return origins
 
-    def _confusions(self, drawn: Ints, included: NDArray[np.bool_]) -> Counts:
-        """Confusion counts of all trials on drawn rows, shape (draws, n_all, k, k); exact below 2**24."""
+    def confusions(self, drawn: Ints, included: NDArray[np.bool_]) -> Counts:
+        """Count what all trials predict in drawn rows.
+
+        Parameters
+        ----------
+        drawn : ndarray of shape (n_draws, n_samples), int64
+            How often each row counts.
+        included : ndarray of shape (n_samples,), bool
+            Other rows do not count.
+
+        Returns
+        -------
+        ndarray of shape (n_draws, n_all, n_classes, n_classes), float32
+            Confusion counts; exact below 2**24.
+        """
         k, n_all = self.n_classes, len(self.table)
         cells = np.zeros((len(drawn), n_all, k, k), dtype=np.float32)
         for code in np.unique(self.codes[included]):

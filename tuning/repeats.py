@@ -1,6 +1,7 @@
 """Repeated cross-validation: score a few configurations on many splits, and compare them honestly."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from tuning.batch_evaluation import BatchEvaluation, Task
 from tuning.folds import Fold, make_folds
-from tuning.scores import class_codes, score_name
+from tuning.scores import Floats, Ints, class_codes, score_name
 from tuning.trials import Configuration, Trial
 from tuning.uncertainty import Difference
 
@@ -22,7 +23,7 @@ class Finalist(TypedDict):
 
     ``configuration`` is `Configuration.as_dict`; ``scores`` has a list of fold scores per repeat; ``mean``
     and ``std`` are over the repeats' means (``std`` is None for one repeat); ``difference`` is this one minus
-    the first finalist given, with ``ci95`` and ``p_value`` from `nadeau_bengio`.
+    the winner, with ``ci95`` and ``p_value`` from `nadeau_bengio`.
     """
 
     configuration: dict[str, Any]
@@ -32,6 +33,52 @@ class Finalist(TypedDict):
     difference: float
     ci95: list[float]
     p_value: float
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """A few configurations, cross-validated on the same other splits.
+
+    Attributes
+    ----------
+    configurations : sequence of Configuration
+    scores : ndarray of shape (n_finalists, n_repeats, n_folds), float64
+    predictions : ndarray of shape (n_finalists, n_repeats, n_samples), int64
+        Out-of-fold class codes: what `tuning.bbc_finalists` takes.
+    test_share : float
+        Validation rows over training rows of a fold, on average.
+    """
+
+    configurations: Sequence[Configuration]
+    scores: Floats
+    predictions: Ints
+    test_share: float
+
+    @property
+    def best(self) -> int:
+        """Index of the highest mean over all repeats; the first of equals."""
+        return int(self.scores.mean(axis=(1, 2)).argmax())
+
+    def compared(self, winner: int) -> list[tuple[int, Finalist]]:
+        """Compare all with one of them.
+
+        Parameters
+        ----------
+        winner : int
+            Index of the one that the others are compared with.
+
+        Returns
+        -------
+        list of (int, Finalist)
+            Each with its index: the winner first, then the others, the highest mean first; equals in the
+            order given.
+        """
+        order = np.argsort(-self.scores.mean(axis=(1, 2)), kind="stable").tolist()
+        reference = self.scores[winner]
+        return [
+            (i, _finalist(self.configurations[i], self.scores[i], reference, test_share=self.test_share))
+            for i in (winner, *(i for i in order if i != winner))
+        ]
 
 
 def nadeau_bengio(differences: ArrayLike, *, test_share: float) -> Difference:
@@ -152,13 +199,13 @@ def repeat_finalists(
     n_repeats: int = 5,
     random_state: int = 0,
     goes_on: Callable[[int], bool] | None = None,
-) -> list[Finalist]:
+) -> Repeats | None:
     """Cross-validate a few configurations again on other splits with other seeds.
 
     Parameters
     ----------
     finalists : sequence of Configuration
-        Usually the best few of a search, its winner first: the others are compared with the first.
+        Usually the best few of a search, see `tuning.finalists_of`.
     evaluate_on : callable (configurations, folds, seed) -> list of Trial
         Takes all finalists at once and keeps their order; such as an `EvaluationOnSplits`.
     y : array-like of shape (n_samples,), integer
@@ -173,9 +220,8 @@ def repeat_finalists(
 
     Returns
     -------
-    list of Finalist
-        The first one given, then the others, the highest mean over all repeats first; equals in the order
-        given. Empty when ``goes_on`` allowed no repeat.
+    Repeats or None
+        None when ``goes_on`` allowed no repeat.
 
     Raises
     ------
@@ -187,9 +233,9 @@ def repeat_finalists(
     Notes
     -----
     A mean over repeats carries less luck of the split than the one split of the search, on which the leader
-    may owe its place to chance (Kohavi 1995). The best of these means still is the best of several on rows
-    that the search has seen, so it is no estimate for new data: report the score from `tuning.bbc_cv` over
-    all trials of the search.
+    may owe its place to chance (Kohavi 1995), and none of that split's. The best of these means still is the
+    best of several on rows that the search has seen, so it is no estimate for new data: report the score from
+    `tuning.bbc_finalists`.
 
     References
     ----------
@@ -197,7 +243,8 @@ def repeat_finalists(
     IJCAI 14, 1137-1143.
     """
     _check_finalists(finalists, n_repeats)
-    repeats, shares = [], []
+    repeats: list[list[Trial]] = []
+    shares: list[float] = []
     for repeat in range(n_repeats):
         if goes_on is not None and not goes_on(repeat):
             break
@@ -207,15 +254,13 @@ def repeat_finalists(
         except ValueError as error:
             raise RepeatError(str(error)) from error
         shares += [len(valid) / len(train) for train, valid in folds]
-        repeats.append([trial.fold_scores for trial in evaluate_on(finalists, folds, model_seed)])
+        repeats.append(evaluate_on(finalists, folds, model_seed))
     if not repeats:
-        return []
-    scores = np.array(repeats).swapaxes(0, 1)  # (finalists, repeats, folds)
-    others = np.argsort(-scores[1:].mean(axis=(1, 2)), kind="stable") + 1
-    return [
-        _finalist(finalists[i], scores[i], scores[i] - scores[0], test_share=float(np.mean(shares)))
-        for i in (0, *others.tolist())
-    ]
+        return None
+    # From (repeats, finalists, ...) to (finalists, repeats, ...).
+    scores = np.array([[trial.fold_scores for trial in trials] for trials in repeats]).swapaxes(0, 1)
+    predictions = np.array([[trial.predictions for trial in trials] for trials in repeats]).swapaxes(0, 1)
+    return Repeats(tuple(finalists), scores, predictions, float(np.mean(shares)))
 
 
 def _check_finalists(finalists: Sequence[Configuration], n_repeats: int) -> None:
@@ -231,11 +276,11 @@ def _check_finalists(finalists: Sequence[Configuration], n_repeats: int) -> None
 
 
 def _finalist(
-    configuration: Configuration, scores: np.ndarray, differences: np.ndarray, *, test_share: float
+    configuration: Configuration, scores: Floats, reference: Floats, *, test_share: float
 ) -> Finalist:
-    """Sum up the scores and differences (repeats, folds) of one configuration."""
+    """Sum up the scores (repeats, folds) of one configuration beside those of the winner."""
     means = scores.mean(axis=1)
-    compared = nadeau_bengio(differences.ravel(), test_share=test_share)
+    compared = nadeau_bengio((scores - reference).ravel(), test_share=test_share)
     return Finalist(
         configuration=configuration.as_dict(),
         mean=float(means.mean()),

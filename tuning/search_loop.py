@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,9 @@ from tuning.study_exchange import StudyExchange, claim
 from tuning.trials import Configuration, Trial
 from tuning.waiting import Waiting
 
+if TYPE_CHECKING:
+    from tuning.repeats import Repeats
+
 _LARGEST_BATCH = 32
 _BATCHES = 5  # at least so many after the first, so that answers can shape questions
 _LONGEST_PATH = 36  # configurations of logistic regression beside other heads
@@ -39,7 +42,8 @@ class SearchResult:
     failures : list of (Configuration, str)
         The configurations that could not be trained, each once, with the reason.
     best : int
-        Index into ``trials`` of the highest score; the earliest of equals.
+        Index into ``trials`` of the chosen one: the highest score, the earliest of equals, unless
+        something else decided.
     default : int or None
         Index into ``trials`` of the configuration that the first head starts with; None when it could not be
         trained, or is no point of the grid.
@@ -49,6 +53,8 @@ class SearchResult:
     n_classes : int
     dropped : list of Trial
         Those that were dropped on a rung; see `tuning.rungs`.
+    decided_by : Repeats or None
+        The repeats on other splits that chose ``best`` among the finalists (`tuning.Finalists.decide`).
     """
 
     trials: list[Trial]
@@ -59,6 +65,7 @@ class SearchResult:
     metric: str
     n_classes: int
     dropped: list[Trial] = field(default_factory=list)
+    decided_by: "Repeats | None" = None
 
     @property
     def predictions(self) -> NDArray[np.int64]:

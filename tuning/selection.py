@@ -8,6 +8,8 @@ anything.
 What is repeated is the choice of the best trial, and which trials were dropped early. What is not: how the
 sampler let earlier scores guide its questions.
 
+Where other splits decide among the best few, the choice is repeated there: `tuning.bbc_finalists`.
+
 References
 ----------
 Tsamardinos, Greasidou, Borboudakis (2018). Bootstrapping the out-of-sample predictions for efficient and
@@ -92,11 +94,11 @@ def bbc_cv(
     choice = choice_of(predictions, y, n_classes=n_classes, metric=metric, dropped=dropped, groups=groups)
     counts = np.concatenate(
         [
-            _left_out_confusions(drawn, chosen, choice.codes, n_classes)
+            left_out_confusions(drawn, chosen, choice.codes, n_classes)
             for drawn, chosen in choice.repeated(n_bootstrap=n_bootstrap, random_state=random_state)
         ]
     )
-    return {key: _estimate(score(counts, key)) for key in SCORES}
+    return {key: estimate_of(score(counts, key)) for key in SCORES}
 
 
 def bbc_difference(
@@ -158,18 +160,19 @@ def bbc_difference(
         )
     differences = []
     for drawn, chosen in choice.repeated(n_bootstrap=n_bootstrap, random_state=random_state):
-        winner = _left_out_confusions(drawn, chosen, choice.codes, n_classes)
-        other = _left_out_confusions(drawn, choice.table[[reference]], choice.codes, n_classes)
+        winner = left_out_confusions(drawn, chosen, choice.codes, n_classes)
+        other = left_out_confusions(drawn, choice.table[[reference]], choice.codes, n_classes)
         differences.append(score(winner, choice.metric) - score(other, choice.metric))
     values = np.concatenate(differences)
     return difference_of(float(values.mean()), values)
 
 
-def _estimate(values: Floats) -> Estimate:
+def estimate_of(values: Floats) -> Estimate:
+    """Return the mean and the percentile interval of draws, shape (n_bootstrap,)."""
     return Estimate(mean=float(values.mean()), ci95=percentile_interval(values))
 
 
-def _left_out_confusions(drawn: Ints, chosen: Ints, codes: Ints, n_classes: int) -> Ints:
+def left_out_confusions(drawn: Ints, chosen: Ints, codes: Ints, n_classes: int) -> Ints:
     """Confusion counts, shape (draws, k, k), of predictions (draws, n_samples) on the rows not drawn."""
     size = n_classes * n_classes
     cells = codes * n_classes + chosen + np.arange(len(drawn))[:, None] * size

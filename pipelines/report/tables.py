@@ -129,10 +129,11 @@ def choice(metrics: Mapping[str, Any]) -> str:
             f"({low:+.3f} to {high:+.3f}, p-value {p_text(against['p_value'])}); the gap between the two is "
             "the luck of having chosen among many."
         )
-    return "".join(f"<p>{escape(line)}</p>" for line in lines) + _finalists(metrics.get("finalists"))
+    words = "".join(f"<p>{escape(line)}</p>" for line in lines)
+    return words + _finalists(metrics.get("finalists"), decided=metrics.get("chosen_on") == "other splits")
 
 
-def _finalists(finalists: Sequence[Mapping[str, Any]] | None) -> str:
+def _finalists(finalists: Sequence[Mapping[str, Any]] | None, *, decided: bool) -> str:
     """Return the best configurations on repeated splits (see `tuning.repeat_finalists`)."""
     if not finalists:
         return ""
@@ -144,9 +145,10 @@ def _finalists(finalists: Sequence[Mapping[str, Any]] | None) -> str:
         settings = found["configuration"]
         compared = compared if number else ["-", "-"]
         rows.append([settings["head"], settings["resampler"], f"{found['mean']:.3f}{std}", *compared])
+    chosen = " The highest mean there won: the search's own split made them finalists, and its luck with it."
     words = (
         "<p>The best configurations again, each on the same new splits; differences are to the first "
-        "(Nadeau and Bengio's corrected t-test).</p>"
+        f"(Nadeau and Bengio's corrected t-test).{chosen if decided else ''}</p>"
     )
     return words + table(["head", "resampler", "mean", "difference", "p"], rows)
 

@@ -65,7 +65,7 @@ def add_options(parser: Parser) -> None:
         "--repeats",
         type=int,
         metavar="N",
-        help="score the best five on N other splits too (default: 3 after 100 trials or more on small data)",
+        help="other splits that decide among the best five, 0: the search's own (default: 3 from 100 trials)",
     )
     use_views_option(parser)
     applied_options(parser)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.cli import main
-from pipelines.finalists import finalist_rows, repeated_finalists, repeats_of
+from pipelines.finalists import finalist_entries, finalist_rows, repeated_finalists, repeats_of
 from pipelines.matrices import read_matrix
 from tuning import EvaluationOnSplits, RepeatError, evaluate, make_folds, nadeau_bengio, search
 
@@ -62,6 +62,26 @@ def test_tune_repeats_its_finalists_and_compares_them_with_the_winner(
     assert json.loads((tmp_path / "r" / "config.json").read_text(encoding="utf-8"))["repeats"] == 2
 
 
+def test_other_splits_decide_unless_the_simplest_or_none_are_asked_for(store: Path, tmp_path: Path) -> None:
+    """The highest mean wins; the corrected score and the runner-up come from the same splits."""
+    metrics = _tuned(store, tmp_path / "a", "--repeats", "2")
+    means = [entry["mean"] for entry in metrics["finalists"]]
+    assert metrics["chosen_on"] == "other splits"
+    assert means == sorted(means, reverse=True)
+    second = metrics["finalists"][1]
+    assert metrics["runner_up"]["number"] == second["number"]
+    assert metrics["runner_up"]["difference"] == -second["difference"] >= 0
+    low, high = metrics["corrected"]["macro_f1"]["ci95"]
+    assert low < metrics["corrected"]["macro_f1"]["mean"] < high
+    alone = _tuned(store, tmp_path / "b", "--repeats", "0")
+    assert (alone["chosen_on"], alone["finalists"]) == ("search split", [])
+    assert alone["corrected"] != metrics["corrected"]
+    simplest = _tuned(store, tmp_path / "c", "--repeats", "2", "--select", "simplest")
+    assert simplest["chosen_on"] == "search split"
+    assert simplest["corrected"] == alone["corrected"]
+    assert simplest["finalists"][0]["number"] == simplest["winner"]["number"]
+
+
 def test_finalists_that_cannot_be_repeated_leave_the_search_as_it_is(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,13 +119,12 @@ def test_small_searches_repeat_nothing_unless_asked(
     assert "repeats" not in json.loads((tmp_path / "r" / "config.json").read_text(encoding="utf-8"))
 
 
-def test_repeats_of_follows_size_and_request_only() -> None:
-    """Large searches of small matrices repeat three times; what is asked for holds."""
-    assert repeats_of(None, n_trials=200, shape=(574, 1664)) == 3
-    assert repeats_of(None, n_trials=99, shape=(574, 1664)) == 0
-    assert repeats_of(None, n_trials=200, shape=(4000, 1536)) == 0
-    assert repeats_of(0, n_trials=200, shape=(574, 1664)) == 0
-    assert repeats_of(2, n_trials=1, shape=(100_000, 1536)) == 2
+def test_repeats_of_follows_length_and_request_only() -> None:
+    """Long searches repeat three times; what is asked for holds."""
+    assert repeats_of(None, n_trials=100) == 3
+    assert repeats_of(None, n_trials=99) == 0
+    assert repeats_of(0, n_trials=200) == 0
+    assert repeats_of(2, n_trials=1) == 2
 
 
 def test_repeated_finalists_keep_to_the_deadline_and_to_the_groups(
@@ -119,9 +138,10 @@ def test_repeated_finalists_keep_to_the_deadline_and_to_the_groups(
         matrix.X[matrix.training], y, heads=["ridge"], n_trials=3, folds=folds, n_classes=3, random_state=1
     )
     late = repeated_finalists(found, matrix, n_repeats=2, random_state=0, deadline=time.perf_counter() - 1)
-    assert late == []
+    assert late is None
     assert "--timeout leaves no time" in capsys.readouterr().err
-    (first, *_) = repeated_finalists(found, matrix, n_repeats=1, random_state=0, deadline=None)
+    finalists = repeated_finalists(found, matrix, n_repeats=1, random_state=0, deadline=None)
+    (first, *_) = finalist_entries(finalists, found)
     split_seed, model_seed = np.random.SeedSequence([0, 0]).generate_state(2).tolist()
     folds = make_folds(y, groups=groups, random_state=split_seed)
     best = found.trials[found.best]

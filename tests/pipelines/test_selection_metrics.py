@@ -15,10 +15,14 @@ from pipelines.metrics import metrics_of_run
 from tuning import (
     Configuration,
     EarlyDrops,
+    Finalists,
+    Repeats,
     SearchResult,
     Trial,
     bbc_cv,
     bbc_difference,
+    bbc_finalists,
+    bbc_finalists_difference,
     cv_summary,
     make_folds,
     mcnemar,
@@ -102,6 +106,27 @@ def test_metrics_repeat_the_dropping_and_draw_groups() -> None:
     against = paired_difference(kept.trials[1].oof, kept.trials[0].oof, y, folds=kept.folds, **arguments)
     assert metrics["against_default"]["ci95"] == against["ci95"]
     assert metrics["finalists"] == []
+
+
+def test_metrics_are_of_the_splits_that_decided() -> None:
+    """The corrected score and gain are those of the finalists on other splits."""
+    found, y = _found([0.3, 0.7, 0.65])
+    rng = np.random.default_rng(4)
+    table = np.where(rng.random((2, 2, len(y))) < 0.6, y, rng.integers(0, 3, (2, 2, len(y))))
+    scores = np.array([[[0.6] * 5] * 2, [[0.7, 0.6, 0.7, 0.7, 0.7]] * 2])
+    configurations = [found.trials[1].configuration, found.trials[2].configuration]
+    finalists = Finalists([1, 2], Repeats(configurations, scores, table, 0.25))
+    metrics = metrics_of_run(
+        finalists.decide(found), y, ["a", "b", "c"], test=None, random_state=3, finalists=finalists
+    )
+    arguments = {"n_classes": 3, "random_state": 3}
+    assert metrics["winner"]["number"] == 2
+    assert metrics["corrected"] == bbc_finalists(table, y, **arguments)
+    gain = bbc_finalists_difference(table, y, found.trials[0].predictions, **arguments)
+    assert metrics["overtuning"]["gain"] == gain["difference"]
+    assert metrics["runner_up"]["number"] == 1
+    assert metrics["runner_up"]["difference"] == pytest.approx(0.08)
+    assert "chosen among the finalists by the other splits" in scoreboard.verdict(metrics)
 
 
 def test_winner_and_default_are_compared_in_one_line() -> None:

@@ -51,12 +51,18 @@ def test_corrected_estimate_of_permuted_labels_is_chance_in_20_of_20_draws():
     assert np.mean([one.raw - one.true for one in draws]) > 0.02
 
 
-def check_permuted(resampler, seeds, *, n_rows, n_trials):
+def check_permuted(resampler, seeds, *, n_rows, n_trials, n_repeats=0):
     """Search on labels that mean nothing, every configuration resampling: chance in every draw."""
     for seed in seeds:
         rows = make_rows(seed, n_rows, 8, signal=1.5, n_test=4000, permuted=True)
         one = draw_search(
-            seed, rows, names=("ridge", "mlp"), n_trials=n_trials, resampler=resampler, n_bootstrap=300
+            seed,
+            rows,
+            names=("ridge", "mlp"),
+            n_trials=n_trials,
+            resampler=resampler,
+            n_repeats=n_repeats,
+            n_bootstrap=300,
         )
         assert one.ci95[0] <= CHANCE, (resampler, seed, one)
         assert one.true < CHANCE + 0.02
@@ -68,11 +74,17 @@ def test_search_on_permuted_labels_finds_chance_with_every_resampler(resampler):
     check_permuted(resampler, [0], n_rows=200, n_trials=4)
 
 
+def test_search_on_permuted_labels_finds_chance_where_other_splits_decide():
+    """Nor does a choice among finalists, made on other splits of the same rows."""
+    check_permuted("none", [0, 1], n_rows=200, n_trials=6, n_repeats=2)
+
+
 @pytest.mark.nightly
+@pytest.mark.parametrize("n_repeats", [0, 3])
 @pytest.mark.parametrize("resampler", heads.RESAMPLERS)
-def test_search_on_permuted_labels_finds_chance_in_20_of_20_draws(resampler):
+def test_search_on_permuted_labels_finds_chance_in_20_of_20_draws(resampler, n_repeats):
     """Twenty draws of every resampler, and larger searches."""
-    check_permuted(resampler, range(20), n_rows=300, n_trials=12)
+    check_permuted(resampler, range(20), n_rows=300, n_trials=12, n_repeats=n_repeats)
 
 
 @pytest.mark.parametrize("balance", [0.5, 1.0])

@@ -11,7 +11,9 @@ from tuning import (
     EvaluationOnSplits,
     RepeatError,
     Trial,
+    confusion,
     evaluate,
+    macro_f1,
     make_folds,
     nadeau_bengio,
     repeat_finalists,
@@ -68,14 +70,24 @@ def test_repeat_finalists_scores_every_finalist_on_the_same_new_splits(labelled)
     found = repeat_finalists([WEAK, STRONG], evaluation(X, y, seen), y, n_repeats=3, random_state=4)
     assert [entry[0] for entry in seen] == [[WEAK, STRONG]] * 3
     assert len({str(entry[1]) for entry in seen}) == len({entry[2] for entry in seen}) == 3
-    assert repeat_finalists([WEAK, STRONG], evaluation(X, y), y, n_repeats=3, random_state=4) == found
+    again = repeat_finalists([WEAK, STRONG], evaluation(X, y), y, n_repeats=3, random_state=4)
+    assert again.compared(0) == found.compared(0)
+    assert found.predictions.shape == (2, 3, len(y))
+    for repeat, (_, valids, _) in enumerate(seen):
+        for fold, valid in enumerate(valids):
+            counts = confusion(y[valid], found.predictions[1, repeat, valid], 3)
+            assert macro_f1(counts) == pytest.approx(found.scores[1, repeat, fold])
 
 
-def test_repeat_finalists_compares_the_others_with_the_first(make_data):
-    """The first given stays first, the others follow by mean; the corrected test is over all fold scores."""
+def test_repeats_compare_the_others_with_the_winner(make_data):
+    """The winner stands first, the others follow by mean; the corrected test is over all fold scores."""
     X, y = make_data(150, d=60, signal=1.5)
     middle = Configuration("ridge", "none", {"alpha": 1e3})
-    first, *others = repeat_finalists([WEAK, STRONG, middle], evaluation(X, y), y, n_repeats=4)
+    found = repeat_finalists([WEAK, STRONG, middle], evaluation(X, y), y, n_repeats=4)
+    assert found.best == 2
+    assert [i for i, _ in found.compared(2)] == [2, 1, 0] or [i for i, _ in found.compared(2)] == [2, 0, 1]
+    (_, first), *rest = found.compared(0)
+    others = [entry for _, entry in rest]
     assert [one["configuration"] for one in (first, *others)] == [
         one.as_dict() for one in (WEAK, middle, STRONG)
     ]
@@ -97,8 +109,9 @@ def test_repeat_finalists_stops_when_it_is_told_to(labelled):
     two = repeat_finalists(
         [WEAK, STRONG], evaluation(X, y), y, n_repeats=9, goes_on=lambda repeat: repeat < 2
     )
-    assert two == repeat_finalists([WEAK, STRONG], evaluation(X, y), y, n_repeats=2)
-    assert repeat_finalists([WEAK], evaluation(X, y), y, goes_on=bool) == []
+    again = repeat_finalists([WEAK, STRONG], evaluation(X, y), y, n_repeats=2)
+    assert two.compared(0) == again.compared(0)
+    assert repeat_finalists([WEAK], evaluation(X, y), y, goes_on=bool) is None
 
 
 @pytest.mark.parametrize(
@@ -174,7 +187,7 @@ def test_repeat_finalists_finds_nothing_in_permuted_labels(make_data):
     """With labels that mean nothing every finalist scores chance, and none differs from the first."""
     X, y = make_data(200, d=20, signal=0.0)
     finalists = [Configuration("ridge", "none", {"alpha": alpha}) for alpha in (1.0, 100.0, 3000.0)]
-    for entry in repeat_finalists(finalists, evaluation(X, y), y, n_repeats=3):
+    for _, entry in repeat_finalists(finalists, evaluation(X, y), y, n_repeats=3).compared(0):
         assert 0.2 < entry["mean"] < 0.4
         assert entry["p_value"] > 0.05
 
@@ -188,8 +201,10 @@ def test_repeat_finalists_keeps_the_order_of_equals():
         return [Trial(0, one, 0.5, [0.4, 0.6], 0.1, oof) for one in configurations]
 
     found = repeat_finalists([STRONG, WEAK], constant, y, n_folds=2, n_repeats=1)
-    assert [entry["configuration"] for entry in found] == [STRONG.as_dict(), WEAK.as_dict()]
-    assert [entry["std"] for entry in found] == [None, None]
+    assert found.best == 0
+    assert [i for i, _ in found.compared(0)] == [0, 1]
+    assert [entry["configuration"] for _, entry in found.compared(0)] == [STRONG.as_dict(), WEAK.as_dict()]
+    assert [entry["std"] for _, entry in found.compared(0)] == [None, None]
 
 
 def test_repeat_finalists_tells_a_split_that_cannot_be_cut_from_a_fault_of_its_own():

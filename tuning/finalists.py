@@ -1,0 +1,115 @@
+"""The best few of a search, and which of them is chosen."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from tuning.repeats import EvaluationOnSplits, Repeats, repeat_finalists
+from tuning.search_loop import SearchResult
+
+N_FINALISTS = 5
+
+
+def finalists_of(found: SearchResult, n_finalists: int = N_FINALISTS) -> list[int]:
+    """Return the best trials of a search, no two of one configuration.
+
+    Parameters
+    ----------
+    found : SearchResult
+    n_finalists : int
+        At most so many.
+
+    Returns
+    -------
+    list of int
+        Indices into ``found.trials``: ``found.best``, then the highest scores, the earlier of equals first.
+
+    Notes
+    -----
+    Trials that stop at the same epoch can be equal though they were asked for differently.
+    """
+    order = sorted(range(len(found.trials)), key=lambda i: (i != found.best, -found.trials[i].score, i))
+    first = {found.trials[i].configuration.key: i for i in reversed(order)}
+    return sorted(first.values(), key=order.index)[:n_finalists]
+
+
+@dataclass(frozen=True)
+class Finalists:
+    """The best few of a search on other splits.
+
+    Attributes
+    ----------
+    trials : list of int
+        Indices into the search's trials, from `finalists_of`.
+    repeats : Repeats
+        Of their configurations, in this order.
+    """
+
+    trials: list[int]
+    repeats: Repeats
+
+    def decide(self, found: SearchResult) -> SearchResult:
+        """Return the search with the finalist as its best that did best on the other splits.
+
+        The split of the search made them finalists; what made a trial lucky there says nothing more. So that
+        split has no vote, and the winner's mean over the others is free of its luck.
+        """
+        return replace(found, best=self.trials[self.repeats.best], decided_by=self.repeats)
+
+
+def finalists_on_splits(
+    found: SearchResult,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    views: Any = None,
+    blocks: Mapping[str, int] | None = None,
+    groups: ArrayLike | None = None,
+    n_repeats: int = 3,
+    random_state: int = 0,
+    goes_on: Callable[[int], bool] | None = None,
+) -> Finalists | None:
+    """Cross-validate the best few of a search on other splits.
+
+    Parameters
+    ----------
+    found : SearchResult
+    X, y, views, blocks
+        What was searched, as in `tuning.search`.
+    groups : array-like of shape (n_samples,) or None
+        Related rows, which stay on one side.
+    n_repeats : int
+        Other splits.
+    random_state : int
+        Of the splits and models.
+    goes_on : callable (repeat) -> bool, or None
+        As in `tuning.repeat_finalists`.
+
+    Returns
+    -------
+    Finalists or None
+        None when there is one configuration only, or ``goes_on`` allowed no repeat.
+
+    Raises
+    ------
+    ValueError
+        As `tuning.repeat_finalists`.
+    RepeatError
+        When another split cannot be cut, or a finalist refuses its rows.
+    """
+    trials = finalists_of(found)
+    if len(trials) < 2:
+        return None
+    repeats = repeat_finalists(
+        [found.trials[i].configuration for i in trials],
+        EvaluationOnSplits(X, y, n_classes=found.n_classes, metric=found.metric, blocks=blocks, views=views),
+        y,
+        groups=groups,
+        n_folds=len(found.folds),
+        n_repeats=n_repeats,
+        random_state=random_state,
+        goes_on=goes_on,
+    )
+    return None if repeats is None else Finalists(trials, repeats)
