@@ -6,12 +6,15 @@ without rows or without predictions scores 0 where the ratio is 0/0, as scikit-l
 ``zero_division=0`` and ``labels=range(n_classes)``.
 """
 
+from collections.abc import Callable
 from difflib import get_close_matches
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _SLIGHTLY = 1e-4  # rows, for a derivative by their number
+_VALUES_AT_ONCE = 2**18  # of cells times classes, while derivatives are taken: 2 MiB an array
 
 SCORES = ("macro_f1", "weighted_f1", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall")
 
@@ -93,10 +96,17 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
-def _parts(counts: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Correct, support and predicted counts per class, each of shape (..., k)."""
+class _Parts(NamedTuple):
+    """What every score follows from: rows per class, each of shape (..., k)."""
+
+    correct: Floats
+    support: Floats
+    predicted: Floats
+
+
+def _parts(counts: ArrayLike) -> _Parts:
     cells = np.asarray(counts, dtype=np.float64)
-    return np.diagonal(cells, axis1=-2, axis2=-1).copy(), cells.sum(axis=-1), cells.sum(axis=-2)
+    return _Parts(np.diagonal(cells, axis1=-2, axis2=-1).copy(), cells.sum(axis=-1), cells.sum(axis=-2))
 
 
 def _class_mean(values: Floats) -> Floats:
@@ -104,54 +114,73 @@ def _class_mean(values: Floats) -> Floats:
     return mean
 
 
-def _f1(correct: Floats, support: Floats, predicted: Floats) -> Floats:
-    return _ratio(2 * correct, support + predicted)
+def _f1(parts: _Parts) -> Floats:
+    return _ratio(2 * parts.correct, parts.support + parts.predicted)
+
+
+def _macro_f1(parts: _Parts) -> Floats:
+    return _class_mean(_f1(parts))
+
+
+def _weighted_f1(parts: _Parts) -> Floats:
+    return _ratio((_f1(parts) * parts.support).sum(axis=-1), parts.support.sum(axis=-1))
+
+
+def _accuracy(parts: _Parts) -> Floats:
+    return _ratio(parts.correct.sum(axis=-1), parts.support.sum(axis=-1))
+
+
+def _balanced_accuracy(parts: _Parts) -> Floats:
+    present = (parts.support > 0).sum(axis=-1).astype(np.float64)
+    return _ratio(_ratio(parts.correct, parts.support).sum(axis=-1), present)
+
+
+def _macro_precision(parts: _Parts) -> Floats:
+    return _class_mean(_ratio(parts.correct, parts.predicted))
+
+
+def _macro_recall(parts: _Parts) -> Floats:
+    return _class_mean(_ratio(parts.correct, parts.support))
+
+
+_OF_PARTS: dict[str, Callable[[_Parts], Floats]] = {
+    "macro_f1": _macro_f1,
+    "weighted_f1": _weighted_f1,
+    "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
+    "macro_precision": _macro_precision,
+    "macro_recall": _macro_recall,
+}
 
 
 def macro_f1(counts: ArrayLike) -> Floats:
     """Mean of the per-class F1 scores over all k classes; see the module for shapes."""
-    return _class_mean(_f1(*_parts(counts)))
+    return _macro_f1(_parts(counts))
 
 
 def weighted_f1(counts: ArrayLike) -> Floats:
     """Mean of the per-class F1 scores weighted by the number of true rows; see the module for shapes."""
-    correct, support, predicted = _parts(counts)
-    return _ratio((_f1(correct, support, predicted) * support).sum(axis=-1), support.sum(axis=-1))
+    return _weighted_f1(_parts(counts))
 
 
 def accuracy(counts: ArrayLike) -> Floats:
     """Share of rows whose class is right; see the module for shapes."""
-    correct, support, _ = _parts(counts)
-    return _ratio(correct.sum(axis=-1), support.sum(axis=-1))
+    return _accuracy(_parts(counts))
 
 
 def balanced_accuracy(counts: ArrayLike) -> Floats:
     """Mean recall over the classes that have true rows (`macro_recall` counts the others as 0)."""
-    correct, support, _ = _parts(counts)
-    present = (support > 0).sum(axis=-1).astype(np.float64)
-    return _ratio(_ratio(correct, support).sum(axis=-1), present)
+    return _balanced_accuracy(_parts(counts))
 
 
 def macro_precision(counts: ArrayLike) -> Floats:
     """Mean precision over all k classes; see the module for shapes."""
-    correct, _, predicted = _parts(counts)
-    return _class_mean(_ratio(correct, predicted))
+    return _macro_precision(_parts(counts))
 
 
 def macro_recall(counts: ArrayLike) -> Floats:
     """Mean recall over all k classes; see the module for shapes."""
-    correct, support, _ = _parts(counts)
-    return _class_mean(_ratio(correct, support))
-
-
-_FUNCTIONS = {
-    "macro_f1": macro_f1,
-    "weighted_f1": weighted_f1,
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "macro_precision": macro_precision,
-    "macro_recall": macro_recall,
-}
+    return _macro_recall(_parts(counts))
 
 
 def score_name(name: str) -> str:
@@ -194,7 +223,7 @@ def score(counts: ArrayLike, name: str) -> Floats:
     ValueError
         When no score has that name.
     """
-    return _FUNCTIONS[score_name(name)](counts)
+    return _OF_PARTS[score_name(name)](_parts(counts))
 
 
 def influences(y: ArrayLike, pred: ArrayLike, k: int, name: str) -> Floats:
@@ -215,18 +244,36 @@ def influences(y: ArrayLike, pred: ArrayLike, k: int, name: str) -> Floats:
         With mean 0. The standard deviation of a difference of two predictions' influences, over the square
         root of n, is the standard error of the difference of their scores.
 
+    Notes
+    -----
+    Time grows with the cells that hold a row times the classes, memory with the square of the classes.
+
     References
     ----------
     B. Efron, "The jackknife, the bootstrap and other resampling plans", SIAM 1982, chapter 6 (the
     infinitesimal jackknife).
     """
     truth, predicted = np.asarray(y), np.asarray(pred)
-    counts = confusion(truth, predicted, k).astype(np.float64)
-    moved = counts + _SLIGHTLY * np.eye(k * k).reshape(k * k, k, k)
-    slopes = (score(moved, name) - score(counts, name)).reshape(k, k) / _SLIGHTLY
+    counts = confusion(truth, predicted, k)
+    slopes = np.zeros((k, k))
+    occurring = np.argwhere(counts)  # rows of one cell move a score alike, and most cells hold none
+    step = max(1, _VALUES_AT_ONCE // k)
+    for start in range(0, len(occurring), step):
+        cells = occurring[start : start + step].T
+        slopes[cells[0], cells[1]] = _slopes(counts, cells[0], cells[1], score_name(name))
     moves: Floats = len(truth) * slopes[truth, predicted]
     centred: Floats = moves - moves.mean()
     return centred
+
+
+def _slopes(counts: Ints, truth: Ints, predicted: Ints, name: str) -> Floats:
+    """Return the derivatives of a score by the numbers of rows in some cells, shape (n_cells,)."""
+    parts = _parts(counts)
+    of_truth, of_predicted = (codes[:, None] == np.arange(len(counts)) for codes in (truth, predicted))
+    added = (of_truth & of_predicted, of_truth, of_predicted)
+    moved = _Parts(*(part + _SLIGHTLY * cells for part, cells in zip(parts, added, strict=True)))
+    slopes: Floats = (_OF_PARTS[name](moved) - _OF_PARTS[name](parts)) / _SLIGHTLY
+    return slopes
 
 
 def per_class(y: ArrayLike, pred: ArrayLike, k: int) -> dict[str, NDArray[np.generic]]:
@@ -251,11 +298,11 @@ def per_class(y: ArrayLike, pred: ArrayLike, k: int) -> dict[str, NDArray[np.gen
         As `confusion`.
     """
     counts = confusion(y, pred, k)
-    correct, support, predicted = _parts(counts)
+    parts = _parts(counts)
     return {
-        "precision": _ratio(correct, predicted),
-        "recall": _ratio(correct, support),
-        "f1": _f1(correct, support, predicted),
+        "precision": _ratio(parts.correct, parts.predicted),
+        "recall": _ratio(parts.correct, parts.support),
+        "f1": _f1(parts),
         "support": counts.sum(axis=-1),
     }
 

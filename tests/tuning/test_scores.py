@@ -1,5 +1,7 @@
 """Scores equal scikit-learn's, for one prediction and for many at once."""
 
+import time
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -114,19 +116,22 @@ def test_log_loss_refuses_other_rows():
         log_loss([0, 1, 2], np.full((2, 3), 1 / 3))
 
 
+@pytest.mark.parametrize("k", [3, 60])
 @pytest.mark.parametrize("name", SCORES)
-def test_influences_are_what_a_little_more_of_each_row_does(name):
+def test_influences_are_what_a_little_more_of_each_row_does(name, k, monkeypatch):
     """The slow definition: every row in turn counts a little more, and the score is computed again."""
+    monkeypatch.setattr("tuning.scores._VALUES_AT_ONCE", 600)  # 60 classes take several rounds
     random = np.random.default_rng(0)
-    y, pred = random.integers(0, 3, 40), random.integers(0, 3, 40)
-    found = influences(y, pred, 3, name)
+    y, pred = random.integers(0, k, 40), random.integers(0, k, 40)
+    pred[::3] = y[::3]
+    found = influences(y, pred, k, name)
     slow = []
     for row in range(40):
         weights = np.ones(40)
         weights[row] += 1e-4
-        counts = np.zeros((3, 3))
+        counts = np.zeros((k, k))
         np.add.at(counts, (y, pred), weights)
-        slow.append(40 * float(score(counts, name) - score(confusion(y, pred, 3), name)) / 1e-4)
+        slow.append(40 * float(score(counts, name) - score(confusion(y, pred, k), name)) / 1e-4)
     np.testing.assert_allclose(found, slow - np.mean(slow), atol=1e-6)
     assert abs(found.mean()) < 1e-12
 
@@ -146,3 +151,18 @@ def test_influences_give_the_error_of_a_difference(name):
         for d in draws
     ]
     assert spread == pytest.approx(np.std(differences), rel=0.1)
+
+
+def test_influences_over_a_hundred_classes_take_little():
+    """Neither time nor memory is of every cell's own counts: those alone are 800 MB, and take seconds."""
+    random = np.random.default_rng(0)
+    y, drawn = random.integers(0, 100, (2, 2000))
+    pred = np.where(random.random(2000) < 0.3, y, drawn)
+    began = time.process_time()
+    tracemalloc.start()
+    found = influences(y, pred, 100, "macro_f1")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(np.unique(found)) > 100
+    assert peak < 30e6
+    assert time.process_time() - began < 2
