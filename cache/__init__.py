@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cache.passfolder import PassFolder
     from cache.plan import Plan, SpaceSpec, required_bytes
     from cache.reuse import ReuseIndex
-    from cache.schema import RowTable, Split, Status
+    from cache.schema import RowTable, Split, Status, is_encodable
     from cache.shards import ShardData
     from cache.store import FeatureStore
     from cache.verify import VerifyReport, verify_store
@@ -71,6 +71,7 @@ _HOME = {
     "canonical_json": "fingerprint",
     "file_sha256": "fingerprint",
     "first_difference": "fingerprint",
+    "is_encodable": "schema",
     "required_bytes": "plan",
     "sha256_hex": "fingerprint",
     "sync_folder": "durable",
@@ -113,6 +114,7 @@ __all__ = [
     "canonical_json",
     "file_sha256",
     "first_difference",
+    "is_encodable",
     "required_bytes",
     "sha256_hex",
     "sync_folder",

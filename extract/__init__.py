@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         read_sources,
         row_table,
     )
+    from extract.string_columns import roomy_folder
     from extract.tables import load_frame, rename_columns
     from extract.texts import DEFAULT_ENCODINGS, RECIPES, clean_text, decode_text
     from extract.weights import UnsafeWeightsError, WeightsMissingError, resolve_device
@@ -103,6 +104,7 @@ _HOME = {
     "resolve_device": "weights",
     "resolve_devices": "devices",
     "resolve_precision": "precision",
+    "roomy_folder": "string_columns",
     "row_table": "sources",
     "run_pass": "run",
     "run_passes": "run",
@@ -166,6 +168,7 @@ __all__ = [
     "resolve_device",
     "resolve_devices",
     "resolve_precision",
+    "roomy_folder",
     "row_table",
     "run_pass",
     "run_passes",

@@ -81,13 +81,17 @@ def merge_repeats(
         places.append(str(where))
         hashes.append(hash(sample.id))
     table = builder.table()
+    suspects = _share_hash(hashes)
+    if not suspects.any():
+        return table
     first: dict[str, int] = {}
     conflicts: list[str] = []
     repeats: list[str] = []
     dropped: set[int] = set()
     at = places.column()
-    for row in _with_equal_hash(hashes):
-        sample = table[row]
+    for row, (sample, is_suspect) in enumerate(zip(table, suspects.tolist(), strict=True)):
+        if not is_suspect:
+            continue
         known = first.setdefault(sample.id, row)
         if known == row:
             continue
@@ -108,15 +112,16 @@ def merge_repeats(
     return SampleTable.of(sample for row, sample in enumerate(table) if row not in dropped)
 
 
-def _with_equal_hash(hashes: array[int]) -> list[int]:
-    """Return the rows whose hash another row has too, in order: all rows with equal ids, and hardly others.
+def _share_hash(hashes: array[int]) -> np.ndarray:
+    """Return which rows have a hash that another row has too: all rows with equal ids, and hardly others.
 
     A dictionary of a million ids would take two hundred megabytes.
     """
     values = np.array(hashes, dtype=np.int64)
     ordered = np.sort(values)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    return np.flatnonzero(np.isin(values, repeated)).tolist() if len(repeated) else []
+    shared: np.ndarray = np.isin(values, repeated)
+    return shared
 
 
 def _some(names: list[str]) -> str:

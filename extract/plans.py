@@ -207,8 +207,9 @@ def _rows_digest(table: RowTable) -> str:
 
 def _add_json(digest: hashlib._Hash, strings: Sequence[str]) -> None:
     """Add the canonical JSON of a list, a run of it at a time."""
+    digest.update(b"[")
     for start in range(0, len(strings), _RUN):
-        digest.update(b"," if start else b"[")
+        digest.update(b"," if start else b"")
         digest.update(canonical_json(list(strings[start : start + _RUN]))[1:-1])
     digest.update(b"]")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from extract.backbones import Backbone
 
 _PROBES = 32
+#: Rows that are looked up in earlier stores at a time.
+_RUN = 4096
 
 
 def dry_run(
@@ -57,20 +58,24 @@ def dry_run(
     )
 
 
-def _unknown(rows: ModalityRows, reuse: ReuseIndex) -> list[int]:
+def _unknown(rows: ModalityRows, reuse: ReuseIndex) -> np.ndarray:
     """Return the rows that would go through the network."""
     unique = np.flatnonzero((rows.status == Status.OK) & (rows.first == np.arange(len(rows.first))))
-    known, hashes = np.ones(len(unique), dtype=bool), rows.hashes_of(unique)
-    for fingerprint in rows.fingerprints.values():
-        known &= reuse.lookup(fingerprint, hashes)[0]
-    return [int(row) for row in unique[~known]]
+    if not all(map(reuse.holds, rows.fingerprints.values())):
+        return unique
+    known = np.ones(len(unique), dtype=bool)
+    for start in range(0, len(unique), _RUN):  # a lookup reads the vectors that it finds
+        hashes = rows.hashes_of(unique[start : start + _RUN])
+        for fingerprint in rows.fingerprints.values():
+            known[start : start + _RUN] &= reuse.lookup(fingerprint, hashes)[0]
+    return unique[~known]
 
 
-def _estimate(work: PassWork, modality: str, wanted: Sequence[int]) -> float:
+def _estimate(work: PassWork, modality: str, wanted: np.ndarray) -> float:
     """Estimate seconds from the second of two small batches (the first warms up)."""
-    if not wanted:
+    if not len(wanted):
         return 0.0
-    probe = list(wanted[:_PROBES])
+    probe = wanted[:_PROBES].tolist()
     with open_engine([work], modality) as engine:
         _run_probe(engine, probe)
         began = time.perf_counter()
@@ -79,8 +84,8 @@ def _estimate(work: PassWork, modality: str, wanted: Sequence[int]) -> float:
     return seconds * len(wanted) * (1 + work.options.views) / len(probe)
 
 
-def _run_probe(engine: Engine, rows: Sequence[int]) -> None:
-    planner = BatchPlanner([list(rows)], engine.inputs.buckets, engine.inputs.capacity)
+def _run_probe(engine: Engine, rows: list[int]) -> None:
+    planner = BatchPlanner([rows], engine.inputs.buckets, engine.inputs.capacity)
     for _ in engine.run((units, [np.ones(len(units), dtype=bool)]) for units in planner):
         pass
 

@@ -79,7 +79,7 @@ class SampleTable(Sequence[Sample]):
                 return SampleTable.of(self[i] for i in range(*row.indices(len(self))))
             return self._part(row)
         at = range(len(self))[row]
-        return next(iter(self._part(slice(at, at + 1))))
+        return next(self._part(slice(at, at + 1))._samples())
 
     def __iter__(self) -> Iterator[Sample]:
         for start in range(0, len(self), _RUN):

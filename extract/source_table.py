@@ -14,7 +14,7 @@ from extract.samples import IMAGE, JOINT, TEXT
 from extract.string_columns import StringColumn, StringColumnBuilder
 
 NO_HASH = bytes(32)
-#: Rows that are turned into sources at a time.
+#: Rows that are turned into sources, or hashed, at a time.
 _RUN = 4096
 
 
@@ -58,7 +58,7 @@ class SourceTable(Sequence[Source]):
     encoding : ndarray of shape (n,), uint8
         Code into `encodings`.
     encodings : tuple of str
-        In order of first appearance; ``""`` (not decoded) is one of them.
+        In order of first appearance; ``""`` stands for not decoded.
     text_status, image_status : ndarray of shape (n,), uint8
         Codes of `Status`.
     source_sha256, image_sha256 : ndarray of shape (n, 32), uint8
@@ -182,10 +182,9 @@ class SourceTableBuilder:
         )
 
 
-def status_columns(sources: Sequence[Source], modalities: Sequence[str]) -> np.ndarray:
+def status_columns(sources: SourceTable, modalities: Sequence[str]) -> np.ndarray:
     """Return uint8 of shape (n_samples, n_modalities)."""
-    table = SourceTable.of(sources)
-    text, image = table.text_status, table.image_status
+    text, image = sources.text_status, sources.image_status
     # A pair is usable if both halves are; the text's fault is named first.
     columns = {TEXT: text, IMAGE: image, JOINT: np.where(text == Status.OK, image, text)}
     return np.stack([columns[modality] for modality in modalities], axis=1)
@@ -198,24 +197,25 @@ def input_hashes(sources: SourceTable, modality: str) -> np.ndarray:
     """
     if modality == IMAGE:
         return sources.image_sha256
-    hashes = np.empty((len(sources), 32), dtype=np.uint8)
-    for start in range(0, len(sources), _RUN):
-        rows = np.arange(start, min(start + _RUN, len(sources)))
-        hashes[rows] = hashes_of_rows(sources, modality, rows)
-    return hashes
+    return hashes_of_rows(sources, modality, np.arange(len(sources)))
 
 
 def hashes_of_rows(sources: SourceTable, modality: str, rows: np.ndarray) -> np.ndarray:
     """Return `input_hashes` of some rows; those of texts are taken anew, so that nobody has to keep them."""
-    images: np.ndarray = sources.image_sha256[rows]
     if modality == IMAGE:
+        images: np.ndarray = sources.image_sha256[rows]
         return images
-    digests = [hashlib.sha256(text.encode("utf-8")).digest() for text in sources.texts.pick(rows.tolist())]
-    if modality == JOINT:
-        # The rule of cache.ReuseIndex, which finds pairs in earlier stores.
-        pairs = zip(digests, images, strict=True)
-        digests = [hashlib.sha256(text + image.tobytes()).digest() for text, image in pairs]
-    return _hash_rows(digests)
+    hashes = np.empty((len(rows), 32), dtype=np.uint8)
+    for start in range(0, len(rows), _RUN):
+        run = rows[start : start + _RUN]
+        texts = sources.texts.pick(run.tolist())
+        digests = [hashlib.sha256(text.encode("utf-8")).digest() for text in texts]
+        if modality == JOINT:
+            # The rule of cache.ReuseIndex, which finds pairs in earlier stores.
+            pairs = zip(digests, sources.image_sha256[run], strict=True)
+            digests = [hashlib.sha256(text + image.tobytes()).digest() for text, image in pairs]
+        hashes[start : start + len(run)] = _hash_rows(digests)
+    return hashes
 
 
 def _hash_rows(digests: Sequence[bytes]) -> np.ndarray:

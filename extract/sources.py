@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from cache import RowTable, Status
+from cache import RowTable, Status, is_encodable
 from extract.data_sets import DataSet
 from extract.images import BadImageError, decode_image, read_header, read_image_file
 from extract.samples import IMAGE, JOINT, TEXT, Sample
@@ -127,19 +127,10 @@ def _read_text(sample: Sample, options: SourceOptions) -> tuple[str, str, Status
         except TextEncodingError:
             return "", "", Status.TEXT_ENCODING, hashlib.sha256(data).digest()
     digest = hashlib.sha256(data).digest()
-    if not _is_unicode(text):
+    if not is_encodable(text) or "\0" in text:  # a JSON table may hold either; neither can be stored
         return "", "", Status.TEXT_ENCODING, digest
     cleaned = clean_text(text, options.clean)
     return cleaned, encoding, Status.OK if cleaned.strip() else Status.TEXT_EMPTY, digest
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether `text` can be stored: a JSON table may hold lone surrogates, and NUL cuts strings short."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text
 
 
 def _read_image(sample: Sample, options: SourceOptions) -> tuple[Status, bytes, int, int]:

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, repeat
 from pathlib import Path
-from typing import overload
+from typing import IO, overload
 
 import numpy as np
 
@@ -133,7 +133,7 @@ class _Spool:
         self.size = 0
         self._tail = bytearray()
         self._n_written = 0
-        self._fd: int | None = None
+        self._file: IO[bytes] | None = None
 
     def append(self, data: bytes) -> None:
         self._tail += data
@@ -147,25 +147,25 @@ class _Spool:
             return bytes(self._tail[start - self._n_written : stop - self._n_written])
         if stop > self._n_written:
             return self.read(start, self._n_written) + bytes(self._tail[: stop - self._n_written])
-        assert self._fd is not None, "what is not in memory was written"
-        data = os.pread(self._fd, stop - start, start)
+        assert self._file is not None, "what is not in memory was written"
+        fd = self._file.fileno()
+        data = os.pread(fd, stop - start, start)
         while len(data) < stop - start:  # the system reads at most two gigabytes at once
-            more = os.pread(self._fd, stop - start - len(data), start + len(data))
+            more = os.pread(fd, stop - start - len(data), start + len(data))
             if not more:
                 raise OSError("The file of texts that were set aside has been cut short by another program.")
             data += more
         return data
 
     def _write(self) -> None:
-        folder = _roomy_folder()
+        folder = roomy_folder()
         try:
-            if self._fd is None:
-                self._fd, name = tempfile.mkstemp(prefix="embedonce-", dir=folder)
-                Path(name).unlink()  # from now on it goes with the process, however that ends
-                weakref.finalize(self, os.close, self._fd)
+            if self._file is None:  # without a name it goes with the process, however that ends
+                self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+                weakref.finalize(self, self._file.close)
             rest = memoryview(self._tail)
             while rest:
-                written = os.pwrite(self._fd, rest, self._n_written)
+                written = os.pwrite(self._file.fileno(), rest, self._n_written)
                 self._n_written += written
                 rest = rest[written:]
         except OSError as error:
@@ -178,8 +178,13 @@ class _Spool:
         self._tail = bytearray()
 
 
-def _roomy_folder() -> Path:
-    """Return where large temporary files go: ``/tmp`` is often memory, which is what is to be spared."""
-    if "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK | os.X_OK):
+def roomy_folder() -> Path:
+    """Return where large temporary files go: the folder that the user named, or else ``/var/tmp``.
+
+    ``/tmp`` is often memory, which is what such files are to spare. The variables that name a folder are
+    those of `tempfile`: TMPDIR, TEMP and TMP.
+    """
+    is_named = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    if not is_named and os.access("/var/tmp", os.W_OK | os.X_OK):
         return Path("/var/tmp")
     return Path(tempfile.gettempdir())

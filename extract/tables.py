@@ -115,11 +115,12 @@ def _named_rows(
         frame = rename_columns(load_frame(path, encodings), columns, path)
         return [str(name) for name in frame.columns], zip(*(frame[n] for n in frame.columns), strict=True)
     if path.suffix.lower() == ".jsonl":
-        header = list(dict.fromkeys(chain.from_iterable(_records(path, encodings))))
-        records = _records(path, encodings)
+        foreign = _foreign_text(path, encodings)
+        header = list(dict.fromkeys(chain.from_iterable(_records(path, foreign))))
+        records = _records(path, foreign)
         rows: Iterator[list[str]] = ([record.get(name, "") for name in header] for record in records)
     else:
-        rows = _separated(_lines(path, encodings), path)
+        rows = _separated(_lines(path, _foreign_text(path, encodings)), path)
         header = next(rows)
     places = rename_columns(pd.DataFrame([range(len(header))], columns=header), columns, path)
     kept = [int(places[name].iloc[0]) for name in places.columns]
@@ -142,8 +143,8 @@ def load_frame(path: Path, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> pd.D
         _refuse_missing(path)
         return _load_parquet(path)
     if path.suffix.lower() == ".jsonl":
-        return pd.DataFrame(list(_records(path, encodings))).fillna("")
-    rows = _separated(_lines(path, encodings), path)
+        return pd.DataFrame(list(_records(path, _foreign_text(path, encodings)))).fillna("")
+    rows = _separated(_lines(path, _foreign_text(path, encodings)), path)
     header = next(rows)
     return pd.DataFrame(list(rows), columns=header, dtype=str)
 
@@ -153,15 +154,20 @@ def _refuse_missing(path: Path) -> None:
         raise FileNotFoundError(f"Table '{path}' does not exist or is not a file.")
 
 
-def _lines(path: Path, encodings: Sequence[str], *, newline: str = "") -> Iterator[str]:
-    """Yield the lines of a table that is text, with their ends, as ``open(newline=newline)`` does.
-
-    UTF-8, which nearly all tables are, is read line by line; what may be in another encoding is read whole.
-    """
+def _foreign_text(path: Path, encodings: Sequence[str]) -> str | None:
+    """Return a table that may be in another encoding, read whole; None for UTF-8, which nearly all are."""
     _refuse_missing(path)
     refuse_other_file(path, MAX_MANIFEST_BYTES)
-    if not is_plain_utf8(path):
-        yield from io.StringIO(_table_text(path, encodings), newline=newline)
+    return None if is_plain_utf8(path) else _table_text(path, encodings)
+
+
+def _lines(path: Path, foreign: str | None, *, newline: str = "") -> Iterator[str]:
+    """Yield the lines of a table that is text, with their ends, as ``open(newline=newline)`` does.
+
+    UTF-8 is read line by line, another encoding from `foreign`, see `_foreign_text`.
+    """
+    if foreign is not None:
+        yield from io.StringIO(foreign, newline=newline)
         return
     with path.open(encoding="utf-8-sig", newline=newline) as file:
         try:
@@ -223,10 +229,10 @@ def _separated(lines: Iterator[str], path: Path) -> Iterator[list[str]]:
         )
 
 
-def _records(path: Path, encodings: Sequence[str]) -> Iterator[dict[str, str]]:
+def _records(path: Path, foreign: str | None) -> Iterator[dict[str, str]]:
     """Yield the objects of JSONL, their values as text."""
     # Lines end with a line feed alone: U+2028, U+0085 and a carriage return may stand in a JSON string.
-    for number, line in enumerate(_lines(path, encodings, newline="\n"), start=1):
+    for number, line in enumerate(_lines(path, foreign, newline="\n"), start=1):
         if not line.strip():
             continue
         line = line.removesuffix("\n")

@@ -7,11 +7,13 @@ import shutil
 import tempfile
 from contextlib import ExitStack
 from itertools import pairwise
+from pathlib import Path
 from threading import Lock
 from typing import IO
 
 import numpy as np
 
+from extract import roomy_folder
 from pipelines.console import Progress, size
 from pipelines.errors import RunError
 from pipelines.stored_rows import Block, StoredBlock
@@ -98,9 +100,9 @@ class ReorderedBlock:
     def _in_order(self) -> IO[bytes]:
         """Write the rows to a temporary file in the order of the samples."""
         n_bytes = len(self.valid) * self._row_bytes
-        folder = tempfile.gettempdir()
+        folder = roomy_folder()
         self._refuse_no_room(n_bytes, folder, shutil.disk_usage(folder).free)
-        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - `close` closes it
+        file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - `close` closes it
         try:
             self._fill(file.fileno(), f"{size(n_bytes)} in {folder}")
         except OSError as error:
@@ -123,7 +125,7 @@ class ReorderedBlock:
             progress.update(start + len(places), len(in_file_order), note)
         progress.close()
 
-    def _refuse_no_room(self, n_bytes: int, folder: str, free: int) -> None:
+    def _refuse_no_room(self, n_bytes: int, folder: Path, free: int) -> None:
         if free < n_bytes:
             raise RunError(
                 f"Store '{self._block.path}' holds the samples in another order than the first store. Its "

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cache import FeatureStore, FingerprintMismatch, Status
+from cache import FeatureStore, FingerprintMismatch, ReuseIndex, Status
 from extract import (
     DataError,
     PassOptions,
@@ -23,6 +23,7 @@ from extract import (
     dry_run,
     open_backbone,
     read_data_set,
+    rehearsal,
     run_pass,
 )
 from tests.kit.data_sets import write_guid_data_set, write_list
@@ -206,6 +207,43 @@ def test_dry_run_writes_nothing(data: Path, clip: Path, tmp_path: Path) -> None:
     assert 0 < plan.seconds < 60
     assert plan.needed_bytes > 45 * (24 + 24) * 4
     assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_counts_what_no_earlier_store_holds(
+    data: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked up a few rows at a time, since a lookup reads the vectors too; whatever the modality."""
+    monkeypatch.setattr(rehearsal, "_RUN", 7)
+    asked: list[int] = []
+    lookup = ReuseIndex.lookup
+
+    def noted(index: ReuseIndex, fingerprint: str, hashes: np.ndarray) -> object:
+        asked.append(len(hashes))
+        return lookup(index, fingerprint, hashes)
+
+    monkeypatch.setattr(ReuseIndex, "lookup", noted)
+    data_set, options = read_data_set(data), PassOptions(out=tmp_path / "out")
+    run_pass(data_set.head(30), open_backbone(str(clip)), options)
+    asked.clear()
+    plan = dry_run(data_set, open_backbone(str(clip)), options)
+    assert plan.to_compute == {"text": 15, "image": 15}
+    assert (max(asked), sum(asked)) == (7, 2 * 45)
+
+
+def test_dry_run_hashes_nothing_for_a_space_that_no_store_has(
+    data: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to look up, so that no text is read for it."""
+
+    def refused(*_: object) -> object:
+        raise AssertionError("a space that no store has was looked up")
+
+    monkeypatch.setattr(ReuseIndex, "lookup", refused)
+    run_pass(read_data_set(data), open_backbone(str(clip)), PassOptions(out=tmp_path, modalities=("text",)))
+    plan = dry_run(
+        read_data_set(data), open_backbone(str(clip)), PassOptions(out=tmp_path, modalities=("image",))
+    )
+    assert plan.to_compute == {"image": 45}
 
 
 _CHILD = """

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extract import string_columns
+from extract import roomy_folder, string_columns
 from extract.string_columns import StringColumn
 
 ODD = ["", "a", "é\u2028\r\n", "😀" * 9, "\ud800 alone", "\0", "", "x" * 300, ""]
@@ -75,6 +76,37 @@ def test_string_column_leaves_no_file(
     assert _n_open_files() == before + 1
     del column
     assert _n_open_files() == before
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "TEMP", "TMP"])
+def test_roomy_folder_is_the_one_that_the_user_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any of the variables that Python knows; without one it is not ``/tmp``, which may be memory."""
+    for other in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert roomy_folder() == Path("/var/tmp")
+    monkeypatch.setenv(name, str(tmp_path))
+    assert roomy_folder() == tmp_path
+
+
+def test_string_column_leaves_no_file_when_stopped_at_any_time(
+    small_blocks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C before the first byte is written, too."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+    def stopped(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    for call in ("os.pwrite", "pathlib.Path.unlink"):
+        with monkeypatch.context() as patch:
+            patch.setattr(call, stopped)
+            with suppress(KeyboardInterrupt):
+                StringColumn.of(ODD)
+        assert list(tmp_path.iterdir()) == []
 
 
 def _n_open_files() -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from extract import DataError, read_data_set
+from extract import DataError, read_data_set, tables
 
 RECORDS = [
     {"id": "1", "text": "good, very", "image": "a/1.png", "label": "pos", "split": "train", "group": "g"},
@@ -115,6 +115,23 @@ def test_tables_begin_with_their_header(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "t.csv").write_bytes(data)
     with pytest.raises(DataError, match=r"does not begin with a header line|is empty"):
         read_data_set(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_jsonl_is_decoded_once(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines are gone through twice, for the columns and for the rows, but checked and decoded once."""
+    calls: list[str] = []
+    for name in ("is_plain_utf8", "decode_text"):
+        plain = getattr(tables, name)
+        monkeypatch.setattr(
+            tables, name, lambda *a, name=name, plain=plain: (calls.append(name), plain(*a))[1]
+        )
+    rows = [{"id": "1", "text": "très"}, {"id": "2", "text": "déjà", "label": "a"}]
+    path = tmp_path / "t.jsonl"
+    path.write_bytes("\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode(encoding))
+    samples = read_data_set(path, encodings=("cp1252",)).samples
+    assert [(s.text, s.label) for s in samples] == [("très", None), ("déjà", "a")]
+    assert calls == (["is_plain_utf8"] if encoding == "utf-8" else ["is_plain_utf8", "decode_text"])
 
 
 def test_jsonl_keeps_unicode_line_separators(tmp_path: Path) -> None:

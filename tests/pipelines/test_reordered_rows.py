@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from pipelines import reordered_rows
 from pipelines.errors import RunError
 from pipelines.matrices import read_matrix
 from pipelines.reordered_rows import ReorderedBlock, in_sample_order
-from pipelines.stored_rows import StoredBlock, stored_block, stored_vectors
+from pipelines.stored_rows import StoredBlock, stored_block
 from tests.pipelines.planted_stores import planted_rows, write_planted
 
 N = 97
@@ -56,7 +57,7 @@ def test_samples_come_in_the_order_asked_for(stored, seed, n, start, length):
 def test_vectors_of_some_rows_are_float32_with_nan(stored):
     """Rows may be asked for in any order; those without a vector are NaN."""
     store, expected = stored
-    vectors = stored_vectors(store, "text.pooled", np.argsort(ORDER)[[96, 0, 5]])
+    vectors = stored_block(store, "text.pooled", np.argsort(ORDER)[[96, 0, 5]]).vectors()
     assert vectors.dtype == np.float32
     np.testing.assert_array_equal(vectors, expected[[96, 0, 5]].astype(np.float32))
 
@@ -91,10 +92,22 @@ def test_store_is_read_once_from_front_to_back(stored, monkeypatch):
     np.testing.assert_array_equal(np.concatenate(read), np.arange(N))
 
 
+def test_rows_go_where_there_is_room_not_to_memory(stored, monkeypatch):
+    """Unless the user names a folder, the file is not put in ``/tmp``, which may be memory."""
+    store, expected = stored
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    block = ReorderedBlock(stored_block(store, "text", np.argsort(ORDER)))
+    np.testing.assert_array_equal(block.read(slice(0, 5)), expected[:5])
+    assert Path(f"/dev/fd/{block._file.fileno()}").readlink().is_relative_to("/var/tmp")
+    block.close()
+
+
 def test_nothing_is_left_behind(stored, tmp_path, monkeypatch):
     """The temporary file has no name from the start, so that no end of the process leaves it."""
     store, _ = stored
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     with ExitStack() as stack:
         block = in_sample_order(stored_block(store, "text", np.argsort(ORDER)), stack)
         block.read(slice(0, 5))
@@ -107,7 +120,8 @@ def test_nothing_is_left_behind(stored, tmp_path, monkeypatch):
 def test_too_little_room_is_one_clear_error(stored, tmp_path, monkeypatch):
     """Before anything is written, the size, the room there is and a way out are said."""
     store, _ = stored
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     room = type(shutil.disk_usage("."))(total=1000, used=900, free=100)
     monkeypatch.setattr(reordered_rows.shutil, "disk_usage", lambda _: room)
     block = ReorderedBlock(stored_block(store, "text", np.argsort(ORDER)))
