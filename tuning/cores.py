@@ -33,6 +33,7 @@ class Cores:
         self.n = min(_available(), _MOST) if n is None else n
         self._free = threading.Semaphore(self.n)
         self._stopped = threading.Event()
+        self._own = threading.local()  # of a thread: whether the run that it works for has failed
 
     def run(
         self,
@@ -64,33 +65,42 @@ class Cores:
 
         Notes
         -----
-        What a job raises ends all that have not begun, and is raised when those under way are done. Ctrl-C
-        stops the jobs of all engines.
+        What a job raises ends all that have not begun, also those that wait for a core, and is raised when
+        those under way are done; they end early if they `check`. Ctrl-C stops the jobs of all engines.
         """
+        failed = threading.Event()
 
         def on_a_core(job: Job) -> Found:
+            self._own.failed = failed
+            self.check()
             with self._free:
                 self.check()
-                return function(job)
+                try:
+                    return function(job)
+                except BaseException:
+                    failed.set()
+                    raise
 
         with ThreadPoolExecutor(self.n, "core", initializer=prepare) as workers:
-            futures = [workers.submit(on_a_core, job) for job in jobs]
             try:
-                return _results(futures)
-            except BaseException as error:
-                for future in futures:
-                    future.cancel()
-                if isinstance(error, KeyboardInterrupt):
-                    self.stop()  # long jobs look whether they shall go on
+                futures = [workers.submit(on_a_core, job) for job in jobs]
+                wait(futures)  # a job that was told to end may have ended before the one that failed
+            except KeyboardInterrupt:
+                self.stop()  # long jobs look whether they shall go on
                 raise
+        return _results(futures)
 
     def stop(self) -> None:
         """Let no further job begin."""
         self._stopped.set()
 
     def check(self) -> None:
-        """Raise StoppedError if `stop` was called; for long jobs to call now and then."""
-        if self._stopped.is_set():
+        """Raise StoppedError if `stop` was called, or another job of the same `run` failed.
+
+        For long jobs to call now and then.
+        """
+        failed: threading.Event | None = getattr(self._own, "failed", None)
+        if self._stopped.is_set() or (failed is not None and failed.is_set()):
             raise StoppedError
 
     def side_by_side(self, calls: Iterable[Callable[[], Found]]) -> list[Found]:
@@ -124,7 +134,8 @@ class Cores:
 def _results(futures: Sequence[Future[Found]]) -> list[Found]:
     """Wait for all, or for the first that fails: what it raised counts, not what it stopped."""
     ended = wait(futures, return_when=FIRST_EXCEPTION).done
-    errors = [error for future in ended if (error := future.exception()) is not None]
+    found = [future.exception() for future in futures if future in ended]
+    errors = [error for error in found if error is not None]
     if errors:
         raise min(errors, key=lambda error: isinstance(error, StoppedError))
     return [future.result() for future in futures]

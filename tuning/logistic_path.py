@@ -1,6 +1,5 @@
 """Logistic regression over all penalties, class weights and folds in one solve."""
 
-import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from heads.class_weights import row_weights
 from heads.columns import softmax
 from heads.softmax_regression import row_space
-from tuning.cores import Cores, StoppedError
+from tuning.cores import Cores
 from tuning.fold_rows import FoldRows
 from tuning.reductions import Reductions
 from tuning.softmax_batch import fit_softmax_batch
@@ -72,20 +71,10 @@ def logistic_path(
     _check(reductions, members, n_classes)
     oof = {member: np.zeros((len(reductions.codes), n_classes), dtype=np.float32) for member in members}
     cores = Cores() if cores is None else cores
-    failed = threading.Event()
-
-    def go_on() -> None:
-        cores.check()
-        if failed.is_set():
-            raise StoppedError
 
     def solve(fold: int) -> None:
         rows = reductions.rows(fold, None)
-        try:
-            found = _solve_fold(rows, members, tol=tol, on_pass=go_on)
-        except BaseException:  # the other folds would go on to the end otherwise
-            failed.set()
-            raise
+        found = _solve_fold(rows, members, tol=tol, on_pass=cores.check)
         valid = reductions.folds[fold][1]
         for member, probabilities in zip(members, found, strict=True):
             oof[member][np.ix_(valid, np.unique(rows.train_codes))] = probabilities

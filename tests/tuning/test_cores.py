@@ -57,6 +57,80 @@ def test_a_failing_job_ends_its_engine_only():
     assert cores.run(abs, [-1]) == [1]
 
 
+def test_jobs_that_wait_for_a_core_do_not_begin_after_a_failure():
+    """Beside another engine a worker has a job but no core: it gets one only once the other has failed."""
+    cores, begun, held, free = Cores(2), [], threading.Event(), threading.Event()
+
+    def hold(_):
+        held.set()
+        assert free.wait(10)
+
+    def job(number):
+        begun.append(number)
+        time.sleep(0.1)
+        raise ValueError(f"job {number}")
+
+    def failing():
+        assert held.wait(10)
+        try:
+            with pytest.raises(ValueError, match="job 0"):
+                cores.run(job, range(9))
+        finally:
+            free.set()
+
+    cores.side_by_side([lambda: cores.run(hold, [0]), failing])
+    assert begun == [0]
+
+
+def test_long_jobs_are_told_when_another_of_theirs_fails():
+    """They end early, what failed is raised, and another engine is not told."""
+    cores, at_work, ended = Cores(3), threading.Barrier(3), []
+
+    def job(number):
+        at_work.wait(10)
+        try:
+            if number == 0:
+                raise ValueError("job 0")
+            for _ in range(2000):
+                cores.check()
+                time.sleep(0.005)
+        finally:
+            ended.append(number)
+
+    def other():
+        at_work.wait(10)
+        while len(ended) < 2:
+            time.sleep(0.005)
+        cores.check()
+        return "done"
+
+    def failing():
+        with pytest.raises(ValueError, match="job 0"):
+            cores.run(job, range(2))
+
+    began = time.monotonic()
+    found = cores.side_by_side([failing, lambda: cores.run(lambda _: other(), [0])])
+    assert found == [None, ["done"]]
+    assert ended == [0, 1]
+    assert time.monotonic() - began < 5
+
+
+def test_what_failed_is_raised_though_what_it_stopped_ends_before():
+    """A job that is told to end may be gone before the one that failed."""
+    cores, told = Cores(2), threading.Event()
+
+    def job(number):
+        if number == 0:
+            told.set()
+            time.sleep(0.2)
+            raise ValueError("the fault")
+        assert told.wait(10)
+        raise StoppedError
+
+    with pytest.raises(ValueError, match="the fault"):
+        cores.run(job, range(2))
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_engine_that_fails_stops_the_others(error):
     """Long jobs that look whether they shall go on end early, and no job begins after that."""
