@@ -53,7 +53,9 @@ class FeatureStore:
         self.spaces: tuple[str, ...] = tuple(space.name for space in header.spaces)
 
     @classmethod
-    def open(cls, path: str | Path, *, verify: bool = True) -> FeatureStore:
+    def open(
+        cls, path: str | Path, *, verify: bool = True, on_hashing: Callable[[int], None] | None = None
+    ) -> FeatureStore:
         """Open a store.
 
         Parameters
@@ -62,6 +64,8 @@ class FeatureStore:
         verify : bool
             Compare every hash (about 1 s per GB), unless this process has done so and the file is unchanged.
             With False only the audit, the header and its hashes are checked.
+        on_hashing : callable, optional
+            Called with the file's size in bytes before every hash is compared; not where that is not done.
 
         Returns
         -------
@@ -80,7 +84,7 @@ class FeatureStore:
         StoreVersionError
             If its format is another major version.
         """
-        return cls(*open_checked(path, verify=verify))
+        return cls(*open_checked(path, verify=verify, on_hashing=on_hashing))
 
     def close(self) -> None:
         """Close the file; spaces and columns not read yet are gone."""

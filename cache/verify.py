@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,14 @@ class VerifyReport:
     seconds: float
 
 
-def verify_store(path: str | Path) -> VerifyReport:
+def verify_store(path: str | Path, *, on_hashing: Callable[[int], None] | None = None) -> VerifyReport:
     """Audit a store, hash all of it and check every column, whatever was verified before.
 
     Parameters
     ----------
     path : str or pathlib.Path
+    on_hashing : callable, optional
+        Called with the file's size in bytes before every hash is compared.
 
     Returns
     -------
@@ -69,11 +72,16 @@ def verify_store(path: str | Path) -> VerifyReport:
     started = time.perf_counter()
     file, audit = open_for_reading(path)
     with file:
-        return _verify(file, read_header(file, audit), started)
+        return _verify(file, read_header(file, audit), started, on_hashing)
 
 
-def open_checked(path: str | Path, *, verify: bool) -> tuple[Any, Header]:
-    """Open a store after its audit, header and (if `verify`) all hashes passed; the caller closes it."""
+def open_checked(
+    path: str | Path, *, verify: bool, on_hashing: Callable[[int], None] | None = None
+) -> tuple[Any, Header]:
+    """Open a store after its audit, header and (if `verify`) all hashes passed; the caller closes it.
+
+    `on_hashing` is called with the file's size in bytes before hashes are compared.
+    """
     started = time.perf_counter()
     file, audit = open_for_reading(path)
     try:
@@ -81,7 +89,7 @@ def open_checked(path: str | Path, *, verify: bool) -> tuple[Any, Header]:
         if verify:
             key = _file_key(file)
             if key not in _verdicts:
-                report = _verify(file, header, started)
+                report = _verify(file, header, started, on_hashing)
                 _remember(key, report)
     except BaseException:
         file.close()
@@ -89,7 +97,11 @@ def open_checked(path: str | Path, *, verify: bool) -> tuple[Any, Header]:
     return file, header
 
 
-def _verify(file: Any, header: Header, started: float) -> VerifyReport:
+def _verify(
+    file: Any, header: Header, started: float, on_hashing: Callable[[int], None] | None
+) -> VerifyReport:
+    if on_hashing is not None:
+        on_hashing(_file_key(file)[2])
     n_bytes = sum(check_hash(file, name, header.entries, header.path) for name in sorted(header.entries))
     check_content(file, header)
     return VerifyReport(

@@ -15,7 +15,6 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cache import (
-    FeatureStore,
     Plan,
     RowTable,
     ShardData,
@@ -38,6 +37,7 @@ from extract import (
 )
 from pipelines.console import duration, say, tell
 from pipelines.errors import UsageError
+from pipelines.named_stores import open_store
 
 _SPLIT_CODES = {"": Split.NONE, "train": Split.TRAIN, "val": Split.VAL, "test": Split.TEST}
 #: What numpy raises besides for a header of .npy that it cannot parse.
@@ -105,7 +105,7 @@ def _is_there(path: Path, fingerprint: str) -> bool:
         return False
     if path.is_file() and path.stat().st_size:
         try:
-            with FeatureStore.open(path) as store:
+            with open_store(path) as store:
                 if store.fingerprint == fingerprint:
                     return True
         except StoreError:

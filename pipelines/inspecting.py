@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +172,10 @@ def _inline(value: Any) -> str:
 
 def describe_store(path: Path) -> dict[str, Any]:
     """Verify a store and describe what made it."""
-    from cache import FeatureStore
     from extract import count_statuses
+    from pipelines.named_stores import open_store
 
-    with FeatureStore.open(path) as store:
+    with open_store(path) as store:
         meta = dict(store.meta)
         labels = np.bincount(np.asarray(store.labels) + 1, minlength=len(store.class_names) + 1)
         return {
@@ -244,8 +245,9 @@ def print_store(description: Mapping[str, Any], *, as_json: bool) -> None:
 def verify(path: Path, *, as_json: bool) -> None:
     """Prove a store: audit, version, completeness and every hash."""
     from cache import verify_store
+    from pipelines.named_stores import tell_hashing
 
-    report = verify_store(path)
+    report = verify_store(path, on_hashing=partial(tell_hashing, path))
     if as_json:
         values = {
             "path": str(path),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,18 +12,17 @@ import numpy as np
 
 from cache import FeatureStore, SpaceError, Split, align
 from heads import select_rows
-from pipelines.duplicates import RelatedRows, compares_vectors, find_related_rows, related_notes
+from pipelines.duplicates import RelatedRows, compared_blocks, find_related_rows, related_notes
 from pipelines.errors import UsageError
-from pipelines.joined_blocks import SpaceRef as SpaceRef
-from pipelines.joined_blocks import clean_recipe as clean_recipe
-from pipelines.joined_blocks import join_blocks
-from pipelines.joined_blocks import texts_of as texts_of
+from pipelines.joined_blocks import SpaceRef, join_blocks, named_blocks, read_compared, stored_blocks
 from pipelines.matrix_memory import TRAINING, refuse_too_big
-from pipelines.named_stores import split_spec, tell_large_stores
+from pipelines.named_stores import open_store, split_spec
 from pipelines.picture_files import folders_around
 from pipelines.stored_rows import StoredRows
 from pipelines.term_counts import is_term_space
 from pipelines.view_stacks import common_views, n_views_of, view_notes, views_to_read
+
+_RawColumns = tuple[tuple[str, ...] | None, tuple[str, ...] | None, list[bytes | None] | None]
 
 
 @dataclass(frozen=True)
@@ -172,21 +171,57 @@ def read_matrix(
         If terms are to be counted and there are no texts, or too many terms, or the rows do not fit in
         memory.
     """
-    tell_large_stores(split_spec(spec)[0] for spec in specs)
     with ExitStack() as stack:
-        opened: dict[str, FeatureStore] = {}
-        wanted: list[tuple[str, str]] = []
-        for spec in specs:
-            path, space = split_spec(spec)
-            key = str(path)
-            if key not in opened:
-                opened[key] = stack.enter_context(FeatureStore.open(path))
-            wanted += [(key, name) for name in _spaces(opened[key], space, key)]
-        _refuse_repeats(wanted)
+        opened, wanted = _open(specs, stack)
         matrix = _join(opened, wanted, use_views, duplicates, stay_open)
         if stay_open is not None and matrix.is_on_disk:
             stay_open.enter_context(stack.pop_all())
         return matrix
+
+
+def read_relations(specs: Sequence[str], *, duplicates: str) -> tuple[tuple[str, ...], RelatedRows]:
+    """Find which rows of stores are related, as `read_matrix` does, without what only a head needs.
+
+    Parameters
+    ----------
+    specs : sequence of str
+    duplicates : {"near", "exact", "none"}
+        As for `read_matrix`.
+
+    Returns
+    -------
+    ids : tuple of str
+    related : RelatedRows
+
+    Raises
+    ------
+    StoreError, UsageError, RunError
+        As `read_matrix` does.
+    """
+    with ExitStack() as stack:
+        opened, wanted = _open(specs, stack)
+        aligned = align(list(opened.values()))
+        stored = stored_blocks(opened, named_blocks(wanted), aligned)
+
+        def vectors(names: Sequence[str]) -> dict[str, np.ndarray]:
+            return read_compared({name: stored[name] for name in names})
+
+        related = _related(opened, aligned, _raw_columns(aligned), duplicates, stored, vectors)
+        return tuple(aligned.ids), related
+
+
+def _open(specs: Sequence[str], stack: ExitStack) -> tuple[dict[str, FeatureStore], list[tuple[str, str]]]:
+    """Open the stores until `stack` is closed; return path -> store, and (path, space) of every block."""
+    opened: dict[str, FeatureStore] = {}
+    wanted: list[tuple[str, str]] = []
+    for spec in specs:
+        path, space = split_spec(spec)
+        key = str(path)
+        if key not in opened:
+            opened[key] = stack.enter_context(open_store(path))
+        wanted += [(key, name) for name in _spaces(opened[key], space, key)]
+    _refuse_repeats(wanted)
+    return opened, wanted
 
 
 def _spaces(store: FeatureStore, asked: str | None, path: str) -> list[str]:
@@ -212,25 +247,15 @@ def _join(
     duplicates: str,
     stay_open: ExitStack | None,
 ) -> Matrix:
-    paths = list(opened)
-    aligned = align([opened[path] for path in paths])
+    aligned = align(list(opened.values()))
     stored = {
         f"{path}:{space}": 0 if is_term_space(space) else n_views_of(opened[path].select(space))
         for path, space in wanted
     }
     n_views = views_to_read(stored, use_views)
     joined = join_blocks(opened, wanted, aligned, n_views=n_views, stay_open=stay_open)
-    texts, images, image_hashes = _raw_columns(aligned)
-    related = find_related_rows(
-        duplicates,
-        np.asarray(aligned.groups),
-        texts=texts,
-        image_hashes=image_hashes,
-        images=images,
-        blocks=joined.vectors() if compares_vectors(duplicates, len(aligned)) else {},
-        folders=folders_around(map(Path, paths)),
-        labels=np.asarray(aligned.labels),
-    )
+    raw = texts, images, _ = _raw_columns(aligned)
+    related = _related(opened, aligned, raw, duplicates, joined.widths, joined.vectors)
     return Matrix(
         X=joined.X,
         blocks=joined.widths,
@@ -259,9 +284,30 @@ def _join(
     )
 
 
-def _raw_columns(
+def _related(
+    opened: Mapping[str, FeatureStore],
     aligned: Any,
-) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None, list[bytes | None] | None]:
+    raw: _RawColumns,
+    duplicates: str,
+    blocks: Iterable[str],
+    vectors: Callable[[Sequence[str]], Mapping[str, np.ndarray]],
+) -> RelatedRows:
+    """Find related rows of aligned stores; `vectors` reads some of the blocks."""
+    texts, images, image_hashes = raw
+    compared = compared_blocks(duplicates, blocks, len(aligned), texts=texts, images=images)
+    return find_related_rows(
+        duplicates,
+        np.asarray(aligned.groups),
+        texts=texts,
+        image_hashes=image_hashes,
+        images=images,
+        blocks=vectors(compared),
+        folders=folders_around(map(Path, opened)),
+        labels=np.asarray(aligned.labels),
+    )
+
+
+def _raw_columns(aligned: Any) -> _RawColumns:
     """Return texts, image paths and image hashes in aligned order, from the first store that has each."""
     texts = images = hashes = None
     for store, rows in zip(aligned.stores, aligned.rows, strict=True):

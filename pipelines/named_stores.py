@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cache import FeatureStore
-from cache.audit import MAX_BYTES
 from pipelines.console import size, tell
 from pipelines.errors import RunError, UsageError
 
 FEATURES_FOLDER = Path("features")
 
-#: Stores of less are opened within about two seconds, all hashes compared.
-_SLOW_BYTES = 1 << 30
+#: Stores of less are opened within about a second, all hashes compared.
+_SLOW_BYTES = 1 << 29
 
 
 def default_features(folder: Path = FEATURES_FOLDER) -> list[str]:
@@ -70,7 +70,7 @@ def check_stores_unchanged(spaces: Sequence[Mapping[str, Any]], source: Path) ->
                 f"'{source}' used store '{path}', which is not there (relative to the current folder). Run "
                 "from the folder where it was made, or name the stores with --features."
             )
-        with FeatureStore.open(path) as store:
+        with open_store(path) as store:
             if store.fingerprint != space["store_fingerprint"]:
                 raise RunError(
                     f"Store '{path}' has changed since '{source}' was written (fingerprint "
@@ -87,10 +87,18 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
     return Path(file), space or None
 
 
-def tell_large_stores(paths: Iterable[Path]) -> None:
-    """Say what takes the time where opening stores takes more than about two seconds."""
-    files = {path for path in paths if path.is_file()}
-    sizes = [path.stat().st_size for path in files]
-    n_bytes = sum(one for one in sizes if one <= MAX_BYTES)  # larger ones are refused unread
+def open_store(path: Path) -> FeatureStore:
+    """Open a store, all of it verified; say so where that takes seconds.
+
+    Raises
+    ------
+    StoreError
+        As `FeatureStore.open`.
+    """
+    return FeatureStore.open(path, on_hashing=partial(tell_hashing, path))
+
+
+def tell_hashing(path: Path, n_bytes: int) -> None:
+    """Say what takes the time where comparing the hashes of a store takes seconds."""
     if n_bytes > _SLOW_BYTES:
-        tell(f"comparing the hashes of {len(files)} store(s), {size(n_bytes)}")
+        tell(f"comparing the hashes of '{path}', {size(n_bytes)}")

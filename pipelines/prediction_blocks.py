@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cache import Aligned, FeatureStore, align
+from cache import Aligned, align
 from pipelines.joined_blocks import texts_of
+from pipelines.named_stores import open_store
 from pipelines.reordered_rows import in_sample_order
 from pipelines.stored_rows import Block, StoredRows, stored_block
 from pipelines.term_counts import count_terms
@@ -120,7 +121,7 @@ def rows_to_predict(
         If a store cannot be trusted, or they do not belong together.
     """
     paths = list(dict.fromkeys(files.values()))
-    aligned = align([stay_open.enter_context(FeatureStore.open(path)) for path in paths])
+    aligned = align([stay_open.enter_context(open_store(path)) for path in paths])
     keep = np.arange(len(aligned.ids))
     if unlabelled_only:
         keep = np.flatnonzero(np.asarray(aligned.labels) < 0)

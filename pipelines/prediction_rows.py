@@ -30,7 +30,7 @@ from extract import (
 from pipelines.errors import RunError, UsageError
 from pipelines.extract import PassPrinter
 from pipelines.joined_blocks import clean_recipe
-from pipelines.named_stores import check_stores_unchanged, split_spec, tell_large_stores
+from pipelines.named_stores import check_stores_unchanged, open_store, split_spec
 from pipelines.prediction_blocks import (
     AbsentBlock,
     PredictionRows,
@@ -81,19 +81,17 @@ def own_unlabelled_rows(
 ) -> PredictionRows:
     """Return the unlabelled rows of the run's own stores, which must not have changed."""
     files = {space["block"]: Path(space["path"]) for space in spaces}
-    tell_large_stores(files.values())
     check_stores_unchanged(spaces, run)
     return rows_to_predict(files, spaces, unlabelled_only=True, stay_open=stay_open)
 
 
 def find_spaces(specs: Sequence[str], spaces: Sequence[Mapping[str, Any]]) -> dict[str, Path]:
     """Return block -> store file; a space is recognised by its fingerprint, not by its file's name."""
-    tell_large_stores(split_spec(spec)[0] for spec in specs)
     offered: dict[str, Path] = {}
     names = []
     for spec in specs:
         path, _ = split_spec(spec)
-        with FeatureStore.open(path) as store:
+        with open_store(path) as store:
             for name in store.spaces:
                 offered.setdefault(store.select(name).fingerprint, path)
                 names.append(f"{path}:{name}")

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from cache import FeatureStore, Status
+from cache import Status
 from extract import Backbone, BadImageError, EditedInputs, Source, read_image_file
 from extract.drift import TOLERANCE
 from pipelines.errors import RunError, UsageError
+from pipelines.named_stores import open_store
 from pipelines.picture_files import data_folders, data_root, file_inside, searched
 from pipelines.run_stores import find_store
-from pipelines.stored_rows import stored_vectors
+from pipelines.stored_rows import stored_block
 
 _PROBES = 16
 _SHOWN = 5
@@ -123,7 +124,7 @@ def _read_rows(
     spaces: tuple[Space, ...], store_path: Path, ids: Sequence[str], run: Path, data: Path | None
 ) -> TowerRows:
     modality = modality_of_space(spaces[0])
-    with FeatureStore.open(store_path) as store:
+    with open_store(store_path) as store:
         row_of = {guid: row for row, guid in enumerate(store.ids)}
         absent = [guid for guid in ids if guid not in row_of]
         if absent:
@@ -138,7 +139,7 @@ def _read_rows(
         hashes = [_NO_HASH] * len(rows)
         if store.image_sha256 is not None:
             hashes = [store.image_sha256[row].tobytes() for row in rows]
-        stored = {space["block"]: stored_vectors(store, space["space"], rows) for space in spaces}
+        stored = {space["block"]: stored_block(store, space["space"], rows).vectors() for space in spaces}
     paths: list[Path | None] = [None] * len(rows)
     if modality != "text":
         usable = status == Status.OK

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cache import FeatureStore
 from pipelines.errors import RunError
+from pipelines.named_stores import open_store
 from pipelines.term_counts import is_term_space
 
 
@@ -36,7 +36,7 @@ def find_store(space: Mapping[str, Any], run: Path) -> Path:
     places = dict.fromkeys([recorded, *(above / recorded for above in run.resolve().parents[:3])])
     found = [path for path in places if path.is_file()]
     for path in found:
-        with FeatureStore.open(path) as store:
+        with open_store(path) as store:
             same = store.fingerprint == space["store_fingerprint"]
             if same and (space["space"] in store.spaces or is_term_space(space["space"])):
                 return path

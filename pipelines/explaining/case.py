@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache import FeatureStore
 from extract import Edit, Sample, SourceOptions, decode_image, read_image_file
 from extract.sources import read_source
 from pipelines.applied_steps import answer
 from pipelines.errors import RunError, UsageError
+from pipelines.named_stores import open_store
 from pipelines.prediction_rows import EmbeddingOptions, open_again
 from pipelines.run_inputs import (
     Space,
@@ -140,7 +140,7 @@ def stored_case(
         If no store holds the id, or the inputs are not there or have changed.
     """
     path = find_store(spaces[0], run)
-    with FeatureStore.open(path) as store:
+    with open_store(path) as store:
         if guid not in store.ids:
             raise RunError(_unknown_id(guid, store.ids, path))
         code = int(store.labels[store.ids.index(guid)])

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache import FeatureStore
 from pipelines.explaining.attributions import PatchMap, WordMap
 from pipelines.explaining.context import N_NEIGHBOURS, Neighbour
 from pipelines.matrices import Matrix
+from pipelines.named_stores import open_store
 from pipelines.picture_files import data_folders, data_root
 from pipelines.report.charts import Axis, Chart, Mark, names_axis, span_of
 from pipelines.report.markup import Section, figure, figures, no_rows, page, table, why
@@ -196,7 +196,7 @@ def _thumbnails(found: Explanation, run: Path, data: Path | None) -> tuple[Thumb
 
 def _hashes(store_path: Path, matrix: Matrix, rows: Sequence[int]) -> list[bytes] | None:
     """Return what the pictures were when they were embedded."""
-    with FeatureStore.open(store_path) as store:
+    with open_store(store_path) as store:
         if store.image_sha256 is None:
             return None
         row_of = {guid: row for row, guid in enumerate(store.ids)}

@@ -12,12 +12,13 @@ import numpy as np
 
 from cache import FeatureStore, StoreError
 from pipelines.errors import RunError
-from pipelines.matrices import texts_of
+from pipelines.joined_blocks import texts_of
+from pipelines.named_stores import open_store
 from pipelines.prediction_rows import with_terms
 from pipelines.report.evidence import Evidence, OutOfFold
 from pipelines.run_stores import find_store
 from pipelines.runs import MODEL
-from pipelines.stored_rows import stored_vectors
+from pipelines.stored_rows import stored_block
 from pipelines.term_counts import count_terms, is_term_space
 
 MOST_ROWS = 4000
@@ -79,7 +80,7 @@ def find_samples(run: Evidence, rows: OutOfFold, *, with_features: bool) -> Samp
     with ExitStack() as stack:
         try:
             found = {space["path"]: find_store(space, run.folder) for space in run.config["spaces"]}
-            opened = {name: stack.enter_context(FeatureStore.open(path)) for name, path in found.items()}
+            opened = {name: stack.enter_context(open_store(path)) for name, path in found.items()}
             places = {path: _places(store, rows.ids) for path, store in opened.items()}
             features = (
                 {
@@ -134,7 +135,7 @@ def _spaces_with_terms(run: Evidence) -> Sequence[Mapping[str, Any]]:
 def _vectors(store: FeatureStore, space: Mapping[str, Any], places: np.ndarray) -> np.ndarray:
     if "terms" in space:
         return count_terms(texts_of(store, places) or [], space["space"], space["terms"])
-    return stored_vectors(store, space["space"], places)
+    return stored_block(store, space["space"], places).vectors()
 
 
 def _gather(

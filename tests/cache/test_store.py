@@ -21,6 +21,7 @@ from cache import (
     SpaceError,
     Split,
     Status,
+    StoreCorruptError,
     StoreError,
     verify_store,
     write_store,
@@ -208,6 +209,23 @@ def test_verify_store_reports_what_it_checked(toy: Toy, store_path: Path) -> Non
     assert (report.n_rows, report.fingerprint, report.format) == (10, toy.plan.fingerprint, (1, 0))
     assert report.n_datasets == 7 + 3 + 5 + 4 + 1
     assert report.n_bytes > 10 * 6 * 6
+
+
+def test_open_says_when_it_hashes(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for a file that stays as it is, with its size; not where hashes are not compared, or not yet."""
+    monkeypatch.setattr("cache.verify._SETTLED_NS", 0)  # as if the file had been there for a while
+    told: list[int] = []
+    FeatureStore.open(store_path, verify=False, on_hashing=told.append).close()
+    assert told == []
+    for _ in range(2):
+        FeatureStore.open(store_path, on_hashing=told.append).close()
+        assert told == [store_path.stat().st_size]
+    verify_store(store_path, on_hashing=told.append)
+    assert told == [store_path.stat().st_size] * 2
+    store_path.write_bytes(store_path.read_bytes()[:-1])
+    with pytest.raises(StoreCorruptError, match="cut short"):
+        FeatureStore.open(store_path, on_hashing=told.append)
+    assert len(told) == 2
 
 
 def test_write_store_ignores_leftovers(toy: Toy, tmp_path: Path) -> None:
