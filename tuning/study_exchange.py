@@ -107,6 +107,9 @@ class StudyExchange:
     def ask(self, n: int) -> list[tuple[Question, Configuration]]:
         """Ask for some configurations; what was enqueued comes first.
 
+        There may be fewer: two processes that begin at the same instant both enqueue a whole grid, and what
+        one has taken of it is not evaluated by the other.
+
         After a few shapes of networks were asked for, the others of the batch get one of these. What waits
         has its shape: it would be asked later than the shapes that were enqueued for it.
         """
@@ -122,6 +125,9 @@ class StudyExchange:
             if enqueued is None and not self.asks:  # another process took what waited
                 self.study.tell(question, state=TrialState.FAIL)
                 break
+            if not self.asks and self._is_copy(question):
+                self.study.tell(question, state=TrialState.FAIL)
+                continue
             if enqueued is not None and enqueued["head"] not in self.space.heads:
                 configuration = Configuration(**enqueued)
             else:
@@ -134,6 +140,15 @@ class StudyExchange:
             if structure and structure not in structures:
                 structures.append(structure)
         return asked
+
+    def _is_copy(self, question: Question) -> bool:
+        """Tell whether what a trial was enqueued for is known, or was taken before, by whichever process."""
+        kept = question.user_attrs[_CONFIGURATION]
+        if Configuration(**kept).key in self.ledger.outcomes:
+            return True
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        before = [trial for trial in running if trial.number < question.number]
+        return any(trial.user_attrs.get(_CONFIGURATION) == kept for trial in before)
 
     def answer(self, asked: Sequence[tuple[Question, Configuration]]) -> None:
         """Find the outcomes of a batch and tell them to the study."""

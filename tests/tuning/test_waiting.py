@@ -10,9 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from optuna.trial import TrialState
 
 from tests.tuning.searches import InMemory, run
-from tuning import Trial, grid_configurations, open_study, parse_space, shared_attributes, waiting
+from tuning import (
+    Configuration,
+    Trial,
+    grid_configurations,
+    open_study,
+    parse_space,
+    shared_attributes,
+    waiting,
+)
+from tuning.batch_evaluation import BatchEvaluation
 from tuning.dead_trials import sign
 from tuning.shared_trials import SharedMemory
 from tuning.spaces import build_spaces, starting_configuration
@@ -21,7 +31,8 @@ from tuning.study_exchange import _CONFIGURATION
 ROOT = Path(__file__).parents[2]
 N_POINTS = 40
 
-# Searches a grid; says what it begins and how many points it has computed, and computes when it is let.
+# Searches a grid; says what it begins and how many points it has computed, and computes when it is let. With
+# "at a sign" it also waits between its look at what others enqueued and enqueueing itself.
 SEARCH = """
 import json, sys
 import numpy as np
@@ -42,6 +53,16 @@ def counted(self, asked, **options):
 
 batch_evaluation.BatchEvaluation.outcomes = counted
 study = open_study("s", sys.argv[1])
+enqueue_trial = study.enqueue_trial
+
+def enqueue_at_a_sign(*given, **options):
+    study.enqueue_trial = enqueue_trial
+    print("enqueues", flush=True)
+    sys.stdin.readline()
+    enqueue_trial(*given, **options)
+
+if sys.argv[2:] == ["at a sign"]:
+    study.enqueue_trial = enqueue_at_a_sign
 found = run(rows(), study=study, on_step=lambda text: print(text, flush=True), **grid())
 scores = [[trial.number, trial.key, trial.score] for trial in found.trials]
 print("found", json.dumps({"computed": computed, "scores": scores, "best": found.best}), flush=True)
@@ -68,9 +89,9 @@ def grid():
 class Other:
     """A process that searches the grid in a shared study."""
 
-    def __init__(self, journal):
+    def __init__(self, journal, *words):
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SEARCH, journal],
+            [sys.executable, "-c", SEARCH, journal, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -84,9 +105,9 @@ class Other:
                 return line.removeprefix(words).strip()
         raise AssertionError(f"it ended ({self.process.wait()}) and never said '{words}'")
 
-    def go_on(self):
+    def go_on(self, times=1):
         """Let it compute what it has begun."""
-        self.process.stdin.write("\n")
+        self.process.stdin.write("\n" * times)
         self.process.stdin.flush()
 
 
@@ -95,8 +116,8 @@ def start(tmp_path):
     """Starts searches of one study, and ends what is left of them."""
     started = []
 
-    def begin():
-        started.append(Other(str(tmp_path / "s.journal")))
+    def begin(*words):
+        started.append(Other(str(tmp_path / "s.journal"), *words))
         return started[-1]
 
     yield begin
@@ -140,6 +161,23 @@ def test_points_of_a_process_that_dies_are_taken_over_by_who_waits(pair):
     assert len(found["scores"]) == N_POINTS
 
 
+def test_processes_that_begin_at_the_same_instant_compute_every_point_once(start):
+    """Neither sees what the other enqueues, so all points wait twice: each is computed by one of them."""
+    both = [start("at a sign"), start("at a sign")]
+    for other in both:
+        other.says("enqueues")
+    for other in both:
+        other.go_on()
+    for other in both:
+        other.says("begins")
+    for other in both:
+        other.go_on(N_POINTS)
+    found = [json.loads(other.says("found")) for other in both]
+    assert sum(one.pop("computed") for one in found) == N_POINTS
+    assert found[0] == found[1]
+    assert [number for number, _, _ in found[0]["scores"]] == list(range(N_POINTS))
+
+
 # --- processes that cannot be seen from here ---------------------------------------------------------
 
 
@@ -167,10 +205,15 @@ def shared():
     """The grid and a study in which all of its points but the first wait."""
     options, study = grid(), open_study()
     run(rows(), study=study, **{**options, "grid": options["grid"][:1]})
+    enqueue_rest(options, study)
+    return options, study
+
+
+def enqueue_rest(options, study):
+    """Let all points of the grid but the first wait."""
     for one in options["grid"][1:]:
         parameters = options["space"].study_parameters(one)
         study.enqueue_trial(parameters, user_attrs={_CONFIGURATION: one.as_dict()})
-    return options, study
 
 
 def test_a_process_elsewhere_is_waited_for_as_long_as_its_points_would_take(shared, clock):
@@ -188,6 +231,34 @@ def test_a_process_elsewhere_is_waited_for_as_long_as_its_points_would_take(shar
     assert sum(clock) == pytest.approx(5 * 1.25, abs=waiting._PAUSE)
     told = [text for text in steps if "waiting" in text]
     assert told == ["waiting for 5 configurations from another machine"]
+
+
+def test_points_enqueued_twice_are_left_to_who_has_them(shared, monkeypatch):
+    """The copies of 5 points that another process computes are dropped, and its answers are taken."""
+    options, study = shared
+    enqueue_rest(options, study)
+    taken = taken_elsewhere(study, 5)
+    alone = {trial.key: trial for trial in run(rows(), **options).trials}
+    computed, outcomes = [], BatchEvaluation.outcomes
+
+    def counted(self, asked, **given):
+        computed.extend(one.key for one, _ in asked)
+        return outcomes(self, asked, **given)
+
+    def finish(_):
+        for question in taken:
+            trial = alone[Configuration(**question.user_attrs[_CONFIGURATION]).key]
+            for name, value in shared_attributes(trial).items():
+                question.set_user_attr(name, value)
+            study.tell(question, trial.score)
+
+    monkeypatch.setattr(BatchEvaluation, "outcomes", counted)
+    monkeypatch.setattr(waiting.time, "sleep", finish)
+    found = run(rows(), study=study, **options)
+    assert [trial.configuration for trial in found.trials] == options["grid"]
+    assert len(computed) == len(set(computed)) == N_POINTS - 6
+    scored = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert len(scored) == N_POINTS
 
 
 def test_points_that_this_process_left_running_are_not_waited_for(shared, clock):
