@@ -146,23 +146,31 @@ class Reductions:
                 f"{self.n_folds - 1}, and a pca of 1 or more or None."
             )
         with self._lock:
-            found = self._kept((fold, pca, whiten and pca is not None, False))
-            if screen_blocks and self._silent_blocks(fold).any():
-                found = self._kept((fold, pca, found.whiten, True))
+            self._measure_for(pca)
+            screened = screen_blocks and bool(self._silent_blocks(fold).any())
+            key = (fold, pca, whiten and pca is not None, screened)
+            found = self._finished.pop(key, None)
+            if found is None:
+                found = self._made(key)
+            self._finished[key] = found
+            self._let_go()
         return found
 
-    def _kept(self, key: _Key) -> FoldRows:
-        """Return finished rows, made now if they were not kept."""
-        found = self._finished.pop(key, None)
-        if found is None:
-            fold, pca, whiten, screened = key
-            if screened:
-                found = self._kept((fold, pca, whiten, False)).without(self._silent_blocks(fold))
-            else:
-                found = self._standardised(fold) if pca is None else self._reduced(fold, pca, whiten=whiten)
-        self._finished[key] = found
-        self._let_go()
-        return found
+    def _measure_for(self, pca: int | None) -> None:
+        """Measure the columns of every fold, with the directions that are asked for; once."""
+        if pca is not None and pca > self._widest:
+            self._project_all(max(pca, _WIDEST))
+        elif self._scales is None:
+            self._scales = self._scales_of(self._training_moments(with_gram=False))
+
+    def _made(self, key: _Key) -> FoldRows:
+        """Make the rows of a fold; those from which blocks are left out come from the others, if kept."""
+        fold, pca, whiten, screened = key
+        if screened:
+            whole = (fold, pca, whiten, False)
+            rows = self._finished[whole] if whole in self._finished else self._made(whole)
+            return rows.without(self._silent_blocks(fold))
+        return self._standardised(fold) if pca is None else self._reduced(fold, pca, whiten=whiten)
 
     def _silent_blocks(self, fold: int) -> NDArray[np.bool_]:
         """Tell which blocks say nothing in the clean training rows of a fold."""
@@ -182,8 +190,6 @@ class Reductions:
 
     def _standardised(self, fold: int) -> FoldRows:
         """Return all columns of a fold."""
-        if self._scales is None:
-            self._scales = self._scales_of(self._training_moments(with_gram=False))
         train, valid = self.folds[fold]
         found = [
             np.concatenate(list(self._scaled_chunks(fold, rows, sources)))
@@ -194,8 +200,6 @@ class Reductions:
 
     def _reduced(self, fold: int, pca: int, *, whiten: bool) -> FoldRows:
         """Return the leading columns of the widest projection, evened out."""
-        if pca > self._widest:
-            self._project_all(max(pca, _WIDEST))
         projected = self._projected[fold]
         spreads = [column_spreads(block[:pca], whiten=whiten) for block in projected.variances]
         train, valid = (

@@ -10,6 +10,7 @@ from heads import BlockImputer, TermWeights
 from heads.blocks import block_slices
 from heads.columns import ColumnScale
 from heads.projection import block_directions, reduced_map
+from tuning.fold_rows import FoldRows
 from tuning.folds import make_folds
 from tuning.reductions import Reductions
 
@@ -110,6 +111,29 @@ def test_reductions_leave_out_the_blocks_that_heads_leave_out(pca, n_views, data
     assert reductions.rows(1, pca, screen_blocks=True) is reductions.rows(1, pca)  # there it speaks
     one = Reductions(X[:, :14], y, folds)
     assert one.rows(0, pca, screen_blocks=True) is one.rows(0, pca)
+
+
+@pytest.mark.parametrize("pca", [None, 4])
+def test_reductions_make_screened_rows_once_and_keep_no_others(pca, data, monkeypatch):
+    """Asked for again, they are there, though all columns would not fit beside them; those are not made."""
+    X, y, folds = data
+    X = X.copy()
+    X[:, :14] += 2 * y[:, None]
+    made = []
+
+    def counted(**fields):
+        made.append(fields["fold"])
+        return FoldRows(**fields)
+
+    monkeypatch.setattr("tuning.reductions.FoldRows", counted)
+    width = 14 if pca is None else pca
+    monkeypatch.setattr("tuning.reductions._KEPT_BYTES", len(X) * width * 4)
+    reductions = Reductions(X, y, folds, blocks=BLOCKS)
+    rows = reductions.rows(0, pca, screen_blocks=True)
+    assert rows.block_widths == (width, 0)
+    for _ in range(3):
+        assert reductions.rows(0, pca, screen_blocks=True) is rows
+    assert made == [0]
 
 
 def test_reductions_smaller_width_is_leading_columns(data):
