@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,9 +84,36 @@ class RelatedRows:
         return hashlib.sha256(np.ascontiguousarray(self.groups, dtype="<i4").tobytes()).hexdigest()[:16]
 
 
-def compares_vectors(rule: str, n_rows: int) -> bool:
-    """Tell whether `find_related_rows` looks at the vectors of so many rows."""
-    return rule == "near" and n_rows <= _MOST_ROWS
+def compared_blocks(
+    rule: str,
+    names: Iterable[str],
+    n_rows: int,
+    *,
+    texts: Sequence[str] | None,
+    images: Sequence[str] | None,
+) -> list[str]:
+    """Return which blocks `find_related_rows` looks into, so that the others need not be read.
+
+    Parameters
+    ----------
+    rule : {"near", "exact", "none"}
+    names : iterable of str
+        Blocks, ``modality.readout``.
+    n_rows : int
+    texts, images : sequence of str or None
+        As for `find_related_rows`. Rows with texts are compared by these, and a vector of text and picture
+        together only helps to compare picture files.
+
+    Returns
+    -------
+    list of str
+        In the order of `names`.
+    """
+    if rule != "near" or n_rows > _MOST_ROWS:
+        return []
+    pictures = {"image", "joint"} if images is not None and any(images) else {"image"}
+    compared = pictures | ({"text"} if texts is None else set())
+    return [name for name in names if _modality(name) in compared]
 
 
 def find_related_rows(

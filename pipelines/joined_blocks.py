@@ -12,9 +12,10 @@ import numpy as np
 
 from cache import Aligned, FeatureStore
 from heads.large_rows import is_large
+from pipelines.errors import UsageError
 from pipelines.matrix_memory import READING, refuse_too_big
 from pipelines.reordered_rows import in_sample_order
-from pipelines.stored_rows import StoredBlock, StoredRows, stored_block
+from pipelines.stored_rows import Block, StoredBlock, StoredRows, stored_block
 from pipelines.term_counts import (
     TERMS_BACKBONE,
     TermCounts,
@@ -82,14 +83,87 @@ class JoinedBlocks:
         """Block name -> width, in column order."""
         return {space.block: space.width for space in self.spaces}
 
-    def vectors(self) -> dict[str, np.ndarray]:
-        """Return block -> ndarray of shape (n_samples, width), float32; what is on disk is read."""
-        if not isinstance(self.X, np.ndarray):
-            why = "Near duplicates are looked for in all vectors; --duplicates exact does without."
-            refuse_too_big(self.X.shape, copies=READING, why=why)
-        X = np.asarray(self.X, dtype=np.float32)
+    def vectors(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return block -> ndarray of shape (n_samples, width), float32, of some blocks.
+
+        Raises
+        ------
+        RunError
+            If they are on disk and too big to be read.
+        """
+        if isinstance(self.X, StoredRows):
+            on_disk = dict(zip(self.widths, self.X.blocks, strict=True))
+            return read_compared({name: on_disk[name] for name in names})
         ends = np.cumsum(list(self.widths.values()))
-        return dict(zip(self.widths, np.split(X, ends[:-1], axis=1), strict=True))
+        columns = dict(zip(self.widths, np.split(self.X, ends[:-1], axis=1), strict=True))
+        return {name: columns[name] for name in names}
+
+
+def read_compared(blocks: Mapping[str, Block]) -> dict[str, np.ndarray]:
+    """Read blocks in which near duplicates are looked for.
+
+    Returns
+    -------
+    dict
+        Block -> ndarray of shape (n_samples, width), float32; NaN where there is no vector.
+
+    Raises
+    ------
+    RunError
+        If they do not fit in memory.
+    """
+    if not blocks:
+        return {}
+    shape = len(next(iter(blocks.values())).valid), sum(block.width for block in blocks.values())
+    named = ", ".join(map(repr, blocks))
+    why = f"Near duplicates are looked for in the vectors of {named}; --duplicates exact does without."
+    refuse_too_big(shape, copies=READING, why=why)
+    return {name: block.read(slice(None)).astype(np.float32, copy=False) for name, block in blocks.items()}
+
+
+def named_blocks(wanted: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Give every (path, space) a name: the space alone where that is enough, else ``space@store``.
+
+    Stores of one name in several folders are told apart by these: ``space@folder/store``.
+
+    Raises
+    ------
+    UsageError
+        If two paths are one file.
+    """
+    spaces = [space for _, space in wanted]
+    parts = [Path(path).absolute().with_suffix("").parts for path, _ in wanted]
+    for n_parts in range(1, max(map(len, parts), default=1) + 1):
+        stores = ["/".join(path[-n_parts:]) for path in parts]
+        named = {
+            space if spaces.count(space) == 1 else f"{space}@{store}": (path, space)
+            for (path, space), store in zip(wanted, stores, strict=True)
+        }
+        if len(named) == len(wanted):
+            return named
+    paths = ", ".join(repr(path) for path, _ in wanted)
+    raise UsageError(f"Among the stores {paths} one is named twice. Name each space of a store once.")
+
+
+def stored_blocks(
+    opened: Mapping[str, FeatureStore], named: Mapping[str, tuple[str, str]], aligned: Aligned
+) -> dict[str, StoredBlock]:
+    """Return the blocks that are spaces of stores, by name; term counts are none.
+
+    Parameters
+    ----------
+    opened : mapping of str to FeatureStore
+        Path -> store, in the order of `aligned`.
+    named : mapping of str to (path, space)
+        From `named_blocks`.
+    aligned : Aligned
+    """
+    paths = list(opened)
+    return {
+        block: stored_block(opened[path], space, aligned.rows[paths.index(path)])
+        for block, (path, space) in named.items()
+        if not is_term_space(space)
+    }
 
 
 def join_blocks(
@@ -120,15 +194,9 @@ def join_blocks(
     RunError
         If the rows do not fit in memory, or terms cannot be counted.
     """
-    paths, names = list(opened), [space for _, space in wanted]
-    blocks = [space if names.count(space) == 1 else f"{space}@{Path(path).stem}" for path, space in wanted]
-    stored = {
-        block: stored_block(opened[path], space, aligned.rows[paths.index(path)])
-        for block, (path, space) in zip(blocks, wanted, strict=True)
-        if not is_term_space(space)
-    }
-    named = dict(zip(blocks, wanted, strict=True))
-    if stay_open is not None and len(stored) == len(wanted) and not n_views:
+    named = named_blocks(wanted)
+    stored = stored_blocks(opened, named, aligned)
+    if stay_open is not None and len(stored) == len(named) and not n_views:
         X = StoredRows([in_sample_order(part, stay_open) for part in stored.values()])
         if is_large(X):
             spaces = tuple(
@@ -153,7 +221,7 @@ def _read_blocks(
     for block, (path, space) in wanted.items():
         store, rows = opened[path], aligned.rows[paths.index(path)]
         if block in stored:
-            x = stored[block].read(slice(None)).astype(np.float32, copy=False)
+            x = stored[block].vectors()
             stacks.append(read_views(stored[block].space, rows, x, n_views))
             spaces.append(_reference(store, stored[block], path, block))
         else:

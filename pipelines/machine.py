@@ -54,10 +54,11 @@ def look_at_machine() -> Machine:
     """Return what this machine offers; takes at most about 1.2 s, and milliseconds without a GPU."""
     gpus, note = _gpus()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(cores, _memory_bytes(), gpus, note)
+    return Machine(cores, memory_bytes(), gpus, note)
 
 
-def _memory_bytes() -> int:
+def memory_bytes() -> int:
+    """Return the memory that this process may have, in bytes: the machine's, or the container's limit."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [text for path in _LIMITS if path.is_file() and (text := path.read_text().strip()).isdigit()]
     return min([physical, *map(int, limits)])

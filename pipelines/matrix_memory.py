@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pipelines.console import size
 from pipelines.errors import RunError
-from pipelines.machine import look_at_machine
+from pipelines.machine import memory_bytes
 
 #: A matrix and what is made of it while it is read: 1.5 matrices were measured (10,000 x 768 in float16).
 READING = 2
 
-#: ... and while a head is trained: the training rows, those of a fold, their standardised copy. Measured
-#: were 5.1 (LightGBM), 5.3 (logistic regression) and 7.0 matrices (ridge).
-TRAINING = 5
-
-#: What takes less, copies included, fits anywhere: looking for GPUs would cost more than reading.
-_SMALL = 1 << 30
+#: ... and while a head is trained or searched for: the training rows, those of a fold, and what is made of
+#: these. Of the whole process above its libraries, with what does not grow with the matrix, were measured
+#: 5.1 matrices (train logreg), 5.3 (ridge), 6.1 (centroid), of 16,000 x 768 in float32, and 6.6 (tune logreg,
+#: 32,000 x 768) by ``benchmarks/training_memory.py``.
+TRAINING = 7
 
 
 def refuse_too_big(shape: tuple[int, int], *, copies: int, n_views: int = 0, why: str = "") -> None:
@@ -37,9 +36,7 @@ def refuse_too_big(shape: tuple[int, int], *, copies: int, n_views: int = 0, why
         If so many copies in float32 take more than the memory that this process may have.
     """
     n_bytes = 4 * shape[0] * shape[1] * (1 + n_views)
-    if n_bytes * copies < _SMALL:
-        return
-    available = look_at_machine().memory_bytes
+    available = memory_bytes()
     if n_bytes * copies <= available:
         return
     views = f" and {n_views} views of each" if n_views else ""

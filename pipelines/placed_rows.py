@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from pipelines.console import duration, size, tell
 from pipelines.matrices import Matrix
+from pipelines.matrix_memory import TRAINING, refuse_too_big
 from tuning import Configuration
 
 
-def placed_rows(matrix: Matrix, configuration: Configuration) -> tuple[Matrix, str]:
-    """Read rows that lie on disk into memory where a configuration needs all of them at once.
+def placed_rows(matrix: Matrix, configuration: Configuration) -> Matrix:
+    """Read rows that lie on disk into memory where a configuration needs all of them at once, and say so.
 
     Parameters
     ----------
@@ -21,8 +22,8 @@ def placed_rows(matrix: Matrix, configuration: Configuration) -> tuple[Matrix, s
 
     Returns
     -------
-    (Matrix, str)
-        And a note on how its rows are read.
+    Matrix
+        `matrix` itself where the configuration reads by chunks.
 
     Raises
     ------
@@ -40,9 +41,12 @@ def placed_rows(matrix: Matrix, configuration: Configuration) -> tuple[Matrix, s
         parameters=configuration.parameters,
     )
     if trains_by_chunks(pipeline, n_features):
-        return matrix, f"{shown} stay in the stores and are read by chunks"
+        tell(f"note: {shown} stay in the stores and are read by chunks")
+        return matrix
     wants = f"Head '{configuration.head}', as it is set here, needs all rows at once."
-    return matrix.in_memory(wants), f"{shown} are read into memory: {wants[0].lower()}{wants[1:-1]}"
+    refuse_too_big((n_rows, n_features), copies=TRAINING, why=wants)
+    tell(f"note: {shown} are read into memory: {wants[0].lower()}{wants[1:-1]}")
+    return matrix.in_memory(wants)
 
 
 def fold_teller(n_folds: int) -> Callable[[int], None]:

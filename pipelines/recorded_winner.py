@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from heads import HEADS, OTHER_HEADS, RESAMPLERS, default_parameters
 from pipelines.ablation.feature_sets import Fold
 from pipelines.duplicates import duplicate_settings
 from pipelines.errors import RunError
-from pipelines.matrices import read_matrix
+from pipelines.matrices import read_relations
 from pipelines.run_stores import store_specs
 from pipelines.runs import CONFIG, METRICS, OUT_OF_FOLD, check_config, read_csv, read_json
 from tuning import Configuration
@@ -114,21 +113,16 @@ def recorded_groups(run: Path, config: Mapping[str, Any], ids: Sequence[str]) ->
     StoreError
         If a store cannot be trusted.
     """
-    with ExitStack() as stores:  # rows too many for memory are not needed: only who is related to whom
-        matrix = read_matrix(
-            store_specs(config["spaces"], run),
-            use_views=0,
-            duplicates=config.get("duplicates", "near"),
-            stay_open=stores,
-        )
-    if config.get("related_rows") != duplicate_settings([matrix.related]).get("related_rows"):
+    specs = store_specs(config["spaces"], run)
+    known, related = read_relations(specs, duplicates=config.get("duplicates", "near"))
+    if config.get("related_rows") != duplicate_settings([related]).get("related_rows"):
         raise RunError(
             f"Other rows of '{run}' are related now than when it was made: pictures are gone or have "
             "changed, or another version looks for them. Make the run again."
         )
-    place = {guid: row for row, guid in enumerate(matrix.ids)}
+    place = {guid: row for row, guid in enumerate(known)}
     absent = sum(guid not in place for guid in ids)
     if absent:
         raise RunError(f"The stores of '{run}' lack {absent:,} of its {len(ids):,} rows. Make the run again.")
-    groups: np.ndarray = matrix.groups[[place[guid] for guid in ids]]
+    groups: np.ndarray = related.groups[[place[guid] for guid in ids]]
     return groups

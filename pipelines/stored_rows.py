@@ -72,6 +72,10 @@ class StoredBlock:
         values[~self.valid[places]] = np.nan
         return values
 
+    def vectors(self) -> np.ndarray:
+        """Return all samples: ndarray of shape (n_samples, width), float32; NaN where there is none."""
+        return self.read(slice(None)).astype(np.float32, copy=False)
+
 
 def stored_block(store: FeatureStore, space: str, rows: np.ndarray) -> StoredBlock:
     """Return one space of an open store as a block of some of its rows, which stay on disk.
@@ -90,29 +94,6 @@ def stored_block(store: FeatureStore, space: str, rows: np.ndarray) -> StoredBlo
     """
     selected = store.select(space)
     return StoredBlock(str(store.path), selected, rows, selected.valid[rows])
-
-
-def stored_vectors(store: FeatureStore, space: str, rows: np.ndarray) -> np.ndarray:
-    """Read vectors of some rows of an open store.
-
-    Parameters
-    ----------
-    store : FeatureStore
-    space : str
-        As for `FeatureStore.select`.
-    rows : ndarray of shape (n_samples,), integer
-
-    Returns
-    -------
-    ndarray of shape (n_samples, width), float32
-        NaN where an embedding is missing.
-
-    Raises
-    ------
-    SpaceError
-        If the store has no such space.
-    """
-    return stored_block(store, space, rows).read(slice(None)).astype(np.float32, copy=False)
 
 
 class StoredRows:

@@ -16,7 +16,8 @@ from extract import DataSet, PassOptions, Sample, SourceOptions, resolve_device,
 from heads import make_pipeline
 from pipelines.console import tell
 from pipelines.errors import RunError, UsageError
-from pipelines.matrices import Matrix, SpaceRef
+from pipelines.joined_blocks import SpaceRef
+from pipelines.matrices import Matrix
 from pipelines.prediction_rows import EmbeddingOptions, open_again
 from tuning import Configuration, Trial, confusion, score, score_name
 

@@ -11,7 +11,8 @@ from pipelines.ablation.feature_sets import FeatureSets, Fold, modality_sets
 from pipelines.ablation.fitted_rows import Fitted
 from pipelines.ablation.grid import Candidate, wanted_features
 from pipelines.errors import UsageError
-from pipelines.matrices import Matrix, SpaceRef
+from pipelines.joined_blocks import SpaceRef
+from pipelines.matrices import Matrix
 from pipelines.prediction_rows import EmbeddingOptions
 from pipelines.zero_shot import HEAD, ClassPrompts, check_prompts, class_prompts, zero_shot_trial
 from tuning import Configuration

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from pipelines.cli import main
-from pipelines.duplicates import RelatedRows, find_related_rows, near_text_key, related_notes, words_of
+from pipelines.duplicates import (
+    RelatedRows,
+    compared_blocks,
+    find_related_rows,
+    near_text_key,
+    related_notes,
+    words_of,
+)
 from pipelines.matrices import read_matrix
 from pipelines.picture_marks import marks_of_pixels, same_picture_pairs
 from tests.kit.planted_posts import VARIANTS, Posts, draw_picture, image_vectors, make_posts, vary_picture
@@ -172,6 +179,37 @@ def test_groups_without_pictures_say_so(planted: Posts) -> None:
     assert "near vector image.pooled" in related.keys
     assert any("by their vectors alone" in note for note in related_notes(related, matrix.labels))
     assert all(related.groups[row] == related.groups[row + 40] for row in range(20))
+
+
+@pytest.mark.parametrize(
+    ("texts", "images", "compared"),
+    [
+        (("a", "b"), ("a.png", ""), ["image.pooled", "joint.pooled@s"]),
+        (("a", "b"), ("", ""), ["image.pooled"]),
+        (None, None, ["text.pooled", "image.pooled"]),
+    ],
+)
+def test_compared_blocks_are_those_that_are_looked_into(texts, images, compared) -> None:
+    """Leaving the other blocks out changes no group."""
+    names = ["text.pooled", "image.pooled", "joint.pooled@s"]
+    assert compared_blocks("near", names, 2, texts=texts, images=images) == compared
+    assert not compared_blocks("exact", names, 2, texts=texts, images=images)
+    assert not compared_blocks("near", names, 100_001, texts=texts, images=images)
+    vectors = {name: np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32) for name in names}
+
+    def related(blocks: list[str]) -> RelatedRows:
+        return find_related_rows(
+            "near",
+            np.full(2, -1),
+            texts=texts,
+            image_hashes=None,
+            images=images,
+            blocks={name: np.repeat(vectors[name][:1], 2, axis=0) for name in blocks},
+            folders=[],
+        )
+
+    assert related(compared).keys == related(names).keys
+    assert related(compared).keys.keys() != related([]).keys.keys()
 
 
 @pytest.mark.parametrize("rule", ["near", "exact"])

@@ -14,9 +14,9 @@ from heads import large_rows
 from pipelines import matrix_memory
 from pipelines.cli import main
 from pipelines.errors import RunError
-from pipelines.machine import Machine
 from pipelines.matrices import read_matrix
 from pipelines.stored_rows import StoredBlock
+from tests.pipelines.ablation_stores import labels_of, make_store, noisy
 from tests.pipelines.planted_stores import planted_rows, write_planted
 
 N = 240
@@ -101,6 +101,54 @@ def test_train_from_disk_never_holds_all_rows(tmp_path, monkeypatch):
     assert max(read) <= chunk < 6000
 
 
+def _noted_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note from now on which spaces are read as a whole."""
+    read: list[str] = []
+    plain = StoredBlock.read
+
+    def noted(self: StoredBlock, places: slice) -> np.ndarray:
+        values = plain(self, places)
+        if len(values) == len(self.rows):
+            read.append(self.space.name)
+        return values
+
+    monkeypatch.setattr(StoredBlock, "read", noted)
+    return read
+
+
+def test_only_compared_blocks_of_large_stores_are_read(tmp_path, monkeypatch):
+    """Rows with texts are compared by these: their vectors stay on disk, those of pictures are read."""
+    codes = labels_of(40)
+    vectors = {"text": noisy(codes, 1.0), "image": noisy(codes, 1.0, seed=1)}
+    store = make_store(tmp_path / "s.h5", "s", vectors, codes, texts=tuple(f"text {i}" for i in range(40)))
+    bare = make_store(tmp_path / "bare.h5", "s", {"text": vectors["text"]}, codes)
+    expected = [read_matrix([str(path)]).groups for path in (store, bare)]
+    monkeypatch.setattr(large_rows, "LARGE_BYTES", 0)
+    read = _noted_reads(monkeypatch)
+    with ExitStack() as stack:
+        for path, groups, spaces in zip((store, bare), expected, ("image", "text"), strict=True):
+            matrix = read_matrix([str(path)], stay_open=stack)
+            assert matrix.is_on_disk
+            assert read == [f"{spaces}.pooled"]
+            np.testing.assert_array_equal(matrix.groups, groups)
+            read.clear()
+
+
+def test_finished_run_is_not_read_into_memory_again(stores, monkeypatch, capsys):
+    """The same command again has nothing to do, and finds that out without the rows."""
+    monkeypatch.setattr(large_rows, "LARGE_BYTES", 0)
+    read = _noted_reads(monkeypatch)
+    words = ("--head", "ridge", "--duplicates", "exact")
+    _train(stores, "runs", *words)
+    assert read == ["text.pooled", "image.pooled"]
+    read.clear()
+    capsys.readouterr()
+    monkeypatch.setattr(matrix_memory, "memory_bytes", lambda: 0)
+    _train(stores, "runs", *words)
+    assert not read
+    assert "are read into memory" not in capsys.readouterr().err
+
+
 def test_permuted_labels_score_chance_from_disk(tmp_path, monkeypatch):
     """With labels that say nothing, training from disk says nothing: no row is seen before it is scored."""
     monkeypatch.chdir(tmp_path)
@@ -131,11 +179,10 @@ def test_heads_that_need_all_rows_get_them(stores, monkeypatch, capsys):
 def test_rows_that_do_not_fit_are_refused(words, stores, monkeypatch, capsys):
     """What needs more memory than there is ends in one message with sizes and ways out, and no files."""
     monkeypatch.setattr(large_rows, "LARGE_BYTES", 0)
-    monkeypatch.setattr(matrix_memory, "_SMALL", 0)
-    monkeypatch.setattr(matrix_memory, "look_at_machine", lambda: Machine(2, 30_000, (), ""))
+    monkeypatch.setattr(matrix_memory, "memory_bytes", lambda: 30_000)
     assert main([*words, "--features", stores[0], "--features", stores[1], "--folds", "2"]) == 1
     told = capsys.readouterr().err
-    assert "240 rows of 14 columns take 13.4 kB as float32 and about 67.2 kB with the copies" in told
+    assert "240 rows of 14 columns take 13.4 kB as float32 and about 94.1 kB with the copies" in told
     assert "this machine has 30.0 kB of memory. Use embedonce train --head logreg (L2 penalty" in told
     assert "Traceback" not in told
     assert ("Head '" in told) == (words[0] == "train")
@@ -144,8 +191,7 @@ def test_rows_that_do_not_fit_are_refused(words, stores, monkeypatch, capsys):
 
 def test_rows_that_cannot_even_be_read_are_refused(stores, monkeypatch):
     """A matrix that does not fit is not begun to be read."""
-    monkeypatch.setattr(matrix_memory, "_SMALL", 0)
-    monkeypatch.setattr(matrix_memory, "look_at_machine", lambda: Machine(2, 20_000, (), ""))
+    monkeypatch.setattr(matrix_memory, "memory_bytes", lambda: 20_000)
     with pytest.raises(
         RunError, match=r"13\.4 kB as float32 and about 26\.9 kB with .* has 20\.0 kB of memory"
     ):

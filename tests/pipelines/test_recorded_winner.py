@@ -69,6 +69,20 @@ def test_groups_are_those_of_related_rows(run: Path) -> None:
         recorded_groups(run, {**config, "related_rows": "0" * 16}, ["0"])
 
 
+def test_groups_are_found_without_counting_terms(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is related to whom follows from the texts: no term is counted and no vector read for it."""
+    store = f"{made.parent / 's.h5'}:text.terms"
+    assert main(["train", "--features", store, "--folds", "3", "--study", "t", "--out", str(tmp_path)]) == 0
+    run = tmp_path / "t"
+    config = read_json(run / "config.json")
+    monkeypatch.delattr("pipelines.joined_blocks.build_term_counts")
+    monkeypatch.delattr("pipelines.stored_rows.StoredBlock.read")
+    groups = recorded_groups(run, config, [str(row) for row in range(60)])
+    np.testing.assert_array_equal(groups, np.repeat(np.arange(30), 2))
+
+
 def test_folds_of_other_or_damaged_rows_are_refused(run: Path) -> None:
     """One line that names the file: a row less, a fold that is no number, one fold only."""
     with (run / "oof.csv").open(encoding="utf-8", newline="") as file:
