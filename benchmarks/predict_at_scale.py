@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +21,8 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 
-from train_at_scale import MODALITIES, WIDTH, peak_mb, write
+from peak import peak_bytes
+from train_at_scale import MIB, MODALITIES, WIDTH, in_child, write
 
 
 def main() -> None:
@@ -51,7 +51,8 @@ def main() -> None:
                 stores.append(write(folder / name, modality, rows, shuffled=arguments.shuffled))
             for head in arguments.heads:
                 run = train(Path(temporary), head, few)
-                say(head, rows, WIDTH * len(stores), measured(run, stores))
+                found = in_child(__file__, "--child", str(run), *map(str, stores))
+                say(head, rows, WIDTH * len(stores), found)
 
 
 def train(folder: Path, head: str, stores: list[Path]) -> Path:
@@ -72,14 +73,6 @@ def train(folder: Path, head: str, stores: list[Path]) -> Path:
     return run_train(settings).path
 
 
-def measured(run: Path, stores: list[Path]) -> dict[str, float]:
-    """Predict in a child process; return what it measured."""
-    command = [sys.executable, __file__, "--child", str(run), *map(str, stores)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def predict(run: Path, stores: list[str]) -> dict[str, float]:
     """Run ``embedonce predict`` and note when the first rows were asked for."""
     import pipelines.predict as command
@@ -98,7 +91,7 @@ def predict(run: Path, stores: list[str]) -> dict[str, float]:
     answered = time.process_time()
     command.print_predictions(predictions, settings, seconds=time.perf_counter() - began, as_json=False)
     wall, cpu = time.perf_counter() - began, time.process_time() - used
-    return {"wall": wall, "cpu": cpu, "answering": answered - asked[0], "peak_mb": peak_mb()}
+    return {"wall": wall, "cpu": cpu, "answering": answered - asked[0], "peak_mb": peak_bytes() / MIB}
 
 
 def say(head: str, rows: int, width: int, found: dict[str, float]) -> None:

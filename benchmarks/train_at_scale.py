@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 
 import numpy as np
+from peak import peak_bytes
 
+MIB = 1 << 20
 WIDTH = 768
 SHARD_ROWS = 8192
 MODALITIES = ("image", "text")
@@ -99,11 +100,14 @@ def write(path: Path, modality: str, n_rows: int, *, shuffled: bool = False) -> 
 def run(folder: Path, head: str, stores: list[Path], epochs: int) -> dict[str, float]:
     """Train in a child process; return what it measured."""
     with tempfile.TemporaryDirectory(dir=folder) as out:
-        child = ["--child", out, head, *map(str, stores)]
-        command = [sys.executable, __file__, "--epochs", str(epochs), *child]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-        return found
+        return in_child(__file__, "--epochs", str(epochs), "--child", out, head, *map(str, stores))
+
+
+def in_child(script: str, *words: str) -> dict[str, float]:
+    """Run a benchmark's script in a process of its own; return what its last line of output says."""
+    done = subprocess.run([sys.executable, script, *words], check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def train(out: Path, head: str, stores: list[str], epochs: int) -> dict[str, float]:
@@ -137,13 +141,7 @@ def train(out: Path, head: str, stores: list[str], epochs: int) -> dict[str, flo
     result = run_train(settings)
     wall, cpu = time.perf_counter() - began, time.process_time() - used
     score = result.metrics["cv"]["macro_f1"]["mean"]
-    return {"wall": wall, "cpu": cpu, "fits": sum(fits), "peak_mb": peak_mb(), "macro_f1": score}
-
-
-def peak_mb() -> float:
-    """Return this process's own peak in MiB; ``ru_maxrss`` begins with that of its parent."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) / 1024  # type: ignore[index]
+    return {"wall": wall, "cpu": cpu, "fits": sum(fits), "peak_mb": peak_bytes() / MIB, "macro_f1": score}
 
 
 def say(head: str, rows: int, width: int, found: dict[str, float]) -> None:

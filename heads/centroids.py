@@ -147,7 +147,10 @@ def _without_own_row(
     """
     left_out = np.minimum(weights, 1.0)
     square = np.einsum("ij,ij->i", Z, Z)
-    dot = np.einsum("ij,ij->i", Z, sums[codes])
+    dot = np.empty(len(Z))
+    for start in range(0, len(Z), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        np.einsum("ij,ij->i", Z[rows], sums[codes[rows]], out=dot[rows])
     norms = np.einsum("ij,ij->i", sums, sums)[codes]
     rest = np.maximum(norms - 2 * left_out * dot + left_out**2 * square, 0.0)
     scores = cosines.copy()

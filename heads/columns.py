@@ -96,7 +96,8 @@ class ColumnScale:
         """Return standardised rows of shape (n_samples, n_left), in the dtype of `X`."""
         if self.columns is not None:
             X = X[:, self.columns]
-        scaled: NDArray[Any] = (X - self.mean.astype(X.dtype)) * self.inverse.astype(X.dtype)
+        scaled: NDArray[Any] = X - self.mean.astype(X.dtype)
+        scaled *= self.inverse.astype(X.dtype)  # in place: a copy would be another matrix
         return scaled
 
     def fold(self, matrix: NDArray[Any], bias: NDArray[Any]) -> LinearMap:

@@ -15,6 +15,8 @@ from heads.estimator import Head, TrainedState
 # means (an invalid block that was filled in): it stays short, instead of being a direction made of rounding.
 SHORTEST = 1e-3
 
+_ROWS_AT_ONCE = 1024  # standardised in float64 at a time: else three matrices of them are held
+
 
 class CosineHead(Head):
     """Base of heads on cosines: rows become directions whose products are mean cosines of blocks."""
@@ -23,13 +25,16 @@ class CosineHead(Head):
 
     def _directions(self, X: NDArray[Any]) -> NDArray[np.float64]:
         """Standardise the columns and give every block the same length."""
-        Z = self.scale_.apply(X.astype(np.float64))
+        Z = np.empty(X.shape)
         slices = block_slices(self.blocks, X.shape[1])
-        for columns in slices.values():
-            part = Z[:, columns]
-            length = np.sqrt(np.einsum("ij,ij->i", part, part))
-            shortest = SHORTEST * np.sqrt(part.shape[1])
-            part /= (np.sqrt(len(slices)) * np.maximum(length, shortest))[:, None]
+        for start in range(0, len(X), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            Z[rows] = self.scale_.apply(X[rows].astype(np.float64))
+            for columns in slices.values():
+                part = Z[rows, columns]
+                length = np.sqrt(np.einsum("ij,ij->i", part, part))
+                shortest = SHORTEST * np.sqrt(part.shape[1])
+                part /= (np.sqrt(len(slices)) * np.maximum(length, shortest))[:, None]
         return Z
 
     def _scale_arrays(self) -> dict[str, NDArray[Any]]:
