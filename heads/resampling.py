@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -197,22 +199,67 @@ class InverseFrequencySampler(BaseOverSampler):  # type: ignore[misc]
         return X[self.sample_indices_], y[self.sample_indices_]
 
 
-_SYNTHETIC = {
-    "smote": "SMOTE",
-    "borderline-smote": "Borderline-SMOTE",
-    "adasyn": "ADASYN",
-    "smote-enn": "SMOTE-ENN",
+@dataclass(frozen=True)
+class _Method:
+    """A sampler, what it is called where it makes rows between two, and what it leaves of a class."""
+
+    sampler: type[BaseSampler]
+    makes: str | None = None
+    evens_to: Callable[[NDArray[np.integer[Any]]], Any] | None = None  # None: the rows themselves decide
+    picks: bool = False
+
+
+_METHODS = {
+    "random-over": _Method(RandomOverSampler, evens_to=np.max, picks=True),
+    "random-under": _Method(RandomUnderSampler, evens_to=np.min, picks=True),
+    "smote": _Method(FoldSMOTE, makes="SMOTE", evens_to=np.max),
+    "borderline-smote": _Method(FoldBorderlineSMOTE, makes="Borderline-SMOTE", evens_to=np.max),
+    "adasyn": _Method(FoldADASYN, makes="ADASYN", evens_to=np.max),
+    "smote-enn": _Method(FoldSMOTEENN, makes="SMOTE-ENN"),
+    "inverse-frequency": _Method(InverseFrequencySampler, evens_to=np.max, picks=True),
 }
 
-_SAMPLERS: dict[str, type[BaseSampler]] = {
-    "random-over": RandomOverSampler,
-    "random-under": RandomUnderSampler,
-    "smote": FoldSMOTE,
-    "borderline-smote": FoldBorderlineSMOTE,
-    "adasyn": FoldADASYN,
-    "smote-enn": FoldSMOTEENN,
-    "inverse-frequency": InverseFrequencySampler,
-}
+
+def picks_rows(name: str) -> bool:
+    """Tell whether a sampler picks rows by their class alone, whatever their columns hold.
+
+    Parameters
+    ----------
+    name : str
+        One of ``heads.RESAMPLERS``.
+
+    Returns
+    -------
+    bool
+        True of samplers whose ``sample_indices_`` after ``fit_resample`` are all that they did.
+    """
+    return name in _METHODS and _METHODS[name].picks
+
+
+def resampled_size(name: str, sizes: NDArray[np.integer[Any]]) -> int | None:
+    """Return how many rows there are after resampling, as far as the sizes of the classes say.
+
+    Parameters
+    ----------
+    name : str
+        One of ``heads.RESAMPLERS``.
+    sizes : ndarray of shape (n_classes,), integer
+        Rows of each class, 1 or more.
+
+    Returns
+    -------
+    int or None
+        Up to rounding for ``"adasyn"``. None for ``"smote-enn"``: what it removes depends on the rows.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    if name == "none":
+        return int(sizes.sum())
+    evens_to = _method(name).evens_to
+    return None if evens_to is None else len(sizes) * int(evens_to(sizes))
 
 
 def check_resampling(name: str, y: NDArray[Any]) -> None:
@@ -230,8 +277,9 @@ def check_resampling(name: str, y: NDArray[Any]) -> None:
     ValueError
         If the sampler makes synthetic rows and a class has a single row.
     """
-    if name in _SYNTHETIC:
-        _neighbors_of_smallest(y, _SYNTHETIC[name])
+    makes = _METHODS[name].makes if name in _METHODS else None
+    if makes is not None:
+        _neighbors_of_smallest(y, makes)
 
 
 def make_resampler(name: str, *, random_state: int | np.random.RandomState | None) -> BaseSampler | None:
@@ -258,8 +306,10 @@ def make_resampler(name: str, *, random_state: int | np.random.RandomState | Non
         If the name is unknown. Those that make synthetic rows raise in ``fit_resample`` when a class has a
         single row.
     """
-    if name == "none":
-        return None
-    if name not in _SAMPLERS:
+    return None if name == "none" else _method(name).sampler(random_state=random_state)
+
+
+def _method(name: str) -> _Method:
+    if name not in _METHODS:
         raise ValueError(f"Nothing was made: {unknown_name('resampler', name, RESAMPLERS)}.")
-    return _SAMPLERS[name](random_state=random_state)
+    return _METHODS[name]

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 import heads
 from tuning.fold_rows import FoldRows
 
-_PICKS = ("random-over", "random-under", "inverse-frequency")  # choose rows by their class alone
-_EVENING = ("random-over", "inverse-frequency", "smote", "borderline-smote", "adasyn")
 _KEPT_BYTES = 256 * 2**20  # of rows with synthetic ones, least recently used first to go
 
 Rows = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -21,7 +19,7 @@ Resampled = Callable[[FoldRows, str, int], Rows]
 train on and their codes: `ResamplingPlans.apply` is one."""
 
 
-def growth(resampler: str, codes: NDArray[np.int64]) -> float:
+def growth(resampler: str, codes: NDArray[np.int64]) -> float | None:
     """Return how many times as many rows there are after resampling.
 
     Parameters
@@ -32,11 +30,20 @@ def growth(resampler: str, codes: NDArray[np.int64]) -> float:
 
     Returns
     -------
-    float
-        1 for resamplers that do not make every class as large as the largest.
+    float or None
+        At least 1, also where rows are left out. None where that depends on the rows and not on their classes
+        alone ("smote-enn").
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
     """
+    from heads.resampling import resampled_size
+
     sizes = np.unique(codes, return_counts=True)[1]
-    return float(len(sizes) * sizes.max() / sizes.sum()) if resampler in _EVENING else 1.0
+    made = resampled_size(resampler, sizes)
+    return None if made is None else max(1.0, made / len(codes))
 
 
 class ResamplingPlans:
@@ -75,7 +82,9 @@ class ResamplingPlans:
         ValueError
             If the name is unknown, or a class has a single row and the resampler makes rows between two.
         """
-        if resampler in _PICKS:
+        from heads.resampling import picks_rows
+
+        if picks_rows(resampler):
             picked = self._pick(rows, resampler, seed)
             X = rows.train[picked]
             X.flags.writeable = False

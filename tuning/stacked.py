@@ -218,7 +218,12 @@ class StackedMLPs:
 
     def _growth_of(self, member: int) -> float:
         """Return how many times as many rows an epoch of a member has as one without a resampler."""
-        return growth(self.configurations[member].resampler, self._reductions.codes)
+        configuration = self.configurations[member]
+        found = growth(configuration.resampler, self._reductions.codes)
+        if found is None:  # the first fold shows it; the rows that are made for it are kept for its training
+            rows, X, _ = self._learnt_from(configuration, 0)
+            found = max(1.0, len(X) / len(rows.train))
+        return found
 
     def _grouped(self) -> list[_Group]:
         """Put configurations of one shape on the same rows together."""
@@ -277,13 +282,8 @@ class StackedMLPs:
 
         seed = fold_seed(self._random_state, fold)
         parts = [_head(self.configurations[m], seed) for m in members]
-        first, resampler = parts[0], self.configurations[members[0]].resampler
-        rows = self._reductions.rows(fold, first.pca, whiten=first.whiten, screen_blocks=first.screen_blocks)
-        X, codes = rows.train, rows.train_codes
-        if resampler != "none":
-            if self._resampled is None:
-                raise ValueError(f"This population was not told how to resample with {resampler!r}.")
-            X, codes = self._resampled(rows, resampler, stack_seed(first))
+        first = parts[0]
+        rows, X, codes = self._learnt_from(self.configurations[members[0]], fold)
         stack = NetworkStack(
             first.fusion,
             stack_shape(first, rows.block_widths, self._n_classes),
@@ -296,6 +296,20 @@ class StackedMLPs:
         for member in members:
             self._fits[member, fold] = _Fit()
         return stack, list(members), rows
+
+    def _learnt_from(
+        self, configuration: Configuration, fold: int
+    ) -> tuple[FoldRows, NDArray[np.float32], NDArray[np.int64]]:
+        """Return the rows of a fold, and of them those that a configuration learns from, with their codes."""
+        from heads.stackable import stack_seed
+
+        head, resampler = _head(configuration, fold_seed(self._random_state, fold)), configuration.resampler
+        rows = self._reductions.rows(fold, head.pca, whiten=head.whiten, screen_blocks=head.screen_blocks)
+        if resampler == "none":
+            return rows, rows.train, rows.train_codes
+        if self._resampled is None:
+            raise ValueError(f"This population was not told how to resample with {resampler!r}.")
+        return rows, *self._resampled(rows, resampler, stack_seed(head))
 
 
 def _head(configuration: Configuration, seed: int = 0) -> "heads.MLPHead":

@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 import heads
 from heads import LogisticHead, MLPHead, make_pipeline, make_resampler
 from heads.class_neighbors import ClassNeighbors
+from heads.resampling import picks_rows, resampled_size
 
 ACTIVE = [name for name in heads.RESAMPLERS if name != "none"]
 FAST = {
@@ -201,11 +202,43 @@ def test_resampler_balanced_labels_pass_through():
     assert_array_equal(rows, X)
 
 
+@pytest.mark.parametrize("name", heads.RESAMPLERS)
+def test_resampled_size_is_what_the_sampler_makes(name, hard):
+    """Of overlapping classes; ADASYN rounds, and SMOTE-ENN removes what only the rows tell."""
+    X, y = hard
+    size = resampled_size(name, np.bincount(y))
+    sampler = make_resampler(name, random_state=0)
+    made = len(y) if sampler is None else len(sampler.fit_resample(X, y)[1])
+    if name == "smote-enn":
+        assert size is None
+        assert made < 3 * 180
+    else:
+        assert size == (pytest.approx(made, rel=0.02) if name == "adasyn" else made)
+
+
+@pytest.mark.parametrize("name", ACTIVE)
+def test_samplers_that_pick_rows_pick_the_same_whatever_the_columns(name, hard):
+    """Their numbers say all that they did; the others make rows, or look at neighbours."""
+    X, y = hard
+    sampler = make_resampler(name, random_state=0)
+    rows, labels = sampler.fit_resample(X, y)
+    assert picks_rows(name) == hasattr(sampler, "sample_indices_")
+    if picks_rows(name):
+        other = make_resampler(name, random_state=0)
+        other.fit_resample(X[:, :1] ** 2, y)
+        assert_array_equal(other.sample_indices_, sampler.sample_indices_)
+        assert_array_equal(rows, X[sampler.sample_indices_])
+        assert_array_equal(labels, y[sampler.sample_indices_])
+    assert not picks_rows("none")
+
+
 def test_resampler_unknown_name_suggests():
     """A near miss is answered with what was meant; "none" is no sampler."""
     assert make_resampler("none", random_state=0) is None
     with pytest.raises(ValueError, match=r"unknown resampler 'smoote'.*did you mean 'smote'"):
         make_resampler("smoote", random_state=0)
+    with pytest.raises(ValueError, match=r"unknown resampler 'smoote'.*did you mean 'smote'"):
+        resampled_size("smoote", np.array([3, 4]))
 
 
 @pytest.mark.parametrize("resampler", ACTIVE)

@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 import heads
 from tuning.folds import make_folds
 from tuning.reductions import Reductions
-from tuning.resampling_plans import ResamplingPlans
+from tuning.resampling_plans import ResamplingPlans, growth
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +66,22 @@ def test_plans_refuse_unknown_names(reductions):
     """An unknown resampler is named, with near matches."""
     with pytest.raises(ValueError, match="unknown resampler 'smot'"):
         ResamplingPlans().apply(reductions.rows(0, 4), "smot", 0)
+
+
+@pytest.mark.parametrize("resampler", heads.RESAMPLERS)
+def test_growth_is_what_the_plans_make(resampler, reductions):
+    """As many times as many rows as are made of a fold, never less than 1; None only where rows decide."""
+    rows = reductions.rows(1, 4)
+    made = len(ResamplingPlans().apply(rows, resampler, 7)[1]) / len(rows.train)
+    found = growth(resampler, rows.train_codes)
+    if resampler == "smote-enn":
+        assert found is None
+    else:
+        rounded = 10 / len(rows.train) if resampler == "adasyn" else 1e-12
+        assert found == pytest.approx(max(1.0, made), abs=rounded)
+
+
+def test_growth_refuses_unknown_names():
+    """As the plans do."""
+    with pytest.raises(ValueError, match="unknown resampler 'smot'"):
+        growth("smot", np.array([0, 1, 1]))

@@ -138,6 +138,21 @@ def test_member_does_not_depend_on_its_company(task):
     assert len(together.probabilities(3, 1)) == 3
 
 
+def test_rows_that_smote_enn_leaves_cost_epochs():
+    """Classes apart keep what SMOTE made, and cost as many epochs; where most is removed, none are saved."""
+    random = np.random.default_rng(0)
+    y = random.permutation(np.repeat([0, 1, 2], [72, 12, 36]))
+    noise = random.normal(size=(120, 6)).astype(np.float32)
+    folds = make_folds(y, n_folds=3)
+    member, epochs = configuration("smote-enn", class_weight=None), []
+    for X in (noise + 100 * y[:, None].astype(np.float32), noise):
+        found = StackedMLPs(
+            [member], Reductions(X, y, folds), n_classes=3, random_state=3, resampled=resampled
+        )
+        epochs.append([found.final(0, place).parameters["max_epochs"] for place in range(4)])
+    assert epochs == [[math.ceil(e / 1.8) for e in (2, 4, 6, 8)], [2, 4, 6, 8]]
+
+
 def test_member_stops_at_its_own_most_epochs(task):
     """A member with fewer epochs than the others keeps its last state, once."""
     found = population(task, MIXED)
