@@ -98,6 +98,8 @@ def main() -> None:
     """Run the draws and print what they say."""
     arguments = _arguments()
     resamplers = heads.RESAMPLERS if arguments.resampler == "all" else (arguments.resampler,)
+    shape = (arguments.rows, arguments.columns)
+    n_repeats = repeats_of(arguments.repeats, n_trials=arguments.trials, shape=shape)
     for resampler in resamplers:
         began, draws = time.process_time(), []
         for seed in range(arguments.draws):
@@ -118,7 +120,7 @@ def main() -> None:
                         names=arguments.heads,
                         n_trials=arguments.trials,
                         resampler=resampler,
-                        n_repeats=repeats_of(arguments.repeats, n_trials=arguments.trials),
+                        n_repeats=n_repeats,
                     )
                 )
             if (seed + 1) % 10 == 0:
@@ -126,7 +128,6 @@ def main() -> None:
         through = "100 classifiers"
         if arguments.through == "search":
             through = f"{arguments.trials} trials of {','.join(arguments.heads)}"
-            n_repeats = repeats_of(arguments.repeats, n_trials=arguments.trials)
             through += f", {n_repeats} other splits" if n_repeats else ""
         title = (
             f"{through}, {arguments.rows} rows x {arguments.columns} columns, signal {arguments.signal}"

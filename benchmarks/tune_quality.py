@@ -36,7 +36,7 @@ import optuna
 
 import heads
 from benchmarks.corrected_estimate import make_rows
-from pipelines.finalists import USUAL_REPEATS
+from pipelines.finalists import repeats_of
 from tuning import (
     Configuration,
     build_spaces,
@@ -159,16 +159,18 @@ def searched(problem: Problem, seed: int, n_trials: int) -> Configuration:
         random_state=seed,
         **problem.task,
     )
-    finalists = finalists_on_splits(
-        found,
-        problem.X,
-        problem.y,
-        blocks=problem.blocks,
-        groups=problem.groups,
-        n_repeats=USUAL_REPEATS,
-        random_state=seed,
-    )
-    found = found if finalists is None else finalists.decide(found)
+    n_repeats = repeats_of(None, n_trials=n_trials, shape=problem.X.shape)
+    if n_repeats:
+        finalists = finalists_on_splits(
+            found,
+            problem.X,
+            problem.y,
+            blocks=problem.blocks,
+            groups=problem.groups,
+            n_repeats=n_repeats,
+            random_state=seed,
+        )
+        found = found if finalists is None else finalists.decide(found)
     return found.trials[found.best].configuration
 
 

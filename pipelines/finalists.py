@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     from tuning import Finalists, SearchResult
 
 #: Repeats when nothing is asked for, after a search of so many trials or more: the best of many owes its
-#: place to luck with the search's split, and scoring five again costs little beside the search.
-USUAL_REPEATS, FEWEST_TRIALS = 3, 100
+#: place to luck with the search's split. Fewer on matrices of more numbers than 4,000 rows x 512 columns.
+USUAL_REPEATS, REPEATS_OF_LARGE, FEWEST_TRIALS, MOST_CELLS = 3, 2, 100, 2_048_000
 
 
-def repeats_of(asked: int | None, *, n_trials: int) -> int:
-    """Return how often finalists are cross-validated again: as asked for, else after a long search.
+def repeats_of(asked: int | None, *, n_trials: int, shape: Sequence[int]) -> int:
+    """Return how many other splits decide among the finalists: as asked for, else some after a long search.
 
     Parameters
     ----------
     asked : int or None
     n_trials : int
         That were made, the dropped ones included.
+    shape : (n_samples, n_features)
 
     Returns
     -------
@@ -33,7 +34,9 @@ def repeats_of(asked: int | None, *, n_trials: int) -> int:
     """
     if asked is not None:
         return asked
-    return USUAL_REPEATS if n_trials >= FEWEST_TRIALS else 0
+    if n_trials < FEWEST_TRIALS:
+        return 0
+    return USUAL_REPEATS if shape[0] * shape[1] <= MOST_CELLS else REPEATS_OF_LARGE
 
 
 def repeated_finalists(

@@ -244,7 +244,11 @@ def _finalists(
     """Score the best few again on other splits, where a search was made and it is asked for or usual."""
     if command == "train":
         return None
-    n_repeats = repeats_of(settings.repeats, n_trials=len(found.trials) + len(found.dropped))
+    n_repeats = repeats_of(
+        settings.repeats,
+        n_trials=len(found.trials) + len(found.dropped),
+        shape=(len(matrix.training), matrix.X.shape[1]),
+    )
     return repeated_finalists(
         found, matrix, n_repeats=n_repeats, random_state=settings.seed, deadline=deadline
     )

@@ -119,12 +119,13 @@ def test_small_searches_repeat_nothing_unless_asked(
     assert "repeats" not in json.loads((tmp_path / "r" / "config.json").read_text(encoding="utf-8"))
 
 
-def test_repeats_of_follows_length_and_request_only() -> None:
-    """Long searches repeat three times; what is asked for holds."""
-    assert repeats_of(None, n_trials=100) == 3
-    assert repeats_of(None, n_trials=99) == 0
-    assert repeats_of(0, n_trials=200) == 0
-    assert repeats_of(2, n_trials=1) == 2
+def test_repeats_of_follows_length_size_and_request_only() -> None:
+    """Long searches repeat three times, on large matrices twice; what is asked for holds."""
+    assert repeats_of(None, n_trials=100, shape=(574, 1664)) == 3
+    assert repeats_of(None, n_trials=99, shape=(574, 1664)) == 0
+    assert repeats_of(None, n_trials=200, shape=(4000, 1536)) == 2
+    assert repeats_of(0, n_trials=200, shape=(574, 1664)) == 0
+    assert repeats_of(5, n_trials=1, shape=(100_000, 1536)) == 5
 
 
 def test_repeated_finalists_keep_to_the_deadline_and_to_the_groups(
