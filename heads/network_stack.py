@@ -102,9 +102,9 @@ class NetworkStack:
         self._n_batches = math.ceil(len(X) / batch_size)
         self._order = torch.Generator().manual_seed(seed)
         network = build_network(fusion, shape, seed=seed, device=torch.device("cpu"))
-        self._forward = StackedForward(network)
         self._layout = {name: part.shape for name, part in network.named_parameters()}
         first = torch.cat([part.detach().flatten() for part in network.parameters()])
+        self._forward = StackedForward(network)
         self._members = list(members)
         self._hold(first.expand(len(members), -1).clone())
         self._optimisers = [

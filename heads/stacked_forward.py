@@ -9,7 +9,6 @@ products take 1. Here the network itself computes, and each of its layers is a f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,8 @@ class StackedForward:
     Parameters
     ----------
     network : FusedNetwork or LateNetwork
-        What the networks are alike in; without BatchNorm, which measures its batch.
+        What the networks are alike in; without BatchNorm, which measures its batch. It is taken over: what
+        names its parameters must be asked before.
 
     Notes
     -----
@@ -36,7 +36,7 @@ class StackedForward:
     """
 
     def __init__(self, network: Network) -> None:
-        self._network = deepcopy(network)
+        self._network = network
         self._layers = _Layers({module: name for name, module in self._network.named_modules()})
         self._loose = self._layers.take_over(self._network)
 
