@@ -47,8 +47,9 @@ class GivenFolder(WeightSource):
     def folder(self, *, download: bool = True) -> Path:  # noqa: ARG002
         """Return the folder. See :meth:`WeightSource.folder`."""
         if not self._path.is_dir():
+            wrong = "is a file" if self._path.exists() else "does not exist"
             raise WeightsMissingError(
-                f"Weights folder '{self._path}' does not exist. Pass --weights an existing folder."
+                f"Weights folder '{self._path}' {wrong}. Pass --weights an existing folder."
             )
         return self._path
 

@@ -84,6 +84,8 @@ def examine(settings: DoctorSettings) -> Findings:
     needed = _planned_bytes(settings, found)
     _disk(settings.out, needed, found)
     _weights(found)
+    if settings.runs.is_file():
+        found.faults.append(f"'{settings.runs}' is a file, but runs lie in a folder. Pass --runs DIR.")
     found.unfinished = [*unfinished_passes(settings.out, settings.data), *unfinished_runs(settings.runs)]
     found.faults += [work.fault for work in found.unfinished if work.fault]
     return found

@@ -59,7 +59,8 @@ def print_explanation(found: Explanation, settings: ExplainSettings, *, as_json:
         say()
         lines = [[n.guid, n.label, f"{n.cosine:.3f}", _short(n.text)] for n in rows]
         say(table(lines, [f"nearest by {block}", "label", "cosine", "text"]))
-    tell(f"done in {duration(found.seconds)}; open the page for the map over the picture")
+    drawn = " for the map over the picture" if found.attributions.patches else ""
+    tell(f"done in {duration(found.seconds)}; open the page{drawn}")
     say(str(path))
 
 

@@ -183,10 +183,13 @@ def test_hub_cache_is_found_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         open_backbone("hf:org/tiny")
 
 
-def test_weights_folder_that_does_not_exist_is_named() -> None:
-    """A missing --weights folder is missing weights."""
+def test_weights_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    """A missing --weights folder is missing weights, and a file in its place is said to be one."""
     with pytest.raises(WeightsMissingError, match=r"'/no/such/dir' does not exist"):
         open_backbone("clip-vit-b32", weights=Path("/no/such/dir"))
+    (tmp_path / "afile").touch()
+    with pytest.raises(WeightsMissingError, match=r"Weights folder '.*afile' is a file\. Pass --weights"):
+        open_backbone("clip-vit-b32", weights=tmp_path / "afile")
 
 
 def test_weights_sha256_covers_what_is_loaded_and_nothing_else(tmp_path: Path) -> None:

@@ -189,6 +189,13 @@ def test_interrupted_augment_goes_on_without_fitting_again(
     whole = augment(settings("whole")).metrics
     assert calls[0] == 3 * 3 + 3 * 3
     assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
+    folders = [next((tmp_path / out).iterdir()) for out in ("stopped", "whole")]
+    assert folders[0].name == folders[1].name
+    files = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+    changing = f'"seconds": {resumed["seconds"]}'.encode(), f'"seconds": {whole["seconds"]}'.encode()
+    assert files[0].pop("metrics.json").replace(changing[0], changing[1]) == files[1].pop("metrics.json")
+    assert len(files[0]) == 1 + 2 * 3  # settings, and two tables as .csv, .md and .tex
+    assert files[0] == files[1]
 
 
 def test_augment_with_changed_raw_texts_is_another_run(

@@ -61,14 +61,15 @@ def test_doctor_answers_within_two_seconds_without_torch(tmp_path: Path) -> None
 
 
 def test_doctor_names_all_faults_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder that cannot be written to, a data set and a backbone that are not there: exit 1, all named."""
-    (tmp_path / "file").write_text("")
-    status, answer, error = _json(
-        capsys, "--data", str(tmp_path / "gone"), "--backbone", "nonsense", "--out", str(tmp_path / "file/x")
-    )
+    """Files in the place of folders, a data set and a backbone that are not there: exit 1, all named."""
+    file = tmp_path / "file"
+    file.write_text("")
+    named = ("--data", str(tmp_path / "gone"), "--backbone", "nonsense", "--out", str(file / "x"))
+    status, answer, error = _json(capsys, *named, "--runs", str(file))
     assert status == 1
-    assert error == "embedonce: 3 fault(s) would stop a pass; each is listed above.\n"
-    data, backbone, out = answer["faults"]
+    assert error == "embedonce: 4 fault(s) would stop a pass; each is listed above.\n"
+    data, backbone, out, runs = answer["faults"]
+    assert runs == f"'{file}' is a file, but runs lie in a folder. Pass --runs DIR."
     assert "gone' does not exist" in data
     assert "Backbone 'nonsense' is not known" in backbone
     assert "file' is not a folder" in out

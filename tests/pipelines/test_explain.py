@@ -254,9 +254,16 @@ def test_given_inputs_are_explained_like_the_stored_row(
     assert alone.attributions.patches == ()
     words = ["explain", "--run", str(here.run("tiny-clip")), *here.options(), "--text", text]
     assert main([*words, "--out", str(tmp_path / "x.html")]) == 0
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
     assert "Words, each left out in turn" in printed
     assert printed.splitlines()[-1] == str(tmp_path / "x.html")
+    assert told.endswith("; open the page\n")
+    (tmp_path / "empty.jpg").touch()
+    assert main([*words, "--out", str(tmp_path / "y.html"), "--image", str(tmp_path / "empty.jpg")]) == 0
+    assert capsys.readouterr().err.endswith("; open the page\n")
+    picture = ["--image", str(here.root / "data" / "4.jpg")]
+    assert main([*words, "--out", str(tmp_path / "z.html"), *picture]) == 0
+    assert capsys.readouterr().err.endswith("; open the page for the map over the picture\n")
 
 
 @pytest.mark.parametrize("method", ["occlusion", "gradient"])
