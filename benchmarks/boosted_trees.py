@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+from peak import peak_bytes
 
 from tuning import Configuration, confusion, macro_f1, make_folds
 from tuning.boosted_trees import BoostedTrees
@@ -138,7 +138,7 @@ def timed(what: str, job: Callable[[], object]) -> None:
     wall, processor = time.perf_counter(), time.process_time()
     job()
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_bytes() / (1 << 20)
     say(f"{what}: {wall:.2f} s ({processor:.2f} s of processor time), peak memory {peak:.0f} MB")
 
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,8 +22,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 
 import h5py
 import numpy as np
+from peak import peak_bytes
+from train_at_scale import MIB, WIDTH, in_child
 
-WIDTH = 768
 CHUNK_ROWS = 512
 TEST_ROWS = 2000
 
@@ -71,10 +70,7 @@ def write(path: Path, n_rows: int) -> None:
 
 def run(path: Path, head: str, rows: int, epochs: int) -> dict[str, float]:
     """Train in a child process; return what it measured."""
-    command = [sys.executable, __file__, "--epochs", str(epochs), "--child", str(path), head, str(rows)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    return in_child(__file__, "--epochs", str(epochs), "--child", str(path), head, str(rows))
 
 
 def fit(path: Path, head: str, n_rows: int, epochs: int) -> dict[str, float]:
@@ -91,9 +87,9 @@ def fit(path: Path, head: str, n_rows: int, epochs: int) -> dict[str, float]:
         pipeline.fit(First(X, n_rows), y[:n_rows])
         wall, cpu = time.perf_counter() - began, time.process_time() - used
         accuracy = float((pipeline.predict(X[-TEST_ROWS:]) == y[-TEST_ROWS:]).mean())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_bytes() / MIB
     passes = int(pipeline["head"].n_iter_) if head == "logreg" else epochs
-    return {"wall": wall, "cpu": cpu, "peak_mb": peak / 1024, "passes": passes, "accuracy": accuracy}
+    return {"wall": wall, "cpu": cpu, "peak_mb": peak, "passes": passes, "accuracy": accuracy}
 
 
 class First:

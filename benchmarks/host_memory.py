@@ -11,25 +11,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+from peak import peak_bytes
 from true_sizes import write_tweets
-
-_CHILD = """
-import resource, sys, time
-from pathlib import Path
-from extract import PassOptions, open_backbone, read_data_set, run_pass
-import torch, transformers.models.bert.modeling_bert
-data_set = read_data_set(Path(sys.argv[1]))
-began = time.perf_counter()
-if sys.argv[4] == "pass":
-    run_pass(data_set, open_backbone(sys.argv[2]), PassOptions(out=Path(sys.argv[3])))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, round(time.perf_counter() - began, 1))
-"""
 
 
 def main() -> None:
-    """Print one line per size."""
+    """Print one line per size, or measure one of them in a child process."""
+    if sys.argv[1:2] == ["--child"]:
+        measure(*sys.argv[2:])
+        return
     sizes = [int(word) for word in sys.argv[1:]] or [10_000, 100_000, 1_000_000]
     with tempfile.TemporaryDirectory() as folder:
         weights = make_small_bert(Path(folder) / "small-bert")
@@ -47,9 +40,22 @@ def main() -> None:
 
 def run(table: Path, weights: Path, out: Path, what: str) -> tuple[int, float]:
     """Return peak MiB and seconds of one process."""
-    command = [sys.executable, "-c", _CHILD, str(table), str(weights), str(out), what]
+    command = [sys.executable, __file__, "--child", str(table), str(weights), str(out), what]
     peak, seconds = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return int(peak), float(seconds)
+
+
+def measure(table: str, weights: str, out: str, what: str) -> None:
+    """Read a table, embed it if `what` is "pass", and print peak MiB and seconds."""
+    import transformers.models.bert.modeling_bert  # noqa: F401 - also where nothing is embedded
+
+    from extract import PassOptions, open_backbone, read_data_set, run_pass
+
+    data_set = read_data_set(Path(table))
+    began = time.perf_counter()
+    if what == "pass":
+        run_pass(data_set, open_backbone(weights), PassOptions(out=Path(out)))
+    sys.stdout.write(f"{peak_bytes() >> 20} {time.perf_counter() - began:.1f}\n")
 
 
 def make_small_bert(folder: Path) -> Path:

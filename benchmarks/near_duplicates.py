@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+from peak import peak_bytes
 from PIL import Image
 
 from pipelines.cli import main as embedonce
@@ -148,7 +148,7 @@ def timed(label: str, work: Callable[[], Any]) -> Any:
     """Run, print seconds and the peak memory so far."""
     wall, processor = time.perf_counter(), time.process_time()
     result = work()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = peak_bytes() / 1e9
     say(
         f"{label}: {time.perf_counter() - wall:.2f} s wall, {time.process_time() - processor:.2f} s "
         f"processor, peak {peak:.2f} GB"

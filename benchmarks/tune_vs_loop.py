@@ -7,15 +7,15 @@ scikit-learn, imbalanced-learn, LightGBM and torch would), and is run on a sampl
 """
 
 import argparse
-import resource
 import sys
 import time
 
 import numpy as np
 from numpy.typing import NDArray
+from peak import peak_bytes
 
 from heads import default_parameters
-from pipelines.finalists import USUAL_REPEATS
+from pipelines.finalists import repeats_of
 from tuning import Configuration, evaluate, finalists_on_splits, make_folds, search
 
 HEADS = ("mlp", "logreg", "lightgbm")
@@ -84,13 +84,15 @@ def main() -> None:
         random_state=options.seed,
     )
     searched = time.perf_counter() - began
-    finalists = finalists_on_splits(
-        found, X, y, blocks=blocks, n_repeats=USUAL_REPEATS, random_state=options.seed
-    )
-    found = found if finalists is None else finalists.decide(found)
+    n_repeats = repeats_of(None, n_trials=options.trials, shape=X.shape)
+    if n_repeats:
+        finalists = finalists_on_splits(
+            found, X, y, blocks=blocks, n_repeats=n_repeats, random_state=options.seed
+        )
+        found = found if finalists is None else finalists.decide(found)
     ours = time.perf_counter() - began
     used = time.process_time()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_bytes() / 2**30
     made = [*found.trials, *found.dropped]
     count = {head: sum(t.configuration.head == head for t in made) for head in HEADS}
     best = found.trials[found.best]

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peak import peak_bytes
 from tests.cache.builders import Toy
 from tests.hostile.broken_data import DATA, IDS, BrokenData, chance_data, make_good_data
 from tests.hostile.broken_files import (
@@ -38,7 +39,6 @@ from tests.hostile.broken_files import (
 )
 from tests.hostile.broken_options import OPTIONS
 from tests.hostile.broken_weights import broken_weights, chance_weights
-from tests.hostile.peak import peak_bytes
 from tests.kit.tiny_checkpoints import make_tiny_bert, make_tiny_clip
 
 #: Seconds that an answer may take: on a shared machine, and with training where a harmless edit allows it.

@@ -18,8 +18,8 @@ from collections.abc import Callable
 
 from PIL import Image
 
+from benchmarks.peak import peak_bytes
 from extract.images import BadImageError, decode_image, read_header
-from tests.hostile.peak import peak_bytes
 
 OK, CORRUPT, LARGE, FORMAT = "ok", "image_corrupt", "image_too_large", "image_format"
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.hostile.peak import peak_bytes
+from benchmarks.peak import peak_bytes
 
 #: Most address space, so that a bomb ends here and not on the machine.
 ADDRESS_SPACE = 4 << 30
