@@ -156,7 +156,8 @@ def _answer(model: LoadedModel, rows: PredictionRows) -> Predictions:
     parts = [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
     probabilities = np.empty((n_rows, len(model.classes)))
     tags: list[str] = []
-    rows.X.put_in_order()
+    if len(parts) > 1:  # all rows at once are read in the store's own order
+        rows.X.put_in_order()
     progress = Progress("predicting", "rows")
     for places, X in zip(parts, read_ahead(partial(_read, rows.X, part) for part in parts), strict=True):
         probabilities[places], positions = answer(model, X)

@@ -19,6 +19,7 @@ from pipelines.console import Progress
 from pipelines.matrices import read_matrix
 from pipelines.predict import PredictSettings, predict
 from pipelines.prediction_blocks import TermBlock
+from pipelines.reordered_rows import ReorderedBlock
 from pipelines.runs import write_predictions
 from pipelines.term_counts import count_terms
 from tests.pipelines.planted_stores import planted_rows, write_planted
@@ -126,6 +127,18 @@ def test_stores_in_two_orders_get_the_same_answers(runs, stores, parts, tmp_path
     np.testing.assert_allclose(found.probabilities, expected.probabilities[rows], rtol=1e-12)
     if turned == "image":
         np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+
+
+def test_rows_answered_at_once_are_not_put_in_order(runs, stores, tmp_path, monkeypatch):
+    """They are read in their store's own order, and no temporary file is written for them."""
+    turned = _image(tmp_path / "turned.h5", np.random.default_rng(0).permutation(N))
+    asked = PredictSettings(run=runs / "logreg", features=(stores[0], turned))
+    at_once = predict(PredictSettings(run=runs / "logreg", features=tuple(stores)))
+    monkeypatch.setattr(ReorderedBlock, "_in_order", None)  # would fail if it were called
+    np.testing.assert_array_equal(predict(asked).probabilities, at_once.probabilities)
+    monkeypatch.setattr(command, "_PART_BYTES", 0)
+    with pytest.raises(TypeError, match="NoneType"):
+        predict(asked)
 
 
 def test_samples_that_one_store_lacks_are_said_and_left_out(runs, stores, parts, tmp_path):
@@ -268,9 +281,11 @@ def test_ctrl_c_ends_the_ordering_of_rows_at_once(verb, runs, stores, tmp_path):
         "predict": ["predict", "--run", str(runs / "logreg")],
         "train": ["train", "--head", "logreg", "--folds", "2", "--duplicates", "exact"],
     }[verb]
-    code = _STOPPED_WHILE_ORDERING
-    if verb == "train":
-        code = "from heads import large_rows\nlarge_rows.LARGE_BYTES = 0\n" + code
+    in_parts = {
+        "predict": "from pipelines import predict\npredict._PART_BYTES = 0\n",
+        "train": "from heads import large_rows\nlarge_rows.LARGE_BYTES = 0\n",
+    }[verb]
+    code = in_parts + _STOPPED_WHILE_ORDERING
     done = subprocess.run(
         [sys.executable, "-c", code, "seen", *words, *_named([stores[0], turned])],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -303,7 +318,7 @@ import sys
 from pathlib import Path
 from pipelines import predict as command
 from pipelines.predict import PredictSettings, predict
-from tests.hostile.peak import peak_bytes
+from benchmarks.peak import peak_bytes
 command._PART_BYTES, command._PART_ROWS = 0, 64
 run, few, many = Path(sys.argv[1]), sys.argv[2:4], sys.argv[4:]
 predict(PredictSettings(run=run, features=tuple(few)))
