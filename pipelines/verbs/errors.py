@@ -38,12 +38,13 @@ def run(options: Namespace, _words: list[str]) -> None:
 
     from pipelines import bad_cases
     from pipelines.console import duration, tell
-    from pipelines.explaining import explain_command
 
     began, place = time.perf_counter(), quote(str(options.run))
     found = bad_cases.find_bad_cases(options.run, data=options.data)
     bad_cases.tell_notes(found)
     if options.id is not None:
+        from pipelines.explaining import explain_command
+
         bad_cases.print_case(found, options.id, as_json=options.json)
         tell(f"done in {duration(time.perf_counter() - began)}")
         command = explain_command(options.run, options.id, data=options.data)
