@@ -17,6 +17,7 @@ from extract.engine import Engine
 from extract.open_shards import ModalityRows
 from extract.plans import PassOptions
 from extract.reports import DryRun, OnProgress, PassProgress
+from extract.run import check_bad_rows, is_there
 from extract.sources import count_statuses, read_sources
 from extract.work import PassWork
 
@@ -35,8 +36,8 @@ def dry_run(
 
     Raises
     ------
-    DataError, WeightsMissingError
-        As `run_pass`.
+    DataError, WeightsMissingError, FingerprintMismatch
+        As `run_pass`, with too many bad rows and a store of other settings too.
     """
     backbone.check_available()
     tell, total = on_progress or (lambda _: None), len(data_set.samples)
@@ -44,14 +45,19 @@ def dry_run(
         data_set, options.source, on_progress=lambda n: tell(PassProgress("sources", n, total))
     )
     work = PassWork.gather(data_set, sources, backbone, options)
-    reuse = ReuseIndex.from_folder(options.out)
-    wanted = {modality: _unknown(work.rows(modality), reuse) for modality in work.planned.modalities}
     plan, table = work.planned.plan, work.planned.table
+    check_bad_rows(work.planned, table.status, options.max_bad)
+    nothing_to_do = is_there(work.planned, replace=options.replace)
+    wanted: dict[str, np.ndarray] = dict.fromkeys(work.planned.modalities, np.array([], dtype=np.intp))
+    if not nothing_to_do:
+        reuse = ReuseIndex.from_folder(options.out)
+        wanted = {modality: _unknown(work.rows(modality), reuse) for modality in wanted}
     return DryRun(
         path=work.planned.target,
         n_rows=plan.n_rows,
+        nothing_to_do=nothing_to_do,
         to_compute={modality: len(rows) for modality, rows in wanted.items()},
-        needed_bytes=required_bytes(plan),
+        needed_bytes=0 if nothing_to_do else required_bytes(plan),
         free_bytes=shutil.disk_usage(_existing_parent(options.out)).free,
         seconds=sum(_estimate(work, modality, rows) for modality, rows in wanted.items()),
         statuses=count_statuses(table.status, work.planned.modalities),

@@ -97,6 +97,8 @@ class DryRun:
     ----------
     path : Path
     n_rows : int
+    nothing_to_do : bool
+        Whether the store is there already, whole and with these settings.
     to_compute : dict of str to int
         Modality -> inputs that no shard, earlier row or earlier store holds.
     needed_bytes, free_bytes : int
@@ -108,6 +110,7 @@ class DryRun:
 
     path: Path
     n_rows: int
+    nothing_to_do: bool
     to_compute: dict[str, int]
     needed_bytes: int
     free_bytes: int

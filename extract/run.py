@@ -107,7 +107,7 @@ def run_passes(
     works = [PassWork.gather(data_set, sources, *each) for each in passes]
     for work in works:
         check_bad_rows(work.planned, work.planned.table.status, work.options.max_bad)
-    waiting = [work for work in works if not _is_there(work.planned, replace=work.options.replace)]
+    waiting = [work for work in works if not is_there(work.planned, replace=work.options.replace)]
     made = _make(waiting, tell, began, started)
     return [
         made.get(work.planned.target) or report_of_store(work.planned.target, data_set.notes)
@@ -229,8 +229,14 @@ def check_bad_rows(planned: PassPlan, status: np.ndarray, max_bad: float) -> Non
     )
 
 
-def _is_there(planned: PassPlan, *, replace: bool) -> bool:
-    """Whether the store exists with this fingerprint; another one is refused unless `replace`."""
+def is_there(planned: PassPlan, *, replace: bool) -> bool:
+    """Whether the store of a pass is there, whole, and needs no tidying up.
+
+    Raises
+    ------
+    FingerprintMismatch
+        If it is there with another fingerprint and `replace` is False.
+    """
     if not planned.target.exists():
         return False
     with FeatureStore.open(planned.target) as store:

@@ -114,9 +114,10 @@ class Progress:
 
     def _line(self, done: int, total: int, elapsed: float, note: str) -> str:
         rate = (done - (self._first_done or 0)) / elapsed if elapsed > 0 else 0.0
-        left = f", {duration((total - done) / rate)} left" if rate > 0 else ""
+        # The first moment that is told of says nothing yet about the speed.
+        speed = f", {rate:.1f}/s, {duration((total - done) / rate)} left" if rate > 0 else ""
         percent = 100 * done / total if total else 100.0
-        text = f"{self._label}: {done:,}/{total:,} {self._unit} ({percent:.0f} %), {rate:.1f}/s{left}"
+        text = f"{self._label}: {done:,}/{total:,} {self._unit} ({percent:.0f} %){speed}"
         return f"{text} [{note}]" if note else text
 
     def _write(self, text: str) -> None:

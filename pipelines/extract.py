@@ -169,10 +169,14 @@ def _print_report(report: PassReport) -> None:
     for note in report.notes:
         tell(f"note: {note}")
     if report.nothing_to_do:
-        tell(f"Nothing to do: '{report.path}' is whole and was made with these settings.")
+        _tell_nothing_to_do(report.path)
     else:
         _print_counts(report)
     _print_summary(report)
+
+
+def _tell_nothing_to_do(path: Path) -> None:
+    tell(f"Nothing to do: '{path}' is whole and was made with these settings.")
 
 
 def _print_counts(report: PassReport) -> None:
@@ -227,6 +231,10 @@ def print_dry_runs(plans: Sequence[DryRun], *, as_json: bool) -> None:
 
 
 def _print_dry_run(plan: DryRun) -> None:
+    if plan.nothing_to_do:
+        _tell_nothing_to_do(plan.path)
+        say(_status_table(plan.statuses))
+        return
     say(f"would write {plan.path}: {plan.n_rows:,} rows")
     say(_status_table(plan.statuses))
     for modality, count in plan.to_compute.items():

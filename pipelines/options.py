@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+import sys
+from collections.abc import Iterable
+from typing import NoReturn
+
 from pipelines.verbs import VERBS, find_verb
 from pipelines.verbs.shared import Parser
 
 
 def build_parser() -> Parser:
     """Return the parser of ``embedonce``."""
-    parser = Parser(
+    parser = _HelpfulParser(
         prog="embedonce", allow_abbrev=False, description="Embed once. Train, tune and compare in seconds."
     )
+    _add_version(parser)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name in VERBS:
         verb = find_verb(name)
@@ -22,7 +29,56 @@ def build_parser() -> Parser:
 def build_single_parser(prog: str, name: str) -> Parser:
     """Return the parser of a command that is one verb, such as ``tune``."""
     verb = find_verb(name)
-    parser = Parser(prog=prog, allow_abbrev=False, description=f"{verb.HELP[0].upper()}{verb.HELP[1:]}.")
+    parser = _HelpfulParser(
+        prog=prog, allow_abbrev=False, description=f"{verb.HELP[0].upper()}{verb.HELP[1:]}."
+    )
+    _add_version(parser)
     verb.add_options(parser)
     parser.set_defaults(verb=name)
     return parser
+
+
+def _add_version(parser: Parser) -> None:
+    unset = argparse.SUPPRESS
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, dest=unset, default=unset, help="show the version and exit"
+    )
+
+
+class _Version(argparse.Action):
+    """Print the version; argparse's own action would look it up for every command."""
+
+    def __call__(self, parser: Parser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"embedonce {version('embedonce')}\n")
+        parser.exit()
+
+
+class _HelpfulParser(Parser):
+    """An ``ArgumentParser`` that names what a mistyped option or word may have meant."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """Refuse unknown options here, where the options of the verb are known."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            options = [word.split("=")[0] for word in unknown if word.startswith("-")]
+            self.error(
+                f"unrecognized arguments: {' '.join(unknown)}"
+                + "".join(_meant(option, self._option_string_actions) for option in options)
+            )
+        return known, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Add near matches to argparse's own list of choices, then exit with 2."""
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        super().error(message + (_meant(wrong[1], re.findall(r"[\w-]+", wrong[2])) if wrong else ""))
+
+
+def _meant(word: str, allowed: Iterable[str]) -> str:
+    """Return a question that names at most five near matches, or nothing."""
+    from difflib import get_close_matches
+
+    bare = {name.lstrip("-"): name for name in allowed}  # dashes would make everything alike
+    near = [bare[name] for name in get_close_matches(word.lstrip("-"), bare, n=5)]
+    return f"; for {word!r}, did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -41,7 +41,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(_read_run_file(path, MAX_JSON_BYTES))
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except NotADirectoryError as error:
+        raise RunError(
+            f"'{path.parent}' is not a folder, but a run is one. Name the folder that tune or train printed."
+        ) from error
+    except FileNotFoundError as error:
         raise RunError(
             f"'{path}' is missing: '{path.parent}' is not a finished run folder. Name the folder that tune "
             "or train printed."

@@ -118,17 +118,19 @@ def paper_run(name: str, features: Sequence[str], *, duplicates: str = "near") -
     offers = _offers(features)
     stand_ins: list[str] = []
     specs: dict[str, dict[str, _Offer]] = {}
+    lacking: dict[str, list[str]] = {}
     skipped: dict[str, str] = {row.name: row.note for row in found.rows if not row.preset and not row.votes}
     for row in found.rows:
         if row.preset:
             chosen, missing = _chosen(row, offers, may_stand_in=bool(features))
             if missing:
+                lacking[row.name] = missing
                 skipped[row.name] = "; ".join(missing)
             else:
                 specs[row.name] = chosen
                 stand_ins += _stand_ins(row, chosen)
     if not specs:
-        reasons = list(dict.fromkeys(skipped[row.name] for row in found.rows if row.preset))
+        reasons = list(dict.fromkeys(reason for row in found.rows for reason in lacking.get(row.name, ())))
         raise RunError(f"No row of '{name}' can be computed: {'; '.join(reasons)}.")
     sets = read_feature_sets(_merged(found, specs), duplicates=duplicates)
     rows = [_candidate(row, specs[row.name], sets) for row in found.rows if row.name in specs]

@@ -14,7 +14,7 @@ HELP = "answer with the model of a run"
 def add_options(parser: Parser) -> None:
     """Options of ``predict``."""
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="run folder of tune or train")
-    features_option(parser)
+    features_option(parser, default="the run's own stores, and of them the rows without label")
     parser.add_argument(
         "--data", type=Path, metavar="PATH", help="embed and predict every sample of this data set"
     )

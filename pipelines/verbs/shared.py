@@ -26,21 +26,21 @@ def data_options(parser: Parser) -> None:
     )
     parser.add_argument(
         "--encodings",
-        type=types.words,
+        type=types.encodings,
         default=("utf-8", "gb18030", "cp1252"),
         metavar="LIST",
         help="encodings to try after UTF-8 (default: utf-8,gb18030,cp1252)",
     )
 
 
-def features_option(parser: Parser) -> None:
-    """Add ``--features``."""
+def features_option(parser: Parser, *, default: str = "the stores in features/") -> None:
+    """Add ``--features``; `default` says what is taken without it."""
     parser.add_argument(
         "--features",
         action="append",
         default=[],
         metavar="FILE[:SPACE]",
-        help="a store, or one space of it; repeat for several (default: the stores in features/)",
+        help=f"a store, or one space of it; repeat for several (default: {default})",
     )
 
 

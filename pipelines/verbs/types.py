@@ -11,6 +11,22 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
+def encodings(text: str) -> tuple[str, ...]:
+    """Parse ``utf-8,cp1252``: names that Python knows."""
+    from extract.texts import normal_encoding
+
+    names = words(text)
+    faults = []
+    for name in names:
+        try:
+            normal_encoding(name)
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        raise argparse.ArgumentTypeError("; ".join(faults))
+    return names
+
+
 def pairs(text: str) -> dict[str, str]:
     """Parse ``a=b,c=d``."""
     pairs = {}

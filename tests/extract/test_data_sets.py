@@ -155,7 +155,7 @@ def test_dry_run_takes_tens_of_bytes_a_row(tmp_path: Path, monkeypatch: pytest.M
     for module in ("plans", "source_table", "rehearsal", "sample_table"):
         monkeypatch.setattr(f"extract.{module}._RUN", 64)
     backbone = open_backbone(str(make_tiny_bert(tmp_path / "bert")))
-    options = PassOptions(out=tmp_path / "out")
+    options = PassOptions(out=tmp_path / "out", replace=True)
     run_pass(read_data_set(_table(tmp_path / "earlier.csv", 50)), backbone, options)
     peak = {}
     for n in (100, 1000, 4000):

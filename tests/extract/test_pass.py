@@ -222,12 +222,28 @@ def test_dry_run_counts_what_no_earlier_store_holds(
         return lookup(index, fingerprint, hashes)
 
     monkeypatch.setattr(ReuseIndex, "lookup", noted)
-    data_set, options = read_data_set(data), PassOptions(out=tmp_path / "out")
+    data_set, options = read_data_set(data), PassOptions(out=tmp_path / "out", replace=True)
     run_pass(data_set.head(30), open_backbone(str(clip)), options)
     asked.clear()
     plan = dry_run(data_set, open_backbone(str(clip)), options)
     assert plan.to_compute == {"text": 15, "image": 15}
     assert (max(asked), sum(asked)) == (7, 2 * 45)
+
+
+def test_dry_run_says_what_the_pass_would_do_with_a_store_that_is_there(
+    data: Path, bert: Path, tmp_path: Path
+) -> None:
+    """Nothing if it was made with these settings; else the same error as the pass, unless it may replace."""
+    data_set, backbone, options = read_data_set(data), open_backbone(str(bert)), PassOptions(out=tmp_path)
+    run_pass(data_set, backbone, options)
+    same = dry_run(data_set, backbone, options)
+    assert (same.nothing_to_do, same.to_compute, same.needed_bytes) == (True, {"text": 0}, 0)
+    other = PassOptions(out=tmp_path, source=SourceOptions(clean="none"))
+    for each in (run_pass, dry_run):
+        with pytest.raises(FingerprintMismatch, match=r"'basic', but 'none' was asked for.*--replace"):
+            each(data_set, backbone, other)
+    replaced = dry_run(data_set, backbone, replace(other, replace=True))
+    assert (replaced.nothing_to_do, replaced.needed_bytes > 0) == (False, True)
 
 
 def test_dry_run_hashes_nothing_for_a_space_that_no_store_has(
@@ -241,7 +257,9 @@ def test_dry_run_hashes_nothing_for_a_space_that_no_store_has(
     monkeypatch.setattr(ReuseIndex, "lookup", refused)
     run_pass(read_data_set(data), open_backbone(str(clip)), PassOptions(out=tmp_path, modalities=("text",)))
     plan = dry_run(
-        read_data_set(data), open_backbone(str(clip)), PassOptions(out=tmp_path, modalities=("image",))
+        read_data_set(data),
+        open_backbone(str(clip)),
+        PassOptions(out=tmp_path, modalities=("image",), replace=True),
     )
     assert plan.to_compute == {"image": 45}
 

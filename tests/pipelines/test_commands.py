@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,11 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from pipelines.cli import main
+from pipelines.cli import extract_features, main, tune
+from pipelines.console import Progress
 from pipelines.verbs import VERBS
 from tests.kit.data_sets import write_guid_data_set
 from tests.pipelines.ablation_stores import labels_of, make_store, noisy
@@ -130,11 +134,78 @@ def test_wrong_usage_says_what_is_allowed(
     assert says in _one_line(capsys.readouterr().err)
 
 
-def test_unknown_option_exits_with_two(capsys: pytest.CaptureFixture[str]) -> None:
-    """argparse's own errors have exit code 2."""
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["tune", "--trails", "3"],
+            "unrecognized arguments: --trails 3; for '--trails', did you mean '--trials'?",
+        ),
+        (["tune", "--zzz=1"], "unrecognized arguments: --zzz=1\n"),
+        (["tun"], "for 'tun', did you mean 'tune'?"),
+        (["train", "--duplicates", "exac"], "for 'exac', did you mean 'exact'?"),
+        (
+            ["inspect", "--data", ".", "--encodings", "utf-8,foo"],
+            "encoding 'foo' is not known; use names such as",
+        ),
+    ],
+)
+def test_mistyped_words_exit_with_two_and_name_what_was_meant(
+    capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    """An unknown option, verb, choice or encoding is refused before any work, with near matches."""
     with pytest.raises(SystemExit, match="2"):
-        main(["tune", "--trails", "3"])
-    assert "--trails" in capsys.readouterr().err
+        main(words)
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [main, extract_features, tune])
+def test_version_is_that_of_the_package(
+    capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], int]
+) -> None:
+    """Each of the three commands says it with --version."""
+    with pytest.raises(SystemExit, match="0"):
+        command(["--version"])
+    assert capsys.readouterr().out == f"embedonce {version('embedonce')}\n"
+
+
+def test_run_that_is_a_file_is_said_to_be_one(
+    bad: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is 'missing' in a file."""
+    monkeypatch.chdir(bad)
+    assert main(["predict", "--run", "text.h5"]) == 1
+    assert _one_line(capsys.readouterr().err).startswith(
+        "embedonce: 'text.h5' is not a folder, but a run is one."
+    )
+
+
+def test_progress_gives_a_rate_only_once_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first line counts; the second has the rate since."""
+    clock = iter([0.0, 5.0, 35.0])
+    monkeypatch.setattr("pipelines.console.time.monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    progress = Progress("text", "texts", stream=stream)
+    progress.update(10, 40)
+    progress.update(20, 40)
+    assert stream.getvalue().splitlines() == [
+        "text: 10/40 texts (25 %)",
+        "text: 20/40 texts (50 %), 0.3/s, 1 min 10 s left",
+    ]
+
+
+def test_dry_run_of_a_store_that_is_there_says_that_there_is_nothing_to_do(
+    in_world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the words of the pass itself, and without bytes or seconds that nothing needs."""
+    words = ["extract", "--backbone", str(in_world.clip), "--dry-run"]
+    assert main(words) == 0
+    captured = capsys.readouterr()
+    assert "Nothing to do: 'features/tiny-clip.h5' is whole" in captured.err
+    assert "would write" not in captured.out
+    assert "time" not in captured.out
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["nothing_to_do"] is True
 
 
 @pytest.mark.parametrize(
