@@ -107,11 +107,9 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
     if metrics.get("against_default"):
         say(default_line(metrics["against_default"]))
     if metrics.get("stopped_by_timeout"):
-        tell(
-            f"--timeout stopped the search after {metrics['n_trials']} trials; a run without it starts anew."
-        )
+        tell(f"--timeout stopped the search after {n_made(metrics)} trials; a run without it starts anew.")
     if not result.nothing_to_do:
-        tell(f"{metrics['n']:,} labelled rows, {_trials_made(metrics)} in {duration(metrics['seconds'])}.")
+        tell(f"{metrics['n']:,} labelled rows, {trials_made(metrics)}, in {duration(metrics['seconds'])}.")
     tell(f"Next: open {result.path / REPORT}, or embedonce predict --run {quote(str(result.path))}")
     say(str(result.path))
 
@@ -120,11 +118,27 @@ def _shown_scores(scores: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {scores[name]['mean']:.3f}" for name in SHOWN)
 
 
-def _trials_made(metrics: Mapping[str, Any]) -> str:
-    """Say how many trials were made and how many of them were dropped early."""
+def trials_made(metrics: Mapping[str, Any]) -> str:
+    """Say how many trials were made, and how many of them were dropped early.
+
+    Parameters
+    ----------
+    metrics : mapping
+        What ``metrics.json`` of a run holds; one without counts is of one trial.
+
+    Returns
+    -------
+    str
+        Such as ``"20 trial(s), 8 of them dropped early"``.
+    """
     dropped = metrics.get("n_dropped", 0)
-    made = f"{metrics['n_trials'] + dropped} trial(s)"
-    return f"{made}, {dropped} of them dropped early," if dropped else made
+    made = f"{n_made(metrics):,} trial(s)"
+    return f"{made}, {dropped:,} of them dropped early" if dropped else made
+
+
+def n_made(metrics: Mapping[str, Any]) -> int:
+    """Return the number of trials that were made: finished, or dropped early."""
+    return int(metrics.get("n_trials", 1) + metrics.get("n_dropped", 0))
 
 
 def score_rows(metrics: Mapping[str, Any]) -> list[list[str]]:

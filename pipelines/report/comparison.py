@@ -24,6 +24,7 @@ from pipelines.report.page import Report
 from pipelines.report.paired_runs import paired_runs
 from pipelines.report.score_charts import SCORES, score_name
 from pipelines.runs import CONFIG, read_json
+from pipelines.scoreboard import n_made
 
 _RINGS = 4
 
@@ -204,7 +205,7 @@ def _table(runs: Sequence[Evidence]) -> str:
         means = [f"{m['cv'][name]['mean']:.3f}" for name in SHOWN]
         n = m.get("n_parameters")
         rows.append([
-            run.title, winner.get("head", "-"), winner.get("resampler", "-"), m.get("n_trials", "-"), *means,
+            run.title, winner.get("head", "-"), winner.get("resampler", "-"), f"{n_made(m):,}", *means,
             "-" if n is None else f"{n:,}", f"{m['seconds']:.1f}" if "seconds" in m else "-",
         ])  # fmt: skip
     return table(header, rows)

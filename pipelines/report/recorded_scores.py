@@ -39,6 +39,7 @@ def check_metrics(metrics: Mapping[str, Any], path: Path) -> None:
         ("classes", lambda: [as_text(name) for name in as_list(metrics["classes"])]),
         ("n", lambda: f"{as_finite(metrics['n']):,}"),
         ("n_trials", lambda: as_finite(metrics.get("n_trials", 0))),
+        ("n_dropped", lambda: as_finite(metrics.get("n_dropped", 0))),
         ("cv", lambda: _check_intervals(metrics["cv"], as_text(metrics["metric"]))),
         ("corrected", lambda: _check_intervals(metrics["corrected"], metrics["metric"], *metrics["cv"])),
         ("majority", lambda: [as_finite(as_object(metrics["majority"])[name]) for name in metrics["cv"]]),

@@ -11,7 +11,7 @@ from pipelines.after import after_rows
 from pipelines.metrics import SHOWN
 from pipelines.report.markup import p_text, table, tiles
 from pipelines.report.score_charts import SCORES, completed, score_name
-from pipelines.scoreboard import gain_line
+from pipelines.scoreboard import gain_line, trials_made
 
 
 def lead(metrics: Mapping[str, Any]) -> str:
@@ -23,7 +23,7 @@ def lead(metrics: Mapping[str, Any]) -> str:
     text = (
         f"{escape(score_name(name))} of {escape(winner.get('head', 'the winner'))} (resampler "
         f"{escape(winner.get('resampler', 'none'))}) on {metrics['n']:,} labelled rows, "
-        f"{metrics.get('n_trials', 1):,} trial(s)."
+        f"{trials_made(metrics)}."
     )
     shown = [
         (f"{cv['mean']:.3f}", "cross-validated", f"95 % interval {low:.3f} to {high:.3f}"),

@@ -23,6 +23,7 @@ from pipelines.report import Report, write_report
 from pipelines.report.charts import Chart
 from pipelines.report.evidence import read_evidence
 from pipelines.report.grids import Grid
+from pipelines.report.tables import lead
 from tests.pipelines.conftest import World
 from tests.pipelines.report.conftest import figure_keys
 
@@ -60,6 +61,18 @@ def test_page_of_a_search_has_its_history(in_world: World) -> None:
     assert "search-history" in figure_keys(page)
     assert page.read_text(encoding="utf-8").count('data-tip="trial ') == 5
     assert "embedonce report --run RUN adds it" in _text(page)
+
+
+def test_trials_that_were_dropped_early_are_counted(in_world: World, tmp_path: Path) -> None:
+    """The page and the comparison say how many trials were made, not only how many were finished."""
+    run = _copy(in_world.run, tmp_path)
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    metrics.update(n_trials=12, n_dropped=8)
+    (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    assert "labelled rows, 20 trial(s), 8 of them dropped early." in lead(metrics)
+    assert main(["report", "--compare", str(run), str(in_world.run), "--out", str(tmp_path / "c.html")]) == 0
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", _text(tmp_path / "c.html"))
+    assert [cells[cells.index(name) + 3] for name in ("run", "small")] == ["20", "5"]
 
 
 def test_same_run_gives_the_same_bytes(
