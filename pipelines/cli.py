@@ -5,18 +5,21 @@ Errors are one clear line; the exit status is 0 for done, 1 for failed and 2 for
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
 from pipelines.options import build_parser, build_single_parser
 from pipelines.verbs import find_verb
 from pipelines.verbs.shared import Parser
 
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _RESUME = "Stopped. Nothing is lost; the same command goes on from here."
 
 
@@ -111,6 +114,13 @@ def _one_line(error: Exception) -> str:
     ):
         if isinstance(error, (FileExistsError, NotADirectoryError)):
             return f"'{error.filename}' is a file, but a folder is needed there. Choose another path."
+        path = Path(os.fsdecode(error.filename))
+        # A user knows nothing of temporary files and work folders, but of the folder that they would lie in.
+        if error.errno in _REFUSED and path.suffix in (".tmp", ".work"):
+            return (
+                f"{error.strerror}: nothing can be written in the folder '{path.parent}'. Make it writable, "
+                "or choose another."
+            )
         return f"{error.strerror}: '{error.filename}'"
     if isinstance(error, MemoryError):
         return "out of memory; pass a smaller --batch-size, or fewer --heads"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -15,6 +16,9 @@ class RunError(ValueError):
 
 def unwritable(path: Path) -> str:
     """Return why a file cannot be written at `path`, or "" if nothing is seen to be in the way."""
-    if path.is_dir() or not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir():
         return f"'{path}' cannot be written: it is a folder, or its folder does not exist"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"'{path}' cannot be written: nothing may be written in the folder '{folder}'"
     return ""

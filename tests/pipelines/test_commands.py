@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -16,8 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.cli import _one_line as _one_line_of
 from pipelines.cli import extract_features, main, tune
 from pipelines.console import Progress
+from pipelines.errors import unwritable
 from pipelines.verbs import VERBS
 from tests.kit.data_sets import write_guid_data_set
 from tests.pipelines.ablation_stores import labels_of, make_store, noisy
@@ -178,6 +181,20 @@ def test_run_that_is_a_file_is_said_to_be_one(
     assert _one_line(capsys.readouterr().err).startswith(
         "embedonce: 'text.h5' is not a folder, but a run is one."
     )
+
+
+def test_folder_that_may_not_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is named, not a temporary file in it; of an --out before anything is computed."""
+    for name in ("runs/0123abcd.tmp", "runs/tune-1.work"):
+        said = _one_line_of(PermissionError(errno.EACCES, "Permission denied", name))
+        assert said.startswith("Permission denied: nothing can be written in the folder 'runs'. Make it")
+    assert (
+        _one_line_of(PermissionError(errno.EACCES, "Permission denied", "a.h5"))
+        == "Permission denied: 'a.h5'"
+    )
+    assert unwritable(tmp_path / "predictions.csv") == ""
+    monkeypatch.setattr(os, "access", lambda folder, _how: folder != tmp_path)  # root may write everywhere
+    assert f"nothing may be written in the folder '{tmp_path}'" in unwritable(tmp_path / "predictions.csv")
 
 
 def test_progress_gives_a_rate_only_once_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
