@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from extract.data_sets import DataSet, merge_repeats
 from extract.images import SUFFIXES
+from extract.listings import FilesByStem, refuse_link_outside
 from extract.sample_table import SampleTable
 from extract.samples import (
     IMAGE,
@@ -122,60 +125,65 @@ def read_guid_layout(folder: Path, *, encodings: Sequence[str] = DEFAULT_ENCODIN
     """
     notes: dict[str, str] = {}
     repaired: list[tuple[str, str]] = []
-    files = _files_by_stem(folder / "data")
-    rows: list[tuple[str, Sample]] = []
-    used: set[Path] = set()
-    for name in (LABELLED_LIST, UNLABELLED_LIST):
-        if not (folder / name).exists():
-            continue
-        for line, raw_id, raw_tag in _guid_rows(folder / name, encodings):
-            place = f"{name} line {line}"
-            guid = _repaired(raw_id, place, repaired)
-            found = files.get(guid) or files.get(raw_id.strip()) or {}
-            image_path = next((found[suffix] for suffix in SUFFIXES if suffix in found), None)
-            used.update(path for path in (found.get(".txt"), image_path) if path is not None)
-            sample = Sample(
-                id=guid,
-                text_path=found.get(".txt"),
-                image_path=image_path,
-                image_name=image_path.relative_to(folder).as_posix() if image_path else "",
-                label=repair_label(raw_tag),
-            )
-            rows.append((place, sample))
-    samples = merge_repeats(rows, notes)
+    files = FilesByStem(folder / "data")
+
+    def read() -> Iterator[tuple[str, Sample]]:
+        for name in (LABELLED_LIST, UNLABELLED_LIST):
+            if not (folder / name).exists():
+                continue
+            for line, raw_id, raw_tag in _guid_rows(folder / name, encodings):
+                place = f"{name} line {line}"
+                guid = _repaired(raw_id, place, repaired)
+                found = files.of(guid) or files.of(raw_id.strip())
+                yield place, _sample(folder, guid, found, repair_label(raw_tag))
+
+    samples = merge_repeats(read(), notes)
     note_repairs(repaired, notes)
-    _note_ignored(files, used, notes)
+    for sample in samples:
+        files.take(sample.text_path, sample.image_path)
+    _note_ignored(files, notes)
     return DataSet(folder, "guid", _not_empty(samples, folder), _present(samples, both_if_none=True), notes)
 
 
+def _sample(folder: Path, guid: str, found: Mapping[str, Path], label: str | None) -> Sample:
+    """Return the sample of some files of one stem."""
+    image_path = next((found[suffix] for suffix in SUFFIXES if suffix in found), None)
+    name = image_path.relative_to(folder).as_posix() if image_path else ""
+    return Sample(guid, None, found.get(".txt"), image_path, name, label)
+
+
 def _guid_rows(path: Path, encodings: Sequence[str]) -> Iterator[tuple[int, str, str]]:
-    """Yield (line number, raw guid, raw tag) of a ``guid,tag`` list."""
+    """Yield (line number, raw guid, raw tag) of a ``guid,tag`` list, which is checked as a whole before."""
     text = _manifest_text(path, encodings).replace("\r\n", "\n").replace("\r", "\n")
-    csv.field_size_limit(MAX_TEXT_BYTES)  # as for tables, whichever is read first
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        lines = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise DataError(f"'{path}' line {reader.line_num} cannot be parsed: {error}. Mend it.") from error
-    header = [cell.strip().lower() for cell in lines[0][1]] if lines else []
+    lines = _csv_lines(text, path)
+    header = [cell.strip().lower() for cell in next(lines, (0, []))[1]]
     if header != ["guid", "tag"]:
         raise DataError(f"'{path}' starts with {','.join(header)[:60]!r}; its first line must be 'guid,tag'.")
-    faults = []
-    rows = []
-    for line, row in lines[1:]:
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) != 2 or not row[0].strip():
-            faults.append(f"line {line}: {','.join(row)[:60]!r}")
-            continue
-        rows.append((line, row[0], row[1]))
+    faults = [
+        f"line {line}: {','.join(row)[:60]!r}" for line, row in lines if len(row) != 2 or not row[0].strip()
+    ]
     if faults:
         raise DataError(
             f"'{path}' has {len(faults)} line(s) that are not 'guid,tag': "
             + "; ".join(faults[:5])
             + ". Mend or remove them."
         )
-    yield from rows
+    lines = _csv_lines(text, path)
+    next(lines)
+    for line, (guid, tag) in lines:
+        yield line, guid, tag
+
+
+def _csv_lines(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, cells) of CSV; after the first line, lines without any word are left out."""
+    csv.field_size_limit(MAX_TEXT_BYTES)  # as for tables, whichever is read first
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for number, row in enumerate(reader):
+            if number == 0 or any(cell.strip() for cell in row):
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise DataError(f"'{path}' line {reader.line_num} cannot be parsed: {error}. Mend it.") from error
 
 
 def _manifest_text(path: Path, encodings: Sequence[str]) -> str:
@@ -198,44 +206,8 @@ def _repaired(raw: str, place: str, repaired: list[tuple[str, str]]) -> str:
     return guid
 
 
-def _files_by_stem(folder: Path) -> dict[str, dict[str, Path]]:
-    """Map stem -> {suffix: path} of the regular files of `folder`.
-
-    Looking ids up in this listing, instead of building paths from them, means that no id can name a file
-    outside the folder. A link is followed only if it stays under the data set's folder.
-    """
-    if not folder.is_dir():
-        raise DataError(
-            f"Folder '{folder}' does not exist; the guid layout keeps '<guid>.txt' and '<guid>.jpg' there."
-        )
-    root = folder.parent.resolve()
-    found: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.iterdir(), key=lambda p: (p.suffix != p.suffix.lower(), p.name)):
-        _refuse_link_outside(path, root)
-        if path.is_file():
-            by_suffix = found.setdefault(path.stem, {})
-            # Of 1.jpg and 1.JPG the lower-case name counts; the other is kept to be counted as ignored.
-            taken = path.suffix.lower() in by_suffix
-            by_suffix[path.suffix if taken else path.suffix.lower()] = path
-    return found
-
-
-def _refuse_link_outside(path: Path, root: Path) -> None:
-    if not path.is_symlink():
-        return
-    try:
-        target = path.resolve()
-    except (OSError, RuntimeError) as error:  # links in a circle, a name that is too long
-        raise DataError(f"'{path}' is a link that leads nowhere ({error}). Remove it.") from error
-    if not target.is_relative_to(root):
-        raise DataError(
-            f"'{path}' is a link to '{target}', outside the data set. Copy the file into the data set "
-            "instead."
-        )
-
-
-def _note_ignored(files: Mapping[str, Mapping[str, Path]], used: set[Path], notes: dict[str, str]) -> None:
-    ignored = [path.name for by_suffix in files.values() for path in by_suffix.values() if path not in used]
+def _note_ignored(files: FilesByStem, notes: dict[str, str]) -> None:
+    ignored = files.names()
     if ignored:
         shown = ", ".join(repr(name) for name in ignored[:3]) + (", ..." if len(ignored) > 3 else "")
         notes["files ignored"] = f"{len(ignored)} not in any list: {shown}"
@@ -266,31 +238,32 @@ def read_mvsa(folder: Path, *, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> 
     """
     notes: dict[str, str] = {}
     lines = _manifest_text(folder / MVSA_LIST, encodings).replace("\r\n", "\n").split("\n")
-    files = _files_by_stem(folder / "data")
-    rows: list[tuple[str, Sample]] = []
-    used: set[Path] = set()
+    files = FilesByStem(folder / "data")
     repaired: list[tuple[str, str]] = []
-    dropped = 0
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        place = f"{MVSA_LIST} line {number}"
-        raw_id, *annotations = line.split("\t")
-        guid = _repaired(raw_id, place, repaired)
-        label = _mvsa_label(annotations, place)
-        found = files.get(guid, {})
-        used.update(found.values())
-        if label is None:
-            dropped += 1
-            continue
-        image_path = next((found[suffix] for suffix in SUFFIXES if suffix in found), None)
-        name = image_path.relative_to(folder).as_posix() if image_path else ""
-        rows.append((place, Sample(guid, None, found.get(".txt"), image_path, name, label)))
-    samples = merge_repeats(rows, notes)
+    dropped: list[str] = []
+
+    def read() -> Iterator[tuple[str, Sample]]:
+        for number, line in enumerate(lines[1:], start=2):
+            if not line.strip():
+                continue
+            place = f"{MVSA_LIST} line {number}"
+            raw_id, *annotations = line.split("\t")
+            guid = _repaired(raw_id, place, repaired)
+            label = _mvsa_label(annotations, place)
+            if label is None:
+                dropped.append(guid)
+                continue
+            yield place, _sample(folder, guid, files.of(guid), label)
+
+    samples = merge_repeats(read(), notes)
     note_repairs(repaired, notes)
     if dropped:
-        notes["samples dropped"] = f"{dropped} with contradicting or no majority labels (the published rule)"
-    _note_ignored(files, used, notes)
+        notes["samples dropped"] = (
+            f"{len(dropped)} with contradicting or no majority labels (the published rule)"
+        )
+    for guid in chain(samples.ids, dropped):
+        files.take(*files.of(guid).values())
+    _note_ignored(files, notes)
     return DataSet(folder, "mvsa", _not_empty(samples, folder), _present(samples, both_if_none=True), notes)
 
 
@@ -321,19 +294,30 @@ def _majority(votes: Sequence[str]) -> str | None:
 
 def read_image_folder(folder: Path) -> DataSet:
     """Read ``<class>/<image>``, also under ``train/``, ``val/`` or ``test/``; the id is the relative path."""
-    rows: list[tuple[str, Sample]] = []
-    for path in _images_under(folder):
-        parts = path.relative_to(folder).parts
-        split = parts[0] if len(parts) > 2 and parts[0] in ("train", "val", "test") else ""
-        name = path.relative_to(folder).as_posix()
-        rows.append((name, Sample(repair_id(name), None, None, path, name, parts[-2], split)))
-    return DataSet(folder, "image-folder", _not_empty(merge_repeats(rows, {}), folder), (IMAGE,), {})
+
+    def read() -> Iterator[tuple[str, Sample]]:
+        for path in _images_under(folder):
+            parts = path.relative_to(folder).parts
+            split = parts[0] if len(parts) > 2 and parts[0] in ("train", "val", "test") else ""
+            name = path.relative_to(folder).as_posix()
+            yield name, Sample(repair_id(name), None, None, path, name, parts[-2], split)
+
+    return DataSet(folder, "image-folder", _not_empty(merge_repeats(read(), {}), folder), (IMAGE,), {})
 
 
 def _images_under(folder: Path) -> Iterator[Path]:
     root = folder.resolve()
-    for path in sorted(folder.rglob("*")):
+    for path in _walk(folder):
         if path.suffix.lower() in SUFFIXES and path.parent != folder:
-            _refuse_link_outside(path, root)
+            refuse_link_outside(path, root)
             if path.is_file():
                 yield path
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield what lies below a folder, in the order of sorted paths; links to folders are not followed."""
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - a name takes a fifth of the memory of a path
+        path = folder / name
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from _walk(path)
