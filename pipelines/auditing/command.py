@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.auditing.findings import SEVERITIES, Finding, Tested, significant
+from pipelines.auditing.findings import ALPHA, SEVERITIES, Finding, Tested, significant
 from pipelines.auditing.hints import side_feature_test, word_tests
 from pipelines.auditing.permuted import permuted_rows_test
 from pipelines.auditing.relations import duplicate_findings, fold_findings, id_findings
@@ -216,6 +216,8 @@ def print_audit(result: Audit, *, as_json: bool, out: Path | None) -> None:
         say(
             table([[test.check, f"{test.p:.2g}", test.detail] for test in clean], ["no finding", "p", "seen"])
         )
+        if any(test.p <= ALPHA for test in clean):
+            say(f"p of at most {ALPHA} without a finding: there is an effect, but it is too small to matter")
     tell(f"audited in {duration(result.seconds)}" + (f"; findings in {out}" if out is not None else ""))
 
 

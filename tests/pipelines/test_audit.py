@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.auditing import Audit, AuditSettings, audit
+from pipelines.auditing import Audit, AuditSettings, audit, findings, print_audit
 from pipelines.auditing.permuted import permutation_test
 from pipelines.auditing.shifts import auc_with_interval, column_aucs
 from pipelines.cli import main
@@ -321,6 +321,16 @@ def test_audit_of_a_run_finds_duplicates_across_its_folds(
         if rule == "none":
             assert checks[across]["count"] > 30
             assert "of 120 out-of-fold rows" in checks[across]["detail"]
+
+
+@pytest.mark.parametrize(("p", "is_said"), [(0.006, True), (0.4, False)])
+def test_small_effect_without_a_finding_is_explained(
+    capsys: pytest.CaptureFixture[str], p: float, is_said: bool
+) -> None:
+    """A small p among what is no finding would look like an oversight."""
+    tests = (findings.Tested("ids or order predict the label", p, "balanced accuracy 0.419"),)
+    print_audit(Audit(9, {"train": 9}, (), tests, (), 1.0), as_json=False, out=None)
+    assert ("there is an effect, but it is too small to matter" in capsys.readouterr().out) == is_said
 
 
 def test_audit_command_prints_writes_and_is_strict(
