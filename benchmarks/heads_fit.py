@@ -23,6 +23,7 @@ import numpy as np
 
 BLOCKS = {"text.pooled": 768, "image.pooled": 768}
 EPOCHS = {"max_epochs": 20, "patience": 20}
+SEARCHED_WIDTH = 64  # of what blocks are projected to, in `tune`; 128 is the head's default
 
 
 def main() -> None:
@@ -73,10 +74,11 @@ def fits(heads: Any, X: np.ndarray, y: np.ndarray) -> dict[str, Callable[[], obj
     for name in ("logreg", "lightgbm"):
         jobs[name] = lambda name=name: heads.make_pipeline(name, blocks=BLOCKS).fit(X, y)
     for fusion in heads.FUSIONS:
-        parameters = {**EPOCHS, "fusion": fusion}
-        jobs[f"mlp {fusion}, 20 epochs"] = lambda p=parameters: heads.make_pipeline(
-            "mlp", blocks=BLOCKS, parameters=p
-        ).fit(X, y)
+        widths = (128,) if fusion in ("concat", "late") else (128, SEARCHED_WIDTH)
+        for width in widths:
+            parameters = {**EPOCHS, "fusion": fusion, "projection_width": width}
+            name = f"mlp {fusion}{'' if len(widths) == 1 else f' of {width} units'}, 20 epochs"
+            jobs[name] = lambda p=parameters: heads.make_pipeline("mlp", blocks=BLOCKS, parameters=p).fit(X, y)
     return jobs
 
 
