@@ -78,7 +78,9 @@ def fits(heads: Any, X: np.ndarray, y: np.ndarray) -> dict[str, Callable[[], obj
         for width in widths:
             parameters = {**EPOCHS, "fusion": fusion, "projection_width": width}
             name = f"mlp {fusion}{'' if len(widths) == 1 else f' of {width} units'}, 20 epochs"
-            jobs[name] = lambda p=parameters: heads.make_pipeline("mlp", blocks=BLOCKS, parameters=p).fit(X, y)
+            jobs[name] = lambda p=parameters: heads.make_pipeline("mlp", blocks=BLOCKS, parameters=p).fit(
+                X, y
+            )
     return jobs
 
 
