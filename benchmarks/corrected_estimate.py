@@ -225,6 +225,7 @@ def draw_search(
         random_state=seed,
         space=space,
     )
+    finalists = None
     if n_repeats:
         finalists = finalists_on_splits(found, X, y, n_repeats=n_repeats, random_state=seed)
         found = found if finalists is None else finalists.decide(found)
@@ -241,12 +242,12 @@ def draw_search(
         codes = pipeline.classes_[pipeline.predict_proba(rows.X_test).argmax(axis=1)]
         return float(macro_f1(confusion(rows.y_test, codes, len(_SHARES))))
 
-    options = {"n_classes": len(_SHARES), "n_bootstrap": n_bootstrap, "random_state": seed}
-    if found.decided_by is not None:
-        estimate = bbc_finalists(found.decided_by.predictions, y, **options)
+    options = {"n_bootstrap": n_bootstrap, "random_state": seed}
+    if finalists is not None:
+        estimate = bbc_finalists(finalists.choice(found, y), **options)
     else:
         drops = EarlyDrops.of(found.trials, found.dropped)
-        estimate = bbc_cv(found.predictions, y, dropped=drops, **options)
+        estimate = bbc_cv(found.predictions, y, n_classes=len(_SHARES), dropped=drops, **options)
     return _draw(estimate["macro_f1"], y, folds, best.score, tested)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.console import duration, tell
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 USUAL_REPEATS, REPEATS_OF_LARGE, FEWEST_TRIALS, MOST_CELLS = 3, 2, 100, 2_048_000
 
 
-def repeats_of(asked: int | None, *, n_trials: int, shape: Sequence[int]) -> int:
+def repeats_of(asked: int | None, *, n_trials: int, shape: Sequence[int], decides: bool = True) -> int:
     """Return how many other splits decide among the finalists: as asked for, else some after a long search.
 
     Parameters
@@ -26,6 +26,8 @@ def repeats_of(asked: int | None, *, n_trials: int, shape: Sequence[int]) -> int
     n_trials : int
         That were made, the dropped ones included.
     shape : (n_samples, n_features)
+    decides : bool
+        Whether they would choose; if not, they are made when asked for only.
 
     Returns
     -------
@@ -34,7 +36,7 @@ def repeats_of(asked: int | None, *, n_trials: int, shape: Sequence[int]) -> int
     """
     if asked is not None:
         return asked
-    if n_trials < FEWEST_TRIALS:
+    if n_trials < FEWEST_TRIALS or not decides:
         return 0
     return USUAL_REPEATS if shape[0] * shape[1] <= MOST_CELLS else REPEATS_OF_LARGE
 
@@ -63,9 +65,10 @@ def repeated_finalists(
     """
     from tuning import RepeatError, finalists_of, finalists_on_splits
 
-    n_finalists = len(finalists_of(found))
-    if n_finalists < 2 or not n_repeats:
+    trials = finalists_of(found)
+    if len(trials) < 2 or not n_repeats:
         return None
+    seconds = sum(found.trials[i].seconds for i in trials)
     rows = matrix.training
     try:
         return finalists_on_splits(
@@ -77,7 +80,8 @@ def repeated_finalists(
             groups=matrix.groups[rows],
             n_repeats=n_repeats,
             random_state=random_state,
-            goes_on=_Clock(n_repeats, n_finalists, deadline).goes_on,
+            goes_on=_Clock(n_repeats, len(trials), deadline, seconds).goes_on,
+            on_step=_told_now_and_then(),
         )
     except RepeatError as error:
         # A class too small for SMOTE on another split, say: the search stands as it is.
@@ -109,20 +113,33 @@ def finalist_entries(finalists: Finalists | None, found: SearchResult) -> list[d
 class _Clock:
     """Says what is repeated, and whether there is time for one more repeat."""
 
-    def __init__(self, n_repeats: int, n_finalists: int, deadline: float | None) -> None:
+    def __init__(self, n_repeats: int, n_finalists: int, deadline: float | None, seconds: float) -> None:
         self._n_repeats, self._n_finalists, self._deadline = n_repeats, n_finalists, deadline
-        self._began = time.perf_counter()
+        self._began, self._first = time.perf_counter(), seconds  # what these took on the search's split
 
     def goes_on(self, repeat: int) -> bool:
         """Whether a repeat, numbered from 0, would probably end in time."""
         now = time.perf_counter()
-        each = (now - self._began) / max(repeat, 1)
+        each = (now - self._began) / repeat if repeat else self._first
         if self._deadline is not None and now + each >= self._deadline:
             tell(f"--timeout leaves no time to cross-validate the finalists again ({repeat} repeats made).")
             return False
         left = f", about {duration(each * (self._n_repeats - repeat))} left" if repeat else ""
         tell(f"{self._n_finalists} finalists on other splits: repeat {repeat + 1} of {self._n_repeats}{left}")
         return True
+
+
+def _told_now_and_then(seconds: float = 5.0) -> Callable[[str], None]:
+    """Return a function that tells what is worked on, once in so many seconds."""
+    last = time.monotonic()
+
+    def told(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            tell(text)
+
+    return told
 
 
 def finalist_rows(finalists: Sequence[Mapping[str, Any]]) -> list[list[str]]:

@@ -26,7 +26,7 @@ from tuning import (
 if TYPE_CHECKING:
     from heads import AfterSteps
     from pipelines.matrices import Matrix
-    from tuning import Estimate, Finalists, SearchResult, Trial
+    from tuning import ChoiceOnSplits, Estimate, Finalists, SearchResult, Trial
 
 #: Scores shown in tables, in this order; ``metrics.json`` has all of `tuning.SCORES`.
 SHOWN = ("macro_f1", "weighted_f1", "accuracy")
@@ -40,6 +40,7 @@ def metrics_of_run(
     groups: np.ndarray | None = None,
     test: dict[str, Any] | None,
     finalists: Finalists | None = None,
+    decided: bool = False,
     random_state: int,
 ) -> dict[str, Any]:
     """Return the contents of ``metrics.json`` but for the seconds.
@@ -56,30 +57,32 @@ def metrics_of_run(
         Scores on the test split.
     finalists : Finalists or None
         From `finalists.repeated_finalists`.
+    decided : bool
+        Whether they chose the winner, which `found` then has as its best.
     random_state : int
         Of the bootstrap.
     """
     n_classes = len(class_names)
     best = found.trials[found.best]
     arguments: dict[str, Any] = {"n_classes": n_classes, "groups": groups, "random_state": random_state}
-    entries = finalist_entries(finalists, found)
+    choice = None if finalists is None or not decided else finalists.choice(found, y, groups=groups)
     default = None if found.default is None else found.trials[found.default]
     return {
         "classes": list(class_names),
         "n": len(y),
         "metric": found.metric,
         "cv": cv_summary(best.oof, y, found.folds, **arguments),
-        "corrected": _corrected(found, y, arguments),
+        "corrected": _corrected(found, choice, y, arguments),
         "default": None if default is None else cv_summary(default.oof, y, found.folds, **arguments),
         "majority": majority_scores(y, n_classes),
         "per_class": class_scores(best.oof.argmax(axis=1), y, class_names),
         "test": test,
         "winner": {**best.configuration.as_dict(), "number": best.number},
-        "chosen_on": "search split" if found.decided_by is None else "other splits",
-        "runner_up": _runner_up(found, entries, y, arguments),
+        "chosen_on": "search split" if choice is None else "other splits",
+        "runner_up": _runner_up(found, finalists if decided else None, y, arguments),
         "against_default": _against_default(found, y, arguments),
-        "overtuning": _overtuning(found, y, arguments),
-        "finalists": entries,
+        "overtuning": _overtuning(found, choice, y, arguments),
+        "finalists": finalist_entries(finalists, found),
         "after": after_training(found, y, random_state=random_state, groups=groups),
         "n_trials": len(found.trials),
         "n_dropped": len(found.dropped),
@@ -98,41 +101,47 @@ def class_scores(
     }
 
 
-def _corrected(found: SearchResult, y: np.ndarray, arguments: Mapping[str, Any]) -> dict[str, Estimate]:
-    """Estimate the scores of the choice, repeated where it was made."""
-    if found.decided_by is not None:
-        return bbc_finalists(found.decided_by.predictions, y, metric=found.metric, **arguments)
+def _corrected(
+    found: SearchResult, choice: ChoiceOnSplits | None, y: np.ndarray, arguments: Mapping[str, Any]
+) -> dict[str, Estimate]:
+    """Estimate the scores of the choice, made again as it was made."""
+    if choice is not None:
+        return bbc_finalists(choice, random_state=arguments["random_state"])
     dropped = EarlyDrops.of(found.trials, found.dropped)
     return bbc_cv(found.predictions, y, metric=found.metric, dropped=dropped, **arguments)
 
 
 def _runner_up(
-    found: SearchResult, entries: Sequence[Mapping[str, Any]], y: np.ndarray, arguments: Mapping[str, Any]
+    found: SearchResult, finalists: Finalists | None, y: np.ndarray, arguments: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Compare the winner with the best other configuration, where the choice was made.
 
-    On the search's split row by row; on other splits by the corrected test over their folds.
+    On the search's split row by row; where `finalists` decided, by the corrected test over the folds of the
+    other splits, and McNemar's on the first of them.
     """
     others = [i for i in range(len(found.trials)) if i != found.best]
     if not others:
         return None
-    second = found.trials[max(others, key=lambda i: found.trials[i].score)]
-    on_splits: dict[str, Any] = {}
-    if found.decided_by is not None:
-        entry = entries[1]
-        second = next(trial for trial in found.trials if trial.number == entry["number"])
+    if finalists is not None:
+        winner = finalists.trials.index(found.best)
+        place, entry = finalists.repeats.compared(winner)[1]
         low, high = entry["ci95"]
-        on_splits = {
+        mine, other = finalists.repeats.predictions[[winner, place], 0]
+        return {
+            **entry["configuration"],
+            "number": found.trials[finalists.trials[place]].number,
+            "score": entry["mean"],
             "difference": -entry["difference"],
             "ci95": [-high, -low],
             "p_value": entry["p_value"],
+            "mcnemar": mcnemar(mine, other, y),
         }
+    second = found.trials[max(others, key=lambda i: found.trials[i].score)]
     return {
         **second.configuration.as_dict(),
         "number": second.number,
         "score": second.score,
         **_winner_minus(second, found, y, arguments),
-        **on_splits,
     }
 
 
@@ -154,14 +163,14 @@ def _against_default(
     return _winner_minus(found.trials[found.default], found, y, arguments)
 
 
-def _overtuning(found: SearchResult, y: np.ndarray, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+def _overtuning(
+    found: SearchResult, choice: ChoiceOnSplits | None, y: np.ndarray, arguments: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """Say what the search gained over the default, free of the luck of choosing; None without a search."""
     if found.default is None or len(found.trials) < 2:
         return None
-    if found.decided_by is not None:
-        default = found.trials[found.default].predictions
-        predictions = found.decided_by.predictions
-        gain = bbc_finalists_difference(predictions, y, default, metric=found.metric, **arguments)
+    if choice is not None:
+        gain = bbc_finalists_difference(choice, found.default, random_state=arguments["random_state"])
     else:
         dropped = EarlyDrops.of(found.trials, found.dropped)
         gain = bbc_difference(

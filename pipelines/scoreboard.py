@@ -188,10 +188,10 @@ def gain_line(overtuning: Mapping[str, Any]) -> str:
 
 
 def default_line(compared: Mapping[str, Any]) -> str:
-    """Say in one line how winner and default compare on the rows that the winner was chosen on."""
+    """Say in one line how winner and default compare on the split of the search."""
     low, high = compared["ci95"]
     return (
-        f"winner minus default on the rows it was chosen on: {compared['difference']:+.3f} (95 % interval "
+        f"winner minus default on the split of the search: {compared['difference']:+.3f} (95 % interval "
         f"{low:+.3f} to {high:+.3f}, p = {compared['p_value']:.2f}; right equally often: McNemar's p = "
         f"{compared['mcnemar']:.2f})"
     )

@@ -99,9 +99,20 @@ def _run_on(matrix: Matrix, command: str, settings: TuneSettings, began: float) 
         deadline = None if settings.timeout is None else asked + settings.timeout
         timed_out = deadline is not None and time.perf_counter() >= deadline
         finalists = _finalists(command, settings, found, matrix, deadline)
-        if finalists is not None and settings.select == "best":
+        decided = finalists is not None and settings.select == "best"
+        if finalists is not None and decided:
             found = finalists.decide(found)
-        write_run(run, found, matrix, settings, began, prompts, timed_out=timed_out, finalists=finalists)
+        write_run(
+            run,
+            found,
+            matrix,
+            settings,
+            began,
+            prompts,
+            timed_out=timed_out,
+            finalists=finalists,
+            decided=decided,
+        )
         path = run.publish()
     return RunResult(path, read_json(path / METRICS), nothing_to_do=False)
 
@@ -248,6 +259,7 @@ def _finalists(
         settings.repeats,
         n_trials=len(found.trials) + len(found.dropped),
         shape=(len(matrix.training), matrix.X.shape[1]),
+        decides=settings.select == "best",
     )
     return repeated_finalists(
         found, matrix, n_repeats=n_repeats, random_state=settings.seed, deadline=deadline

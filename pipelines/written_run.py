@@ -48,6 +48,7 @@ def write_run(
     *,
     timed_out: bool,
     finalists: Finalists | None,
+    decided: bool,
 ) -> None:
     """Fit the winner on all labelled rows and write everything that a run folder holds.
 
@@ -65,6 +66,8 @@ def write_run(
     timed_out : bool
     finalists : Finalists or None
         From `repeated_finalists`.
+    decided : bool
+        Whether they chose the winner.
     """
     from heads import save_model
 
@@ -102,6 +105,7 @@ def write_run(
         groups=matrix.groups[rows],
         test=test,
         finalists=finalists,
+        decided=decided,
         random_state=settings.seed,
     )
     if not applied.is_nothing:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     )
     from tuning.search_loop import SearchResult, search
     from tuning.selection import bbc_cv, bbc_difference
-    from tuning.selection_on_splits import bbc_finalists, bbc_finalists_difference
+    from tuning.selection_on_splits import ChoiceOnSplits, bbc_finalists, bbc_finalists_difference
     from tuning.set_similarity import similar_sets
     from tuning.shared_trials import shared_attributes, shared_trial
     from tuning.space_files import parse_space, space_as_toml
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     )
 
 _MODULE_OF = {
+    "ChoiceOnSplits": "selection_on_splits",
     "Configuration": "trials",
     "Difference": "uncertainty",
     "EarlyDrops": "early_drops",
@@ -141,6 +142,7 @@ _MODULE_OF = {
 
 __all__ = [
     "SCORES",
+    "ChoiceOnSplits",
     "Configuration",
     "Difference",
     "EarlyDrops",

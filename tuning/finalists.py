@@ -6,33 +6,41 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from tuning.early_drops import EarlyDrops
 from tuning.repeats import EvaluationOnSplits, Repeats, repeat_finalists
 from tuning.search_loop import SearchResult
+from tuning.selection_on_splits import ChoiceOnSplits
 
 N_FINALISTS = 5
 
 
 def finalists_of(found: SearchResult, n_finalists: int = N_FINALISTS) -> list[int]:
-    """Return the best trials of a search, no two of one configuration.
+    """Return the best trials of a search, and its default.
 
     Parameters
     ----------
     found : SearchResult
     n_finalists : int
-        At most so many.
+        At most so many, no two of one configuration, but for the default, which comes besides.
 
     Returns
     -------
     list of int
-        Indices into ``found.trials``: ``found.best``, then the highest scores, the earlier of equals first.
+        Indices into ``found.trials``: ``found.best``, then the highest scores, the earlier of equals first;
+        the default last where it is not among them.
 
     Notes
     -----
-    Trials that stop at the same epoch can be equal though they were asked for differently.
+    Trials that stop at the same epoch can be equal though they were asked for differently. The default was
+    named before any score was known, and what a search gains over it is seen on the same splits.
     """
     order = sorted(range(len(found.trials)), key=lambda i: (i != found.best, -found.trials[i].score, i))
     first = {found.trials[i].configuration.key: i for i in reversed(order)}
-    return sorted(first.values(), key=order.index)[:n_finalists]
+    if found.default is not None:
+        first[found.trials[found.default].configuration.key] = found.default
+    best = sorted(first.values(), key=order.index)[:n_finalists]
+    besides = [] if found.default is None or found.default in best else [found.default]
+    return [*best, *besides]
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,29 @@ class Finalists:
         The split of the search made them finalists; what made a trial lucky there says nothing more. So that
         split has no vote, and the winner's mean over the others is free of its luck.
         """
-        return replace(found, best=self.trials[self.repeats.best], decided_by=self.repeats)
+        return replace(found, best=self.trials[self.repeats.best])
+
+    def choice(self, found: SearchResult, y: ArrayLike, *, groups: ArrayLike | None = None) -> ChoiceOnSplits:
+        """Return both choices, for `tuning.bbc_finalists`.
+
+        Parameters
+        ----------
+        found : SearchResult
+            The search, before or after `decide`.
+        y : array-like of shape (n_samples,), integer
+        groups : array-like of shape (n_samples,) or None
+        """
+        return ChoiceOnSplits.of(
+            found.predictions,
+            y,
+            finalists=self.trials,
+            repeats=self.repeats.predictions,
+            always=found.default,
+            n_classes=found.n_classes,
+            metric=found.metric,
+            dropped=EarlyDrops.of(found.trials, found.dropped),
+            groups=groups,
+        )
 
 
 def finalists_on_splits(
@@ -70,6 +100,7 @@ def finalists_on_splits(
     n_repeats: int = 3,
     random_state: int = 0,
     goes_on: Callable[[int], bool] | None = None,
+    on_step: Callable[[str], None] | None = None,
 ) -> Finalists | None:
     """Cross-validate the best few of a search on other splits.
 
@@ -86,6 +117,8 @@ def finalists_on_splits(
         Of the splits and models.
     goes_on : callable (repeat) -> bool, or None
         As in `tuning.repeat_finalists`.
+    on_step : callable (text) or None
+        Called with one sentence before each longer piece of work.
 
     Returns
     -------
@@ -104,7 +137,9 @@ def finalists_on_splits(
         return None
     repeats = repeat_finalists(
         [found.trials[i].configuration for i in trials],
-        EvaluationOnSplits(X, y, n_classes=found.n_classes, metric=found.metric, blocks=blocks, views=views),
+        EvaluationOnSplits(
+            X, y, n_classes=found.n_classes, metric=found.metric, blocks=blocks, views=views, on_step=on_step
+        ),
         y,
         groups=groups,
         n_folds=len(found.folds),

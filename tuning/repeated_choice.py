@@ -65,12 +65,34 @@ class Choice:
         ValueError
             When there is no draw.
         """
+        for drawn, standings in self.standings(n_bootstrap=n_bootstrap, random_state=random_state):
+            yield drawn, standings.predictions_of(standings.scores.argmax(axis=1))
+
+    def standings(self, *, n_bootstrap: int, random_state: int) -> "Iterator[tuple[Ints, Standings]]":
+        """Say where the finished trials stand on the rows of bootstrap samples.
+
+        Parameters
+        ----------
+        n_bootstrap, random_state : int
+            As in `repeated`.
+
+        Yields
+        ------
+        (ndarray of shape (n_draws, n_samples), int64, Standings)
+            How often each row was drawn, and what that makes of the trials; a chunk of draws at a time.
+
+        Raises
+        ------
+        ValueError
+            When there is no draw.
+        """
         part_of_row, n_seen = self._parts()
         n_parts = len(set(n_seen)) + 1
         for drawn in self.draws(n_bootstrap=n_bootstrap, random_state=random_state, n_parts=n_parts):
             cells = np.stack([self.confusions(drawn, part_of_row == part) for part in range(n_parts)], axis=1)
-            origin = self._origins(cells, n_seen)
-            yield drawn, self.table[origin[:, part_of_row], np.arange(len(self.codes))]
+            source = self._sources(cells, n_seen)
+            finished = _counts_of(cells, source[:, :, : self.n_trials])
+            yield drawn, Standings(score(finished, self.metric), source, part_of_row, self.table)
 
     def draws(self, *, n_bootstrap: int, random_state: int, n_parts: int = 1) -> Iterator[Ints]:
         """Draw bootstrap samples that leave out rows of every class.
@@ -111,17 +133,15 @@ class Choice:
             part_of_row[step.rows] = np.minimum(part_of_row[step.rows], part)
         return part_of_row, [sizes.index(int(step.rows.sum())) + 1 for step in self.steps]
 
-    def _origins(self, cells: Counts, n_seen: list[int]) -> Ints:
-        """Choose from drawn counts (draws, parts, n_all, k, k); return whose rows, (draws, parts), int64."""
+    def _sources(self, cells: Counts, n_seen: list[int]) -> Ints:
+        """Repeat the decisions on drawn counts (draws, parts, n_all, k, k); return `Standings.source`."""
         n_draws, n_parts, n_all = cells.shape[:3]
         source = np.tile(np.arange(n_all), (n_draws, n_parts, 1))
         for step, n in zip(self.steps, n_seen, strict=True):
             candidates = np.concatenate([step.staying, step.leaving])
             stood = _counts_of(cells[:, :n], source[:, :n, candidates])
             step.repeat(source, score(stood, self.metric), n)
-        best = score(_counts_of(cells, source[:, :, : self.n_trials]), self.metric).argmax(axis=1)
-        origins: Ints = source[np.arange(n_draws), :, best]
-        return origins
+        return source
 
     def confusions(self, drawn: Ints, included: NDArray[np.bool_]) -> Counts:
         """Count what all trials predict in drawn rows.
@@ -147,6 +167,33 @@ class Choice:
             product = drawn[:, rows].astype(np.float32) @ flat
             cells[:, :, code, :] = product.reshape(len(drawn), n_all, k)
         return cells
+
+
+@dataclass(frozen=True)
+class Standings:
+    """Where the finished trials stand in some draws.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n_draws, n_trials), float64
+        On the drawn rows.
+    source : ndarray of shape (n_draws, n_parts, n_all), int64
+        Whose predictions each trial has in each part of the rows.
+    part_of_row : ndarray of shape (n_samples,), int64
+    table : ndarray of shape (n_all, n_samples), int64
+        Class codes.
+    """
+
+    scores: NDArray[np.float64]
+    source: Ints
+    part_of_row: Ints
+    table: Ints
+
+    def predictions_of(self, trials: Ints) -> Ints:
+        """Return the class codes (n_draws, n_samples) of one trial for each draw, shape (n_draws,)."""
+        origins = self.source[np.arange(len(trials)), :, trials]
+        codes: Ints = self.table[origins[:, self.part_of_row], np.arange(self.table.shape[1])]
+        return codes
 
 
 def _counts_of(cells: Counts, source: Ints) -> Counts:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +22,6 @@ from tuning.studies import open_study, quiet_optuna
 from tuning.study_exchange import StudyExchange, claim
 from tuning.trials import Configuration, Trial
 from tuning.waiting import Waiting
-
-if TYPE_CHECKING:
-    from tuning.repeats import Repeats
 
 _LARGEST_BATCH = 32
 _BATCHES = 5  # at least so many after the first, so that answers can shape questions
@@ -53,8 +50,6 @@ class SearchResult:
     n_classes : int
     dropped : list of Trial
         Those that were dropped on a rung; see `tuning.rungs`.
-    decided_by : Repeats or None
-        The repeats on other splits that chose ``best`` among the finalists (`tuning.Finalists.decide`).
     """
 
     trials: list[Trial]
@@ -65,7 +60,6 @@ class SearchResult:
     metric: str
     n_classes: int
     dropped: list[Trial] = field(default_factory=list)
-    decided_by: "Repeats | None" = None
 
     @property
     def predictions(self) -> NDArray[np.int64]:

@@ -44,11 +44,11 @@ def test_tune_repeats_its_finalists_and_compares_them_with_the_winner(
     """Five trials, two repeats of five folds; differences are to the winner; the table is printed."""
     metrics = _tuned(store, tmp_path, "--repeats", "2")
     finalists = metrics["finalists"]
-    assert len(finalists) == 5
+    assert len(finalists) in (5, 6)  # the default comes besides, if it is not among the best five
     assert finalists[0]["number"] == metrics["winner"]["number"]
     assert finalists[0]["configuration"]["parameters"] == metrics["winner"]["parameters"]
     scores = np.array([entry["scores"] for entry in finalists])
-    assert scores.shape == (5, 2, 5)
+    assert scores.shape == (len(finalists), 2, 5)
     for entry, own in zip(finalists, scores, strict=True):
         expected = nadeau_bengio((own - scores[0]).ravel(), test_share=0.25)
         assert entry["difference"] == pytest.approx(expected["difference"])
@@ -126,6 +126,7 @@ def test_repeats_of_follows_length_size_and_request_only() -> None:
     assert repeats_of(None, n_trials=200, shape=(4000, 1536)) == 2
     assert repeats_of(0, n_trials=200, shape=(574, 1664)) == 0
     assert repeats_of(5, n_trials=1, shape=(100_000, 1536)) == 5
+    assert repeats_of(None, n_trials=200, shape=(574, 1664), decides=False) == 0
 
 
 def test_repeated_finalists_keep_to_the_deadline_and_to_the_groups(

@@ -109,23 +109,31 @@ def test_metrics_repeat_the_dropping_and_draw_groups() -> None:
 
 
 def test_metrics_are_of_the_splits_that_decided() -> None:
-    """The corrected score and gain are those of the finalists on other splits."""
+    """The corrected score, the gain and the runner-up are those of the finalists on other splits."""
     found, y = _found([0.3, 0.7, 0.65])
     rng = np.random.default_rng(4)
-    table = np.where(rng.random((2, 2, len(y))) < 0.6, y, rng.integers(0, 3, (2, 2, len(y))))
-    scores = np.array([[[0.6] * 5] * 2, [[0.7, 0.6, 0.7, 0.7, 0.7]] * 2])
-    configurations = [found.trials[1].configuration, found.trials[2].configuration]
-    finalists = Finalists([1, 2], Repeats(configurations, scores, table, 0.25))
+    table = np.where(rng.random((3, 2, len(y))) < 0.6, y, rng.integers(0, 3, (3, 2, len(y))))
+    scores = np.array([[[0.6] * 5] * 2, [[0.7, 0.6, 0.7, 0.7, 0.7]] * 2, [[0.5] * 5] * 2])
+    configurations = [found.trials[i].configuration for i in (1, 2, 0)]
+    finalists = Finalists([1, 2, 0], Repeats(configurations, scores, table, 0.25))
     metrics = metrics_of_run(
-        finalists.decide(found), y, ["a", "b", "c"], test=None, random_state=3, finalists=finalists
+        finalists.decide(found),
+        y,
+        ["a", "b", "c"],
+        test=None,
+        random_state=3,
+        finalists=finalists,
+        decided=True,
     )
-    arguments = {"n_classes": 3, "random_state": 3}
+    choice = finalists.choice(found, y)
     assert metrics["winner"]["number"] == 2
-    assert metrics["corrected"] == bbc_finalists(table, y, **arguments)
-    gain = bbc_finalists_difference(table, y, found.trials[0].predictions, **arguments)
+    assert metrics["corrected"] == bbc_finalists(choice, random_state=3)
+    gain = bbc_finalists_difference(choice, 0, random_state=3)
     assert metrics["overtuning"]["gain"] == gain["difference"]
     assert metrics["runner_up"]["number"] == 1
+    assert metrics["runner_up"]["score"] == pytest.approx(0.6)
     assert metrics["runner_up"]["difference"] == pytest.approx(0.08)
+    assert metrics["runner_up"]["mcnemar"] == mcnemar(table[1, 0], table[0, 0], y)
     assert "chosen among the finalists by the other splits" in scoreboard.verdict(metrics)
 
 
