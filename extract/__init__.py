@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from extract.backbones import Backbone, ImageTower, TextTower, Tokens
     from extract.cards import Card
-    from extract.choices import parts_of
+    from extract.choices import parts_of, readouts_by_modality, shared_modalities
     from extract.data_sets import DataSet
     from extract.devices import WorkerDiedError, resolve_devices
     from extract.drift import DriftError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from extract.plans import PassOptions, library_versions, make_plan
     from extract.precision import resolve_precision
     from extract.registry import (
+        BackboneNameError,
         backbone_names,
         find_card,
         open_backbone,
@@ -51,6 +52,7 @@ _HOME = {
     "DEFAULT_ENCODINGS": "texts",
     "RECIPES": "texts",
     "Backbone": "backbones",
+    "BackboneNameError": "registry",
     "BadImageError": "images",
     "Card": "cards",
     "DataError": "samples",
@@ -95,6 +97,7 @@ _HOME = {
     "read_data_set": "manifests",
     "read_image_file": "images",
     "read_sources": "sources",
+    "readouts_by_modality": "choices",
     "reasons_not_ok": "reports",
     "register_backbone": "registry",
     "rename_columns": "tables",
@@ -108,6 +111,7 @@ _HOME = {
     "row_table": "sources",
     "run_pass": "run",
     "run_passes": "run",
+    "shared_modalities": "choices",
     "status_columns": "source_table",
 }
 
@@ -118,6 +122,7 @@ __all__ = [
     "RECIPES",
     "SEVERITIES",
     "Backbone",
+    "BackboneNameError",
     "BadImageError",
     "Card",
     "DataError",
@@ -159,6 +164,7 @@ __all__ = [
     "read_data_set",
     "read_image_file",
     "read_sources",
+    "readouts_by_modality",
     "reasons_not_ok",
     "register_backbone",
     "rename_columns",
@@ -172,6 +178,7 @@ __all__ = [
     "row_table",
     "run_pass",
     "run_passes",
+    "shared_modalities",
     "status_columns",
 ]
 

@@ -37,6 +37,10 @@ _OTHER_SPELLINGS = (
 )
 
 
+class BackboneNameError(ValueError):
+    """A word that names no backbone, or several."""
+
+
 def register_backbone(card: Card) -> Callable[[Opener], Opener]:
     """Register a function that opens the backbone of `card`; it may be stacked for cards of one family.
 
@@ -124,7 +128,7 @@ def find_card(name: str) -> Card:
 
     Raises
     ------
-    ValueError
+    BackboneNameError
         If the name is unknown or ambiguous; at most five near matches are named.
     WeightsMissingError
         For ``hf:`` names and folders, whose card is read from their files, if those are not there.
@@ -146,8 +150,10 @@ def open_backbone(name: str, *, weights: Path | None = None) -> Backbone:
 
     Raises
     ------
+    BackboneNameError
+        If the name is unknown or ambiguous.
     ValueError
-        If the name is unknown or ambiguous, or the weights are not those of the card.
+        If it is the path of no folder, or the weights are not those of the card.
     WeightsMissingError
         If `weights`, or the files that an ``hf:`` name or folder is described by, are not there.
     """
@@ -179,14 +185,14 @@ def _open_unregistered(name: str, weights: Path | None) -> Backbone:
     if name.startswith("hf:"):
         repo = name.removeprefix("hf:")
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-            raise ValueError(
+            raise BackboneNameError(
                 f"Backbone '{name}' is not valid: after 'hf:' comes ORG/NAME, such as "
                 "hf:openai/clip-vit-base-patch32."
             )
         return _recognise(name, GivenFolder(Path(weights)) if weights else HubSnapshot(repo, None))
     folder = Path(name).expanduser()
     if not name or not folder.is_dir():
-        raise ValueError(_unknown(name))
+        raise _unknown(name)
     if weights is not None:
         raise ValueError(
             f"Backbone '{name}' is a folder of weights already; leave out --weights '{weights}'."
@@ -235,27 +241,31 @@ def _is_vision_language(folder: Path) -> bool:
     return config.is_file() and read_json(config).get("model_type") in VISION_LANGUAGE_FAMILIES
 
 
-def _unknown(name: str) -> str:
-    """Say why `name` is refused: a missing folder, an ambiguous name, or an unknown one."""
+def _unknown(name: str) -> ValueError:
+    """Return why `name` is refused: a missing folder, an ambiguous name, or an unknown one."""
     from difflib import get_close_matches
 
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
-        return (
+        return BackboneNameError(
             f"Backbone '{name}' is not a folder here. For the Hugging Face repository of that name "
             f"write 'hf:{name}'; "
             "else give the path of an existing folder of weights."
         )
     if os.sep in name or name.startswith((".", "~")):
-        return f"Backbone '{name}' looks like a path, but there is no such folder. {_OTHER_SPELLINGS}."
+        return ValueError(
+            f"Backbone '{name}' looks like a path, but there is no such folder. {_OTHER_SPELLINGS}."
+        )
     names = backbone_names()
     wanted = name.lower()
     contained = [known for known in names if wanted and wanted in known]
     contained.sort(key=lambda known: not known.startswith(wanted))
     if len(contained) > 1:
-        return f"Backbone '{name}' is ambiguous: it could be {_quoted(contained)}. Write one of them in full."
+        return BackboneNameError(
+            f"Backbone '{name}' is ambiguous: it could be {_quoted(contained)}. Write one of them in full."
+        )
     near = contained or get_close_matches(wanted, names, n=5, cutoff=0.5)
     known = f"Near matches: {_quoted(near)}" if near else f"Known names: {', '.join(names)}"
-    return f"Backbone '{name}' is not known. {known}. {_OTHER_SPELLINGS}."
+    return BackboneNameError(f"Backbone '{name}' is not known. {known}. {_OTHER_SPELLINGS}.")
 
 
 def _quoted(names: list[str]) -> str:

@@ -23,7 +23,7 @@ from pipelines.console import duration, say, table, tell
 from pipelines.duplicates import duplicate_settings
 from pipelines.errors import UsageError
 from pipelines.matrices import Matrix, read_matrix
-from pipelines.prediction_rows import EmbeddingOptions
+from pipelines.prediction_rows import EmbeddingOptions, device_of
 from pipelines.recorded_winner import winner_of_run
 from pipelines.row_views import embed_views, open_backbones
 from pipelines.run_stores import store_specs
@@ -172,9 +172,7 @@ def _facts(settings: AugmentSettings, matrix: Matrix) -> RowFacts:
 
 
 def _how(settings: AugmentSettings) -> EmbeddingOptions:
-    from extract import resolve_device
-
-    return EmbeddingOptions(device=resolve_device(settings.device), weights=settings.weights)
+    return EmbeddingOptions(device=device_of(settings.device), weights=settings.weights)
 
 
 def _config(

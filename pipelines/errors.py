@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -12,6 +14,30 @@ class UsageError(ValueError):
 
 class RunError(ValueError):
     """A run folder is missing, incomplete, or does not fit what is asked of it."""
+
+
+@contextmanager
+def users_words(*kinds: type[Exception]) -> Iterator[None]:
+    """Say as a `UsageError` what a floor below finds wrong with a word of the user; its text is kept.
+
+    Parameters
+    ----------
+    kinds : type of Exception
+        Errors that such a word leads to; none is `ValueError`. Subclasses of them pass: they tell of files,
+        as `DataError` does.
+
+    Raises
+    ------
+    UsageError
+        If an error of one of these very types was raised.
+    """
+    words = kinds or (ValueError,)
+    try:
+        yield
+    except words as error:
+        if type(error) not in words:
+            raise
+        raise UsageError(str(error)) from error
 
 
 def unwritable(path: Path) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from extract import (
+    BackboneNameError,
     DryRun,
     PassOptions,
     PassProgress,
@@ -20,13 +21,18 @@ from extract import (
     open_backbone,
     parse_bytes,
     read_data_set,
+    readouts_by_modality,
     resolve_devices,
     resolve_precision,
     run_passes,
+    shared_modalities,
 )
 from pipelines.console import Progress, duration, say, size, table, tell
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, users_words
 from pipelines.truncation import truncation_lines
+
+if TYPE_CHECKING:
+    from extract import Backbone, DataSet
 
 _SHOWN = 20
 _UNITS = {
@@ -115,16 +121,27 @@ def _note(moment: PassProgress) -> str:
     return ", ".join(parts)
 
 
-def _open(settings: ExtractSettings) -> tuple[Any, list[tuple[Any, PassOptions]]]:
+def _open(settings: ExtractSettings) -> tuple[DataSet, list[tuple[Backbone, PassOptions]]]:
     if settings.weights is not None and len(settings.backbone) > 1:
         raise UsageError(
             f"--weights '{settings.weights}' is one folder, but {len(settings.backbone)} backbones are asked "
             "for. Give one --backbone with it."
         )
-    backbones = [open_backbone(name, weights=settings.weights) for name in settings.backbone]
+    with users_words(BackboneNameError):
+        backbones = [open_backbone(name, weights=settings.weights) for name in settings.backbone]
     for backbone in backbones:
         backbone.check_available()
     data_set = read_data_set(settings.data, columns=settings.columns, encodings=settings.encodings)
+    with users_words():
+        for backbone in backbones:
+            modalities = shared_modalities(data_set, backbone, settings.modality)
+            readouts_by_modality(backbone, modalities, settings.readout)
+        passes = _passes(settings, backbones)
+    return data_set.head(settings.limit), passes
+
+
+def _passes(settings: ExtractSettings, backbones: Sequence[Backbone]) -> list[tuple[Backbone, PassOptions]]:
+    """Return what each backbone is asked for, every word of it read."""
     device = resolve_devices(settings.device)
     options = PassOptions(
         out=settings.out,
@@ -140,11 +157,10 @@ def _open(settings: ExtractSettings) -> tuple[Any, list[tuple[Any, PassOptions]]
         source=SourceOptions(clean=settings.clean, encodings=settings.encodings),
         command=settings.command,
     )
-    passes = [
+    return [
         (each, replace(options, precision=resolve_precision(settings.precision, device, each.card)))
         for each in backbones
     ]
-    return data_set.head(settings.limit), passes
 
 
 def print_reports(reports: Sequence[PassReport], *, as_json: bool) -> None:

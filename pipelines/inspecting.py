@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.console import Progress, duration, say, size, table, tell
+from pipelines.errors import users_words
 from pipelines.truncation import truncation_lines
 
 
@@ -95,10 +96,11 @@ def _quantiles(values: Sequence[int]) -> dict[str, float]:
 
 def _token_lengths(texts: Sequence[str], settings: InspectDataSettings) -> dict[str, Any]:
     """Count tokens with the tokenizer of ``--backbone`` (default: minilm-l6, if its weights are here)."""
-    from extract import WeightsMissingError, open_backbone
+    from extract import BackboneNameError, WeightsMissingError, open_backbone
 
     try:
-        backbone = open_backbone(settings.backbone or "minilm-l6", weights=settings.weights)
+        with users_words(BackboneNameError):
+            backbone = open_backbone(settings.backbone or "minilm-l6", weights=settings.weights)
         if "text" not in backbone.card.modalities or not texts:
             return {}
         backbone.check_available(download=settings.backbone is not None)

@@ -13,7 +13,7 @@ import numpy as np
 from cache import FeatureStore, SpaceError, Split, align
 from heads import select_rows
 from pipelines.duplicates import RelatedRows, compared_blocks, find_related_rows, related_notes
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, users_words
 from pipelines.joined_blocks import SpaceRef, join_blocks, named_blocks, read_compared, stored_blocks
 from pipelines.matrix_memory import TRAINING, refuse_too_big
 from pipelines.named_stores import open_store, split_spec
@@ -226,7 +226,8 @@ def _open(specs: Sequence[str], stack: ExitStack) -> tuple[dict[str, FeatureStor
 
 def _spaces(store: FeatureStore, asked: str | None, path: str) -> list[str]:
     if asked is not None:
-        return [asked if is_term_space(asked) else store.select(asked).name]
+        with users_words(SpaceError):
+            return [asked if is_term_space(asked) else store.select(asked).name]
     modalities = list(dict.fromkeys(name.split(".")[0] for name in store.spaces))
     try:
         return [store.select(modality).name for modality in modalities]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache import FeatureStore, Status
+from cache import Status
 from extract import (
     DataSet,
     PassOptions,
@@ -27,7 +27,7 @@ from extract import (
     resolve_device,
     run_pass,
 )
-from pipelines.errors import RunError, UsageError
+from pipelines.errors import RunError, UsageError, users_words
 from pipelines.extract import PassPrinter
 from pipelines.joined_blocks import clean_recipe
 from pipelines.named_stores import check_stores_unchanged, open_store, split_spec
@@ -52,6 +52,23 @@ class EmbeddingOptions:
     device: str = "auto"
     weights: Mapping[str, Path] = field(default_factory=dict)
     encodings: tuple[str, ...] = ("utf-8", "gb18030", "cp1252")
+
+
+def device_of(word: str) -> str:
+    """Return the device that ``--device`` stands for on this machine.
+
+    Parameters
+    ----------
+    word : str
+        As for `extract.resolve_device`.
+
+    Raises
+    ------
+    UsageError
+        If the device is not known, or this machine lacks it.
+    """
+    with users_words():
+        return resolve_device(word)
 
 
 def with_terms(spaces: Sequence[Mapping[str, Any]], extra: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -205,7 +222,7 @@ def _pass(
         out=out,
         readouts=tuple(space["space"] for space in spaces),
         modalities=tuple(dict.fromkeys(_modality(space) for space in spaces)),
-        device=resolve_device(how.device),
+        device=device_of(how.device),
         precision=precision,
         max_bad=1.0,  # a broken input is predicted from its other modality, and listed
         source=SourceOptions(clean=clean, encodings=how.encodings),
@@ -215,7 +232,7 @@ def _pass(
         report = run_pass(data_set, open_again(name, how), options, on_progress=printer)
     finally:
         printer.close()
-    with FeatureStore.open(report.path) as store:
+    with open_store(report.path) as store:
         made = {space: store.select(space).fingerprint for space in store.spaces}
     for space in spaces:
         if made[space["space"]] != space["space_fingerprint"]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from heads import HEADS, OTHER_HEADS, RESAMPLERS, default_parameters
+from heads.presets import parameter_rules
 from pipelines.ablation.feature_sets import Fold
 from pipelines.duplicates import duplicate_settings
 from pipelines.errors import RunError
@@ -51,10 +52,16 @@ def winner_of_run(run: Path) -> tuple[Configuration, dict[str, Any]]:
 def _unknown(head: str, resampler: str, parameters: Mapping[str, Any]) -> list[str]:
     """Return what of a configuration cannot be made."""
     known = default_parameters(head) if head in HEADS else parameters
+    rules = parameter_rules(head) if head in HEADS else {}
     return [
         *([] if head in HEADS else [f"head {head!r:.60}"]),
         *([] if resampler in RESAMPLERS else [f"resampler {resampler!r:.60}"]),
         *(f"parameter {name!r:.60}" for name in parameters if name not in known),
+        *(
+            f"parameter {name!r:.60} of {parameters[name]!r:.60}"
+            for name, rule in rules.items()
+            if name in parameters and rule(parameters[name]) is not None
+        ),
     ][:5]
 
 

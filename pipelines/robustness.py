@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from extract import FAULTS_VERSION, INPUT_FAULTS, SEVERITIES, resolve_device
+from extract import FAULTS_VERSION, INPUT_FAULTS, SEVERITIES
 from pipelines.ablation.figure import write_figure
 from pipelines.console import duration, say, table, tell
 from pipelines.errors import RunError, UsageError
 from pipelines.faulty_vectors import MISSING, FaultyVectors, Variant
 from pipelines.matrices import Matrix, read_matrix
-from pipelines.prediction_rows import EmbeddingOptions
+from pipelines.prediction_rows import EmbeddingOptions, device_of
 from pipelines.recorded_winner import recorded_folds, winner_of_run
 from pipelines.robustness_scores import sample_rows, score_variants
 from pipelines.run_inputs import group_by_tower, modality_of_space, read_tower_rows
@@ -127,6 +127,7 @@ def robustness(settings: RobustnessSettings) -> Robustness:
     if (measured := _measured_before(known, asked)) is not None:
         return Robustness(settings.run, measured, nothing_to_do=True)
     score_name(config["metric"])  # an unknown one is told before anything is embedded
+    device_of(settings.device)  # and so is an unknown device
     group_by_tower(_changed_spaces(config["spaces"], variants))  # imported ones are named first
     work = settings.run / f"{STEM}.work"
     with work_lock(work) as is_free:
@@ -244,7 +245,7 @@ def _embed(
     rows = matrix.training[picked]
     ids = [matrix.ids[row] for row in rows]
     wanted = _changed_spaces(spaces, variants)
-    how = EmbeddingOptions(device=resolve_device(settings.device), weights=settings.weights)
+    how = EmbeddingOptions(device=device_of(settings.device), weights=settings.weights)
     changed: dict[str, np.ndarray] = {}
     if wanted:
         towers = read_tower_rows(wanted, ids, run=settings.run, data=settings.data)

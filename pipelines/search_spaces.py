@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.console import say
-from pipelines.errors import RunError
+from pipelines.errors import RunError, users_words
 
 if TYPE_CHECKING:
     from pipelines.matrices import Matrix
@@ -60,8 +60,10 @@ def planned_search(settings: TuneSettings, matrix: Matrix) -> tuple[Space, list[
 
     Raises
     ------
+    UsageError
+        If the grid is not one or is too large.
     ValueError
-        If the space has faults, or the grid is not one or is too large.
+        If the space has faults.
     """
     from tuning import build_spaces, grid_configurations
 
@@ -72,7 +74,10 @@ def planned_search(settings: TuneSettings, matrix: Matrix) -> tuple[Space, list[
         n_rows=len(matrix.training),
         declared=settings.space,
     )
-    return space, grid_configurations(space, limit=settings.trials) if settings.grid else None
+    if not settings.grid:
+        return space, None
+    with users_words():
+        return space, grid_configurations(space, limit=settings.trials)
 
 
 def print_spaces(heads: Sequence[str], declared: Mapping[str, Any] | None, *, as_json: bool) -> None:

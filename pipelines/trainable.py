@@ -49,8 +49,8 @@ def check_trainable(matrix: Matrix, n_folds: int) -> None:
     if few:
         names = ", ".join(f"'{name}' has {count}" for name, count in few.items())
         raise RunError(
-            f"Every class needs at least {n_folds} labelled rows for {n_folds} folds, but {names} "
-            f"({shown}). Lower --folds or label more."
+            f"Every class needs at least {n_folds} labelled rows for {n_folds} folds, but {names}. "
+            "Lower --folds or label more."
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from heads import HEADS, OTHER_HEADS, RESAMPLERS
 from pipelines.applied_steps import AppliedSteps, asked_steps
 from pipelines.duplicates import RULES
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, users_words
 from tuning import Configuration, score_name
 
 
@@ -116,8 +116,16 @@ class RunResult:
 
 
 def single_configuration(settings: TuneSettings) -> Configuration:
-    """Return the one configuration of ``train``: the head's defaults, changed by resampler and parameters."""
+    """Return the one configuration of ``train``: the head's defaults, changed by resampler and parameters.
+
+    Raises
+    ------
+    UsageError
+        If there are several heads, or the head has no such parameter or does not take its value.
+    """
     from heads import default_parameters
+    from heads.parameter_rules import check_parameters
+    from heads.presets import parameter_rules
 
     if len(settings.heads) != 1:
         raise UsageError(f"train takes one head, got {', '.join(settings.heads)}")
@@ -128,4 +136,8 @@ def single_configuration(settings: TuneSettings) -> Configuration:
             f"Parameter(s) {', '.join(map(repr, unknown))} of head '{start.head}' are not known; allowed are "
             f"{', '.join(start.parameters)}."
         )
-    return Configuration(start.head, settings.resampler, {**start.parameters, **(settings.parameters or {})})
+    values = {**start.parameters, **(settings.parameters or {})}
+    rules = {name: rule for name, rule in parameter_rules(start.head).items() if name in values}
+    with users_words():
+        check_parameters(f"Head '{start.head}'", values, rules)
+    return Configuration(start.head, settings.resampler, values)

@@ -13,6 +13,7 @@ from typing import Any
 
 from extract.backbones.token_layouts import TokenLayout
 from extract.cards import INTERPOLATIONS
+from extract.registry import BackboneNameError
 from extract.weights import read_json
 
 #: Arguments of ``timm.create_model`` that a config file may not set: they say where to read from.
@@ -76,7 +77,7 @@ def spec_of_name(name: str) -> TimmSpec:
     ------
     ModuleNotFoundError
         If timm is not installed.
-    ValueError
+    BackboneNameError
         If timm does not know the name or its tag; near matches are named.
     """
     timm = import_timm(f"timm:{name}")
@@ -86,11 +87,11 @@ def spec_of_name(name: str) -> TimmSpec:
 
         near = get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.6)
         known = f"Near matches: {', '.join(near)}" if near else "timm.list_models() lists the known ones"
-        raise ValueError(f"Backbone 'timm:{name}' is not known to timm {timm.__version__}. {known}.")
+        raise BackboneNameError(f"Backbone 'timm:{name}' is not known to timm {timm.__version__}. {known}.")
     trained = timm.list_pretrained(f"{architecture}.*")
     if tag and name not in trained:
         offered = f"{', '.join(trained[:5])}{' ...' if len(trained) > 5 else ''}" if trained else "none"
-        raise ValueError(
+        raise BackboneNameError(
             f"Backbone 'timm:{name}' has a tag that timm {timm.__version__} does not know; weights of "
             f"'{architecture}' are: {offered}. Write one of them, or leave the tag out."
         )

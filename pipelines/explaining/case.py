@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cache import Status
 from extract import Edit, Sample, SourceOptions, decode_image, read_image_file
 from extract.sources import read_source
 from pipelines.applied_steps import answer
@@ -136,13 +137,15 @@ def stored_case(
 
     Raises
     ------
+    UsageError
+        If the store does not hold the id.
     RunError
-        If no store holds the id, or the inputs are not there or have changed.
+        If the inputs are not there or have changed.
     """
     path = find_store(spaces[0], run)
     with open_store(path) as store:
         if guid not in store.ids:
-            raise RunError(_unknown_id(guid, store.ids, path))
+            raise UsageError(_unknown_id(guid, store.ids, path))
         code = int(store.labels[store.ids.index(guid)])
         label = store.class_names[code] if code >= 0 else None
     towers = read_tower_rows(spaces, [guid], run=run, data=data)
@@ -169,6 +172,8 @@ def given_case(
     ------
     UsageError
         If none of them is what the run was trained on.
+    RunError
+        If there is nothing else, and the picture cannot be used; its status is named.
     FileNotFoundError
         If the picture is not there.
     """
@@ -192,10 +197,14 @@ def given_case(
         towers.append(tower)
     if not any(np.isfinite(x).all() for x in vectors.values()):
         needed = ", ".join(space["space"] for space in spaces)
-        raise UsageError(
+        fault = (
             f"The run was trained on {needed}; the input has no usable {' or '.join(there)} that it could be "
-            "answered from."
+            "answered from"
         )
+        broken = [name for name in map(_picture_fault, towers) if name] if image is not None else []
+        if broken:
+            raise RunError(f"{fault}: '{image}' is {broken[0]}. Name another picture.")
+        raise UsageError(f"{fault}.")
     return Case("input", False, None, tuple(spaces), tuple(towers), backbones, vectors, model, how.device)
 
 
@@ -208,6 +217,12 @@ def _open(towers: Sequence[TowerRows], how: EmbeddingOptions) -> dict[str, Any]:
 
 def _embed(tower: TowerRows, inputs: Any, rows: np.ndarray | None) -> dict[str, np.ndarray]:
     return tower.by_block({name: x[0] for name, x in inputs.embed([Edit()], rows=rows).items()})
+
+
+def _picture_fault(tower: TowerRows) -> str:
+    """Return the status of a tower's picture if it is one that the tower reads and cannot use, else ""."""
+    status = tower.sources[0].image_status
+    return "" if tower.modality == "text" or status == Status.OK else status.label
 
 
 def _unknown_id(guid: str, ids: Sequence[str], path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cache import StoreError
-from extract import DEFAULT_ENCODINGS, resolve_device
+from extract import DEFAULT_ENCODINGS
 from pipelines.applied_steps import steps_of_model
 from pipelines.errors import RunError, UsageError, unwritable
 from pipelines.explaining.attributions import (
@@ -24,7 +24,7 @@ from pipelines.explaining.case import Case, given_case, stored_case
 from pipelines.explaining.context import modality_shares, nearest_training_rows
 from pipelines.explaining.explanation import Explanation
 from pipelines.matrices import Matrix, read_matrix
-from pipelines.prediction_rows import EmbeddingOptions
+from pipelines.prediction_rows import EmbeddingOptions, device_of
 from pipelines.run_inputs import group_by_tower
 from pipelines.run_stores import store_specs
 from pipelines.runs import CONFIG, MODEL, OUT_OF_FOLD, check_config, read_csv, read_json
@@ -92,9 +92,10 @@ def explain(settings: ExplainSettings) -> Explanation:
     Raises
     ------
     RunError
-        If the run or the row is not there, or the row's inputs are not those that were embedded.
+        If the run is not there, or the row's inputs are not those that were embedded.
     UsageError
-        If a class is not known, the run has an imported space, or nothing has a gradient that is asked for.
+        If a row, a class or a device is not known, the run has an imported space, or nothing has a gradient
+        that is asked for.
     """
     from heads import load_model
 
@@ -110,7 +111,7 @@ def explain(settings: ExplainSettings) -> Explanation:
     group_by_tower(spaces)  # an imported space is named before any network runs
     if settings.method == "gradient":
         check_gradient(model)
-    how = EmbeddingOptions(resolve_device(settings.device), settings.weights, settings.encodings)
+    how = EmbeddingOptions(device_of(settings.device), settings.weights, settings.encodings)
     if settings.id is not None:
         case = stored_case(settings.run, spaces, model, settings.id, data=settings.data, how=how)
     else:

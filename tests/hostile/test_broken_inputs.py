@@ -61,7 +61,7 @@ SAMPLE = (
     ("inspect --data gone", 1, "embedonce: Data path 'gone' does not exist."),
     ("verify gone.h5", 1, "embedonce: There is no store at 'gone.h5'."),
     ("predict --run gone", 1, "embedonce: 'gone/config.json' is missing"),
-    ("extract --backbone clip", 1, "embedonce: Backbone 'clip' is ambiguous"),
+    ("extract --backbone clip", 2, "embedonce: Backbone 'clip' is ambiguous"),
     ("tune --trials x", 2, "error: argument --trials"),
     ("nonsense", 2, "error: argument VERB"),
 )

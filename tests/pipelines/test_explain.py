@@ -311,10 +311,10 @@ def test_class_can_be_chosen(here: Planted) -> None:
 def test_wrong_words_and_rows_are_named(
     here: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An unknown id or run ends with exit 1, wrong words with exit 2, each in one line."""
+    """A wrong run or picture ends with exit 1, wrong words with exit 2, each in one line."""
     run = ["explain", "--run", str(here.run("tiny-bert")), *here.options()]
     for words, code, part in [
-        ([*run, "--id", "evli"], 1, "has no row 'evli'; near matches: 'evil'"),
+        ([*run, "--id", "evli"], 2, "has no row 'evli'; near matches: 'evil'"),
         (["explain", "--run", str(tmp_path), "--id", "1"], 1, "is not a finished run folder"),
         (run, 2, "give either --id, or --text and/or --image"),
         ([*run, "--id", "1", "--text", "x"], 2, "give either --id, or --text and/or --image"),
@@ -328,6 +328,27 @@ def test_wrong_words_and_rows_are_named(
         assert main(words) == code, words
         message = capsys.readouterr().err.strip().splitlines()[-1]
         assert part in message, message
+
+
+@pytest.mark.parametrize(
+    ("run", "content", "status"),
+    [
+        ("clip-image", b"", "image_corrupt"),
+        ("tiny-clip", b"", "image_corrupt"),
+        ("clip-image", b"hello", "image_format"),
+    ],
+)
+def test_picture_that_cannot_be_used_is_named_with_its_status(
+    here: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str], run: str, content: bytes, status: str
+) -> None:
+    """An empty picture and one that is none: a wrong file, no wrong word; a text beside it is explained."""
+    (tmp_path / "odd.jpg").write_bytes(content)
+    words = ["explain", "--run", str(here.run(run)), *here.options(), "--image", str(tmp_path / "odd.jpg")]
+    assert main(words) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"has no usable image that it could be answered from: '{tmp_path}/odd.jpg' is {status}." in line
+    if run == "tiny-clip":
+        assert main([*words, "--text", "dog on", "--out", str(tmp_path / "page.html")]) == 0
 
 
 def test_heads_without_a_gradient_point_to_occlusion(

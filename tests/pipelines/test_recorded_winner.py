@@ -117,6 +117,8 @@ def test_heads_that_cannot_be_trained_anew_are_refused(
          "has no winner; --run takes a run folder of tune or train"),
         ("metrics.json", {"winner": {"head": "logreg", "resampler": "none", "parameters": {"CC": 1}}},
          "has parameter 'CC', which this version does not know"),
+        ("metrics.json", {"winner": {"head": "logreg", "resampler": "none", "parameters": {"C": -1}}},
+         "has parameter 'C' of -1, which this version does not know"),
         ("metrics.json", {"winner": {"head": "oracle", "resampler": "dice", "parameters": {"C": 1}}},
          "has head 'oracle', resampler 'dice', which this version does not know"),
         ("config.json", {"folds": 1, "metric": "beauty"},
