@@ -126,11 +126,22 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
 
 
+def has_ensemble(metrics: Mapping[str, Any]) -> bool:
+    """Tell whether a run has several trials: an ensemble of one is that trial.
+
+    Parameters
+    ----------
+    metrics : mapping
+        What ``metrics.json`` of a run holds; one without counts is of one trial.
+    """
+    return bool(metrics.get("n_trials", 1) != 1)
+
+
 def after_rows(metrics: Mapping[str, Any], scores: Sequence[str]) -> list[list[str]]:
     """Return table rows: what was done, the given scores, log loss and calibration error."""
     rows = []
     for name, label in AFTER.items():
-        if name not in metrics["after"]:
+        if name not in metrics["after"] or (name == "greedy" and not has_ensemble(metrics)):
             continue
         entry = metrics["after"][name]
         means = [f"{entry[shown]['mean']:.3f}" for shown in scores]

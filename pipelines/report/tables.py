@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from pipelines.after import after_rows
+from pipelines.after import after_rows, has_ensemble
 from pipelines.metrics import SHOWN
 from pipelines.report.markup import p_text, table, tiles
 from pipelines.report.score_charts import SCORES, completed, score_name
@@ -53,16 +53,17 @@ def scores(metrics: Mapping[str, Any]) -> str:
         ]
         row += [f"{found[name]['mean']:.3f}" for found in (test, applied) if found]
         rows.append(row)
-    return table(header, rows) + _runner_up(metrics.get("runner_up"))
+    where = " on the other splits" if metrics.get("chosen_on") == "other splits" else ""
+    return table(header, rows) + _runner_up(metrics.get("runner_up"), where)
 
 
-def _runner_up(other: Mapping[str, Any] | None) -> str:
+def _runner_up(other: Mapping[str, Any] | None, where: str) -> str:
     if other is None:
         return ""
     (low, high), by = other["ci95"], other["difference"]
     word = "is better than" if low > 0 else "cannot be told from"
     return (
-        f"<p>The winner {word} the runner-up ({escape(other['head'])}): difference "
+        f"<p>The winner {word} the runner-up ({escape(other['head'])}){where}: difference "
         f"{by:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, p-value {escape(p_text(other['p_value']))}.</p>"
     )
 
@@ -84,12 +85,14 @@ def classes(metrics: Mapping[str, Any]) -> str:
 
 def after(metrics: Mapping[str, Any]) -> str:
     """What calibration, decision weights and an ensemble are worth."""
+    others = "The lines"
+    if has_ensemble(metrics):
+        others = "The ensemble is chosen among all trials without that fold; the other lines"
     header = ["step", *(SCORES[name] for name in SHOWN), "log loss", "calibration error"]
     return (
         table(header, after_rows(metrics, SHOWN))
-        + "<p>Each step was fitted on the other folds than the one it is scored on. The ensemble is chosen "
-        "among all trials without that fold; the other lines start from the winner, which was chosen on all "
-        "rows.</p>"
+        + f"<p>Each step was fitted on the other folds than the one it is scored on. {others} "
+        "start from the winner, which was chosen on all rows.</p>"
     )
 
 
@@ -122,15 +125,21 @@ def choice(metrics: Mapping[str, Any]) -> str:
         line = gain_line(metrics["overtuning"])
         lines.append(f"{line[0].upper()}{line[1:]}.")
     against = metrics.get("against_default")
+    decided = metrics.get("chosen_on") == "other splits"
     if against:
+        why = (
+            "that split had no vote among the finalists."
+            if decided
+            else "the gap between the two is the luck of having chosen among many."
+        )
         low, high = against["ci95"]
         lines.append(
-            f"Without that correction the winner is {against['difference']:+.3f} from the default settings "
-            f"({low:+.3f} to {high:+.3f}, p-value {p_text(against['p_value'])}); the gap between the two is "
-            "the luck of having chosen among many."
+            f"On the split of the search, and without that correction, the winner is "
+            f"{against['difference']:+.3f} from the default settings ({low:+.3f} to {high:+.3f}, p-value "
+            f"{p_text(against['p_value'])}); {why}"
         )
     words = "".join(f"<p>{escape(line)}</p>" for line in lines)
-    return words + _finalists(metrics.get("finalists"), decided=metrics.get("chosen_on") == "other splits")
+    return words + _finalists(metrics.get("finalists"), decided=decided)
 
 
 def _finalists(finalists: Sequence[Mapping[str, Any]] | None, *, decided: bool) -> str:

@@ -70,6 +70,20 @@ def test_after_is_shown_on_the_terminal_and_on_the_page(
         assert label in page
 
 
+def test_after_has_no_ensemble_of_one_trial(
+    in_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`train` makes one trial: neither table has a line for an ensemble, nor does the page speak of one."""
+    assert main(["train", "--folds", "2", "--study", "one", "--out", str(tmp_path)]) == 0
+    terminal = capsys.readouterr().out
+    page = (tmp_path / "one" / "report.html").read_text(encoding="utf-8")
+    assert AFTER["vector"] in terminal
+    assert AFTER["vector"] in page
+    assert AFTER["greedy"] not in terminal
+    assert AFTER["greedy"] not in page
+    assert "The ensemble is chosen" not in page
+
+
 def test_after_may_be_missing_in_a_run_of_an_earlier_version(world: World, tmp_path: Path) -> None:
     """The page of a run without these numbers is made all the same."""
     for name in ("config.json", "trials.csv", "oof.csv"):
