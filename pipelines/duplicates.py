@@ -27,6 +27,9 @@ FEW_ALIKE, SHARE_ALIKE = 10, 0.05
 """Larger groups, and of this share of all rows, are of one kind (a form letter, drawings in one style),
 not copies of one thing: near duplicates do not hold them together."""
 
+LISTED_BY_AUDIT = "; embedonce audit lists them"
+"""End of a note that ``audit`` itself leaves out."""
+
 _MOST_ROWS = (
     100_000  # compared with each other: 45 s of processor time, and four times that for twice as many
 )
@@ -300,9 +303,7 @@ def related_notes(related: RelatedRows, labels: np.ndarray) -> list[str]:
     several = [rows for rows in _members(related.groups) if len(rows) > 1]
     torn = sum(len(np.unique(labels[rows][labels[rows] >= 0])) > 1 for rows in several)
     if torn:
-        notes.append(
-            f"{torn:,} group(s) of duplicates hold rows with different labels; embedonce audit lists them"
-        )
+        notes.append(f"{torn:,} group(s) of duplicates hold rows with different labels{LISTED_BY_AUDIT}")
     return notes
 
 

@@ -18,7 +18,7 @@ from pipelines.auditing.relations import duplicate_findings, fold_findings, id_f
 from pipelines.auditing.rows import AuditRows, rows_of_data, rows_of_stores, with_file_sizes
 from pipelines.auditing.shifts import split_tests
 from pipelines.console import duration, say, table, tell
-from pipelines.duplicates import RULES
+from pipelines.duplicates import LISTED_BY_AUDIT, RULES
 from pipelines.errors import RunError, UsageError
 from pipelines.named_stores import default_features
 from pipelines.run_stores import store_specs
@@ -140,7 +140,7 @@ def audit(settings: AuditSettings) -> Audit:
         dict(zip(parts.tolist(), counts.tolist(), strict=True)),
         tuple(sorted([*found, *more], key=lambda finding: SEVERITIES.index(finding.severity))),
         tuple(settled),
-        rows.notes,
+        tuple(note.removesuffix(LISTED_BY_AUDIT) for note in rows.notes),
         time.perf_counter() - began,
     )
 

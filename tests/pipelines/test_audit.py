@@ -14,6 +14,7 @@ from pipelines.auditing.permuted import permutation_test
 from pipelines.auditing.shifts import auc_with_interval, column_aucs
 from pipelines.cli import main
 from tests.kit.planted_posts import VARIANTS, Posts, image_vectors, make_posts
+from tests.pipelines.ablation_stores import labels_of, make_store, noisy
 from tuning import make_folds
 
 N, N_EXACT, N_NEAR = 400, 10, 10  # 5 % of the rows are duplicates across the splits
@@ -141,6 +142,25 @@ def _texts_audited(folder: Path, texts: list[str], labels: list[str]) -> Audit:
         rows = enumerate(zip(texts, labels, strict=True))
         writer.writerows([f"r{k}", text, label, ("train", "test")[k % 2]] for k, (text, label) in rows)
     return audit(AuditSettings(data=table))
+
+
+def test_audit_lists_torn_groups_and_does_not_point_to_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`train` says where to look at duplicates with different labels; the audit itself shows them."""
+    words = "one two three four five six seven"
+    codes = labels_of(40)
+    texts = [f"{words} {row}" if row in (0, 1) else f"a{row} b{row} c{row} d{row}" for row in range(40)]
+    codes[:2] = (0, 1)
+    store = str(make_store(tmp_path / "s.h5", "s", {"text": noisy(codes, 1.0)}, codes, texts=tuple(texts)))
+    note = "1 group(s) of duplicates hold rows with different labels"
+    assert main(["train", "--features", store, "--folds", "2", "--out", str(tmp_path / "runs")]) == 0
+    assert f"note: {note}; embedonce audit lists them" in capsys.readouterr().err.splitlines()
+    assert main(["audit", "--features", store]) == 0
+    printed = capsys.readouterr()
+    assert f"note: {note}" in printed.err.splitlines()
+    assert "texts with different labels" in printed.out
+    assert "audit lists them" not in printed.err
 
 
 def test_audit_does_not_take_a_crowd_of_one_kind_for_duplicates(tmp_path: Path) -> None:
