@@ -100,7 +100,8 @@ class DryRun:
     nothing_to_do : bool
         Whether the store is there already, whole and with these settings.
     to_compute : dict of str to int
-        Modality -> inputs that no shard, earlier row or earlier store holds.
+        Modality -> inputs that no earlier row and no earlier store holds; an interrupted pass is not looked
+        at.
     needed_bytes, free_bytes : int
         Disk space for shards and store, and what there is.
     seconds : float

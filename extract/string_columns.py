@@ -179,12 +179,13 @@ class _Spool:
 
 
 def roomy_folder() -> Path:
-    """Return where large temporary files go: the folder that the user named, or else ``/var/tmp``.
+    """Return where large temporary files go: a folder that is there and that the user named, or ``/var/tmp``.
 
     ``/tmp`` is often memory, which is what such files are to spare. The variables that name a folder are
     those of `tempfile`: TMPDIR, TEMP and TMP.
     """
-    is_named = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    named = [os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")]
+    is_named = any(name and Path(name).is_dir() for name in named)
     if not is_named and os.access("/var/tmp", os.W_OK | os.X_OK):
         return Path("/var/tmp")
     return Path(tempfile.gettempdir())

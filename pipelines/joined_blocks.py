@@ -129,10 +129,10 @@ def named_blocks(wanted: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]
     Raises
     ------
     UsageError
-        If two paths are one file.
+        If two paths, however they are spelled, name one place.
     """
     spaces = [space for _, space in wanted]
-    parts = [Path(path).absolute().with_suffix("").parts for path, _ in wanted]
+    parts = [Path(path.removesuffix(".h5")).absolute().parts for path, _ in wanted]
     for n_parts in range(1, max(map(len, parts), default=1) + 1):
         stores = ["/".join(path[-n_parts:]) for path in parts]
         named = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from pipelines.verbs import VERBS, find_verb
@@ -58,27 +58,36 @@ class _Version(argparse.Action):
 class _HelpfulParser(Parser):
     """An ``ArgumentParser`` that names what a mistyped option or word may have meant."""
 
+    _words: Sequence[str] = ()
+
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Refuse unknown options here, where the options of the verb are known."""
+        self._words = sys.argv[1:] if args is None else list(args)
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             options = [word.split("=")[0] for word in unknown if word.startswith("-")]
-            self.error(
-                f"unrecognized arguments: {' '.join(unknown)}"
-                + "".join(_meant(option, self._option_string_actions) for option in options)
-            )
+            self.error(f"unrecognized arguments: {' '.join(unknown)}" + self._meant_by(options))
         return known, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Add near matches to argparse's own list of choices, then exit with 2."""
+        """Add near matches to argparse's own words, then exit with 2."""
         wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
-        super().error(message + (_meant(wrong[1], re.findall(r"[\w-]+", wrong[2])) if wrong else ""))
+        if wrong:
+            message += _meant(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+        elif "required" in message:  # argparse misses a required option before it looks at unknown ones
+            message += self._meant_by([word.split("=")[0] for word in self._words if word.startswith("--")])
+        super().error(message)
+
+    def _meant_by(self, options: Iterable[str]) -> str:
+        """Return near matches of the options that this parser does not know."""
+        known = self._option_string_actions
+        return "".join(_meant(option, known) for option in options if option not in known)
 
 
 def _meant(word: str, allowed: Iterable[str]) -> str:
-    """Return a question that names at most five near matches, or nothing."""
+    """Return words that name at most five near matches, or nothing."""
     from difflib import get_close_matches
 
     bare = {name.lstrip("-"): name for name in allowed}  # dashes would make everything alike
     near = [bare[name] for name in get_close_matches(word.lstrip("-"), bare, n=5)]
-    return f"; for {word!r}, did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f"; for {word!r}, did you mean {' or '.join(map(repr, near))}" if near else ""

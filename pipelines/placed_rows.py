@@ -44,7 +44,7 @@ def placed_rows(matrix: Matrix, configuration: Configuration) -> Matrix:
         tell(f"note: {shown} stay in the stores and are read by chunks")
         return matrix
     wants = f"Head '{configuration.head}', as it is set here, needs all rows at once."
-    refuse_too_big((n_rows, n_features), copies=TRAINING, why=wants)
+    refuse_too_big((n_rows, n_features), copies=TRAINING, why=wants)  # before it is said that they are read
     tell(f"note: {shown} are read into memory: {wants[0].lower()}{wants[1:-1]}")
     return matrix.in_memory(wants)
 

@@ -101,7 +101,7 @@ def check_out(settings: PredictSettings) -> None:
     Raises
     ------
     UsageError
-        If ``out`` is a folder, or lies in none.
+        If ``out`` is a folder, lies in none, or in one that may not be written.
     """
     if settings.is_one_input:
         return

@@ -18,6 +18,7 @@ from pipelines.console import tell
 from pipelines.errors import RunError, UsageError
 from pipelines.joined_blocks import SpaceRef
 from pipelines.matrices import Matrix
+from pipelines.named_stores import open_store
 from pipelines.prediction_rows import EmbeddingOptions, open_again
 from tuning import Configuration, Trial, confusion, score, score_name
 
@@ -135,7 +136,7 @@ def _embedded(texts: Sequence[str], backbone: Any, reference: SpaceRef, how: Emb
             source=SourceOptions(clean="none"),
         )
         report = run_pass(DataSet(Path(), "prompts", samples, ("text",)), backbone, options)
-        with FeatureStore.open(report.path) as made, FeatureStore.open(reference.path, verify=False) as store:
+        with open_store(report.path) as made, FeatureStore.open(reference.path, verify=False) as store:
             found, wanted = (dict(s.meta)["identity"].get("weights_sha256") for s in (made, store))
             if found != wanted:
                 raise RunError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,8 @@ def similar_sets(sets: Sequence[frozenset[str]], least: float, *, fewest: int = 
     Returns
     -------
     ndarray of shape (n_pairs, 2), int64
-        The smaller row first, sorted. Of rows with one set, each is paired with the first of them only.
+        The smaller row first, sorted. Of rows with one set, each is paired with the first of them only; where
+        the set is too small for that, with what the first is paired with.
 
     References
     ----------
@@ -38,17 +39,32 @@ def similar_sets(sets: Sequence[frozenset[str]], least: float, *, fewest: int = 
     for row, members in enumerate(sets):
         if members:
             first.setdefault(members, row)
-    equal = [
-        (first[members], row)
-        for row, members in enumerate(sets)
-        if len(members) >= fewest and members and first[members] != row
-    ]
+    equal = []
+    too_small: dict[int, list[int]] = {}  # first row of a set -> the other rows with it
+    for row, members in enumerate(sets):
+        if members and first[members] != row:
+            if len(members) >= fewest:
+                equal.append((first[members], row))
+            else:
+                too_small.setdefault(first[members], []).append(row)
     found = [np.array(equal, dtype=np.int64).reshape(-1, 2)]
     row_of = np.fromiter(first.values(), dtype=np.int64, count=len(first))
     for rows, others in _similar_distinct_sets(list(first), least, fewest):
         pairs = np.sort(np.stack([row_of[rows], row_of[others]], axis=1), axis=1)
-        found.append(pairs)
+        found += [pairs, _pairs_of_copies(pairs, too_small)]
     return sorted_pairs(found)
+
+
+def _pairs_of_copies(pairs: Pairs, copies: Mapping[int, Sequence[int]]) -> Pairs:
+    """Return the pairs of rows whose set is that of a row in `pairs`; at most one of a pair has copies."""
+    held = pairs[np.isin(pairs, list(copies)).any(axis=1)]
+    more = [
+        sorted((copy, other))
+        for pair in held.tolist()
+        for one, other in (pair, pair[::-1])
+        for copy in copies.get(one, ())
+    ]
+    return np.array(more, dtype=np.int64).reshape(-1, 2)
 
 
 def _similar_distinct_sets(

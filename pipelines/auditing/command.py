@@ -217,7 +217,7 @@ def print_audit(result: Audit, *, as_json: bool, out: Path | None) -> None:
             table([[test.check, f"{test.p:.2g}", test.detail] for test in clean], ["no finding", "p", "seen"])
         )
         if any(test.p <= ALPHA for test in clean):
-            say(f"p of at most {ALPHA} without a finding: there is an effect, but it is too small to matter")
+            say(f"p of at most {ALPHA} without a finding: an effect, but too weak or too usual to be a fault")
     tell(f"audited in {duration(result.seconds)}" + (f"; findings in {out}" if out is not None else ""))
 
 

@@ -56,7 +56,7 @@ class Tested:
         Of this test alone, but for all that was looked at inside it.
     detail : str
     finding : Finding or None
-        None when the effect is too small to matter, whatever the p-value.
+        None when the effect is too weak, or too usual, to be a fault, whatever the p-value.
     """
 
     check: str

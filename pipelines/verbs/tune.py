@@ -65,7 +65,7 @@ def add_options(parser: Parser) -> None:
         "--repeats",
         type=int,
         metavar="N",
-        help="other splits that decide among the best five, 0: the search's own (default: 2 or 3 in long searches)",
+        help="splits that decide among the best five; 0: that of the search (default: 2 or 3 from 100 on)",
     )
     use_views_option(parser)
     applied_options(parser)

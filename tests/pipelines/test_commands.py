@@ -142,11 +142,11 @@ def test_wrong_usage_says_what_is_allowed(
     [
         (
             ["tune", "--trails", "3"],
-            "unrecognized arguments: --trails 3; for '--trails', did you mean '--trials'?",
+            "unrecognized arguments: --trails 3; for '--trails', did you mean '--trials'",
         ),
         (["tune", "--zzz=1"], "unrecognized arguments: --zzz=1\n"),
-        (["tun"], "for 'tun', did you mean 'tune'?"),
-        (["train", "--duplicates", "exac"], "for 'exac', did you mean 'exact'?"),
+        (["tun"], "for 'tun', did you mean 'tune'"),
+        (["train", "--duplicates", "exac"], "for 'exac', did you mean 'exact'"),
         (
             ["inspect", "--data", ".", "--encodings", "utf-8,foo"],
             "encoding 'foo' is not known; use names such as",

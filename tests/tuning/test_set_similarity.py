@@ -24,6 +24,12 @@ def test_similar_sets_equals_comparing_all_pairs(sets, least, fewest):
     assert groups_of_pairs(similar_sets(sets, least, fewest=fewest), len(sets)) == expected
 
 
+def test_copies_of_a_set_too_small_to_pair_are_paired_where_it_is():
+    """Two rows of one word: too few to be copies of each other, but both are like the row of two words."""
+    sets = [frozenset("a"), frozenset("a"), frozenset("ab"), frozenset("c"), frozenset("c")]
+    assert similar_sets(sets, 0.5, fewest=2).tolist() == [[0, 2], [1, 2]]
+
+
 def test_similar_sets_is_the_same_in_small_portions(monkeypatch):
     """Candidates are cut into portions; their number does not change what is found."""
     rng = np.random.default_rng(0)
