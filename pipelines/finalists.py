@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Repeats when nothing is asked for, after a search of so many trials or more: the best of many owes its
 #: place to luck with the search's split. Fewer on matrices of more numbers than 4,000 rows x 512 columns.
-USUAL_REPEATS, REPEATS_OF_LARGE, FEWEST_TRIALS, MOST_CELLS = 3, 2, 100, 2_048_000
+USUAL_REPEATS, REPEATS_OF_LARGE, FEWEST_TRIALS, MOST_CELLS = 3, 1, 100, 2_048_000
 
 
 def repeats_of(asked: int | None, *, n_trials: int, shape: Sequence[int], decides: bool = True) -> int:

@@ -65,7 +65,7 @@ def add_options(parser: Parser) -> None:
         "--repeats",
         type=int,
         metavar="N",
-        help="splits that decide among the best five; 0: that of the search (default: 2 or 3 from 100 on)",
+        help="splits that decide among the best five; 0: that of the search (default: 1 or 3 from 100 on)",
     )
     use_views_option(parser)
     applied_options(parser)
