@@ -43,10 +43,8 @@ def _slow(table, seed, n_bootstrap):
     for inside, outside in draw_rows(Y, seed, n_bootstrap):
         own = np.array([_f1(Y[inside], one[0, inside]) for one in table])
         on_splits = {i: np.mean([_f1(Y[inside], split[inside]) for split in table[i, 1:]]) for i in finalists}
-        candidates = sorted({*np.argsort(-own, kind="stable")[:3].tolist(), 3})
-        held = [i for i in candidates if i in finalists[:3]]
-        lost = np.mean([own[i] - on_splits[i] for i in held]) if held else 0
-        best = max(candidates, key=lambda i: (on_splits.get(i, own[i] - lost), -i))
+        top = np.argsort(-own, kind="stable")[:3].tolist()
+        best = max([*(i for i in finalists[:3] if i in top), 3], key=lambda i: on_splits[i])
         seen = table[best, 1:] if best in finalists else table[best, :1]
         values.append(
             [
@@ -117,7 +115,7 @@ def test_bbc_finalists_keeps_groups_together():
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.7])
-def test_the_best_five_of_a_hundred_guesses_are_corrected_to_chance(kept):
+def test_most_of_the_luck_of_the_best_five_of_a_hundred_guesses_is_taken_out(kept):
     """Rows that suit a guess by chance suit it on every split: the choice of finalists is corrected too."""
     y = np.repeat([0, 1, 2], [180, 30, 90])
     raw, corrected, typical = [], [], []
@@ -128,15 +126,16 @@ def test_the_best_five_of_a_hundred_guesses_are_corrected_to_chance(kept):
             np.where(rng.random((100, 300)) < kept, guesses, rng.integers(0, 3, (100, 300))) for _ in range(4)
         ]
         scores = macro_f1(confusion(y, splits[0], 3))
-        best = np.argsort(-scores, kind="stable")[:5].tolist()
+        best = [*np.argsort(-scores[1:], kind="stable")[:5] + 1, 0]  # the first guess is the default
         repeats = np.stack([split[best] for split in splits[1:]], axis=1)
-        choice = ChoiceOnSplits.of(splits[0], y, finalists=best, repeats=repeats, n_classes=3)
+        choice = ChoiceOnSplits.of(splits[0], y, finalists=best, repeats=repeats, always=0, n_classes=3)
         estimate = bbc_finalists(choice, n_bootstrap=200, random_state=seed)["macro_f1"]
-        raw.append(macro_f1(confusion(y, repeats.reshape(-1, 300), 3)).reshape(5, 3).mean(axis=1).max())
+        raw.append(macro_f1(confusion(y, repeats.reshape(-1, 300), 3)).reshape(6, 3).mean(axis=1).max())
         corrected.append(estimate["mean"])
         typical.append(scores.mean())
-    assert np.mean(raw) > np.mean(typical) + 0.02
-    assert abs(np.mean(corrected) - np.mean(typical)) < 0.012
+    luck = np.mean(raw) - np.mean(typical)
+    assert luck > 0.02
+    assert -0.01 < np.mean(corrected) - np.mean(typical) < 0.4 * luck
 
 
 @pytest.mark.parametrize(
