@@ -5,10 +5,10 @@ the others. Other splits do not share the luck of the first split, but they have
 these by chance suits them again. So BBC-CV repeats both choices on the rows of a bootstrap draw, and scores
 on the rows left out (see `tuning.selection`).
 
-What would become a finalist only in a draw was never cross-validated on other splits. Letting it compete by its
-own split made the estimate 0.004 lower than it was, by which it left 0.01 on 50 draws with a signal; leaving it
-out, as is done, keeps a third of the luck where a hundred trials err independently. Those of a search do not:
-with permuted labels both ways were equal (benchmarks/corrected_estimate.py, docs/performance.md).
+What would become a finalist only in a draw was never cross-validated on other splits. Letting it compete by
+its own split made the estimate 0.004 lower, below -0.01 in 50 draws with a signal. Leaving it out, as done,
+keeps a third of the luck where a hundred trials err independently. Those of a search do not: with permuted
+labels both ways were equal (docs/performance.md).
 """
 
 from collections.abc import Iterator, Sequence
