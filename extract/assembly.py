@@ -128,14 +128,14 @@ class Assembly:
             If the vectors have another shape or type.
         """
         n_rows = len(self.rows.status)
-        if (status == Status.OK).any():
-            self._refuse_misshapen(vectors, int((status == Status.OK).sum()))
-        at = np.cumsum(status == Status.OK) - 1  # position of each ok unit in `vectors`
-        for i, unit in enumerate(units):
+        usable = status == Status.OK
+        if usable.any():
+            self._refuse_misshapen(vectors, int(usable.sum()))
+        at = np.cumsum(usable) - 1  # position of each ok unit in `vectors`
+        for i, (unit, code, ok) in enumerate(zip(units, status.tolist(), usable.tolist(), strict=True)):
             row, view = unit % n_rows, unit // n_rows
             shard = next(shard for shard in self._open if shard.start <= row < shard.stop)
-            ok = status[i] == Status.OK
-            shard.put(row, view, status[i], {name: x[at[i]] for name, x in vectors.items()} if ok else {})
+            shard.put(row, view, code, {name: x[at[i]] for name, x in vectors.items()} if ok else {})
             self.count.computed += int(ok and not view)
             self.count.views += int(ok and view > 0)
             if not view:

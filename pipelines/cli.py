@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 from pipelines.options import build_parser, build_single_parser
+from pipelines.stops import Terminated, heard_stops
 from pipelines.verbs import find_verb
 from pipelines.verbs.shared import Parser
 
@@ -46,13 +45,12 @@ def _run(build: Callable[[], Parser], arguments: Sequence[str] | None) -> int:
     # Pillow warns about odd EXIF data and big pictures; here every picture gets a status instead.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _terminate)
-        options = build().parse_args(words)
-        find_verb(options.verb).run(options, words)
-        sys.stdout.flush()
+        with heard_stops():
+            options = build().parse_args(words)
+            find_verb(options.verb).run(options, words)
+            sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        return _leave(143 if isinstance(stop, _Terminated) else 130, _RESUME)
+        return _leave(143 if isinstance(stop, Terminated) else 130, _RESUME)
     except BrokenPipeError:
         # The reader of our output has gone (e.g. `| head`); keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -60,14 +58,6 @@ def _run(build: Callable[[], Parser], arguments: Sequence[str] | None) -> int:
     except Exception as error:  # noqa: BLE001 - the one place where errors become exit codes
         return _report(error)
     return 0
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which schedulers send before they kill: the same as Ctrl-C, under its own exit code."""
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise _Terminated
 
 
 def _leave(code: int, text: str) -> int:

@@ -1,0 +1,103 @@
+"""Ctrl-C and SIGTERM: never lost, told once, and handlers put back."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+from enum import EnumMeta, IntEnum
+
+import numpy as np
+import pytest
+
+from pipelines.console import Progress, tell
+from pipelines.stops import Terminated, heard_stops
+
+
+class _Stopping(EnumMeta):
+    """Sends a signal where numpy looks up what kind of operand an enumeration is, and clears every error."""
+
+    number = signal.SIGINT
+
+    def __getattr__(cls, name: str) -> object:
+        if name == "__array_ufunc__":
+            os.kill(os.getpid(), _Stopping.number)
+        raise AttributeError(name)
+
+
+class _Code(IntEnum, metaclass=_Stopping):
+    OK = 0
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+)
+@pytest.mark.parametrize("telling", ["line", "progress"])
+def test_heard_stops_raises_again_what_a_library_cleared(
+    number: signal.Signals, kind: type[KeyboardInterrupt], telling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt that numpy swallows comes back with the next word about the work."""
+    monkeypatch.setattr(_Stopping, "number", number)
+    progress = Progress("rows", "rows", stream=io.StringIO())
+    swallowed = False
+    with pytest.raises(KeyboardInterrupt) as caught, heard_stops():
+        assert np.uint8(0) == _Code.OK
+        swallowed = True
+        if telling == "line":
+            tell("unheard")
+        else:
+            progress.update(1, 2)
+    assert swallowed, "numpy let the interrupt through: this way of losing one is gone"
+    assert type(caught.value) is kind
+
+
+def test_heard_stops_lets_what_tidies_up_speak() -> None:
+    """While an interrupt is on its way up, progress and lines are told as ever."""
+    stream = io.StringIO()
+    with pytest.raises(KeyboardInterrupt), heard_stops():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            tell("tidying up")
+            Progress("rows", "rows", stream=stream).update(1, 2)
+
+
+def test_heard_stops_disturbs_no_other_thread() -> None:
+    """A worker that tells of its work while the main thread stops is not stopped by it."""
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            tell("from a worker")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test names it
+            errors.append(error)
+
+    with pytest.raises(KeyboardInterrupt), heard_stops():
+        assert np.uint8(0) == _Code.OK
+        worker = threading.Thread(target=work)
+        worker.start()
+        worker.join()
+        tell("from the main thread")
+    assert errors == []
+
+
+def test_heard_stops_puts_handlers_back() -> None:
+    """After a command the process has the handlers that it had before, and nothing is asked for."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), heard_stops():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    with heard_stops():
+        tell("a second command in the same process")
+
+
+def test_heard_stops_keeps_an_ignored_interrupt_ignored() -> None:
+    """A command in a shell's background, where Ctrl-C is not meant for it, goes on."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with heard_stops():
+            os.kill(os.getpid(), signal.SIGINT)
+            tell("still here")
+    finally:
+        signal.signal(signal.SIGINT, before)
