@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -57,6 +58,9 @@ class PassFolder:
         With False, finished shards and the settings of an earlier pass are dropped.
     command : sequence of str
         The words that start this pass, noted in the lock file for whoever wants to go on with it.
+    on_hashing : callable, optional
+        Called with a path and a size in bytes before all of it is hashed: the folder of the shards that an
+        earlier pass left, and `target` before it is published.
 
     Attributes
     ----------
@@ -77,11 +81,20 @@ class PassFolder:
         On entry, if the disk cannot hold the rest of the pass.
     """
 
-    def __init__(self, target: Path, plan: Plan, *, resume: bool = True, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        target: Path,
+        plan: Plan,
+        *,
+        resume: bool = True,
+        command: Sequence[str] = (),
+        on_hashing: Callable[[Path, int], None] | None = None,
+    ) -> None:
         self.folder = WorkFolder(Path(target))
         self.plan = plan
         self.notes: list[str] = []
         self._resume, self._command = resume, command
+        self._on_hashing = on_hashing or (lambda _path, _size: None)
         self._shards: dict[str, dict[_Range, Path]] = {}
         self._held: dict[str, dict[_Range, ShardData]] = {m: {} for m in plan.modalities}
         self._codes: dict[tuple[str, _Range], tuple[Array, Array]] = {}
@@ -263,7 +276,10 @@ class PassFolder:
         """
         self._refuse_missing()
         with full_disk_named(self.folder.target, required_bytes(self.plan)):
-            publish_file(self.folder, self.plan, table, meta, read=self.read, codes=self.codes)
+            told = partial(self._on_hashing, self.folder.target)
+            publish_file(
+                self.folder, self.plan, table, meta, read=self.read, codes=self.codes, on_hashing=told
+            )
             self._held = {modality: {} for modality in self._held}
             if any(self._shards.values()):
                 # A power cut must not keep the removals below and lose the rename.
@@ -315,7 +331,11 @@ class PassFolder:
         """Hash every shard that is there; only those that are what their name says count."""
         tags = {modality_tag(self.plan.fingerprint, modality): modality for modality in self.plan.modalities}
         self._shards = {modality: {} for modality in self.plan.modalities}
-        for shard in list_shards(self.folder):
+        shards = list_shards(self.folder)
+        if shards:
+            n_bytes = sum((self.folder.shards / shard.name).stat().st_size for shard in shards)
+            self._on_hashing(self.folder.shards, n_bytes)
+        for shard in shards:
             path = self.folder.shards / shard.name
             rows = (shard.start, shard.stop)
             known = shard.tag in tags and rows in self.plan.ranges

@@ -42,9 +42,11 @@ def publish_file(
     *,
     read: ReadShard,
     codes: ReadCodes,
+    on_hashing: Callable[[int], None] | None = None,
 ) -> None:
     """Write, verify and rename the store, each shard read once per space.
 
+    `on_hashing` is called with the size in bytes of what was written, before all of it is read again.
     The work folder stays, and the new name is not synced. Raises as `PassFolder.publish`.
     """
     _refuse_unfit(plan, table, meta)
@@ -56,7 +58,7 @@ def publish_file(
             os.fsync(fd)
         finally:
             os.close(fd)
-        verify_store(tmp)
+        verify_store(tmp, on_hashing=on_hashing)
         tmp.replace(folder.target)
     except BaseException:
         with suppress(OSError):  # the first error is the one to tell; the next pass removes the file

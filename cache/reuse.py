@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +26,25 @@ class ReuseIndex:
         One sentence for each store that could not be used, and why.
     """
 
-    def __init__(self, spaces: dict[str, list[tuple[Path, str]]], notes: list[str]) -> None:
+    def __init__(
+        self,
+        spaces: dict[str, list[tuple[Path, str]]],
+        notes: list[str],
+        on_hashing: Callable[[Path, int], None] | None = None,
+    ) -> None:
         self.notes = notes
+        self._on_hashing = on_hashing
         self._spaces = spaces
         self._hashes: dict[tuple[Path, str], tuple[Array, Array]] = {}
 
     @classmethod
-    def from_folder(cls, folder: str | Path, *, skip: Path | None = None) -> ReuseIndex:
+    def from_folder(
+        cls,
+        folder: str | Path,
+        *,
+        skip: Path | None = None,
+        on_hashing: Callable[[Path, int], None] | None = None,
+    ) -> ReuseIndex:
         """Scan the headers of all ``*.h5`` files of a folder.
 
         Parameters
@@ -39,6 +53,8 @@ class ReuseIndex:
             May be missing; then nothing is found.
         skip : pathlib.Path, optional
             A store to leave out, usually the one being written.
+        on_hashing : callable, optional
+            Called with a store's path and its size in bytes before a lookup compares every hash of it.
 
         Returns
         -------
@@ -55,7 +71,7 @@ class ReuseIndex:
                         spaces.setdefault(store.select(name).fingerprint, []).append((path, name))
             except StoreError as error:
                 notes.append(_note(path, error))
-        return cls(spaces, notes)
+        return cls(spaces, notes, on_hashing)
 
     def holds(self, space_fingerprint: str) -> bool:
         """Whether any store has the space at all; without it there is nothing to look up."""
@@ -95,7 +111,8 @@ class ReuseIndex:
                 hits, rows = self._search(path, name, input_sha256[asked])
                 if len(hits) == 0:
                     continue
-                new = _read(path, name, rows)
+                with self._open(path) as store:
+                    new = store.select(name)[rows]
             except StoreError as error:
                 self.notes.append(_note(path, error))
                 self._spaces[space_fingerprint].remove((path, name))
@@ -112,7 +129,8 @@ class ReuseIndex:
     def _search(self, path: Path, name: str, wanted: Array) -> tuple[Array, Array]:
         """Return positions in `wanted` that a store has, and their rows in it."""
         if (path, name) not in self._hashes:
-            self._hashes[path, name] = _sorted_hashes(path, name)
+            with self._open(path) as store:
+                self._hashes[path, name] = _sorted_hashes(store, name)
         keys, rows = self._hashes[path, name]
         if len(keys) == 0 or len(wanted) == 0:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
@@ -121,14 +139,18 @@ class ReuseIndex:
         hits = np.flatnonzero(keys[at] == asked)
         return hits, rows[at[hits]]
 
+    def _open(self, path: Path) -> FeatureStore:
+        """Open a store, all of it verified."""
+        tell = self._on_hashing
+        return FeatureStore.open(path, on_hashing=None if tell is None else partial(tell, path))
 
-def _sorted_hashes(path: Path, name: str) -> tuple[Array, Array]:
-    """Verify a store, and return the hashes of the valid inputs of one space, sorted, and their rows."""
-    with FeatureStore.open(path) as store:
-        hashes = _input_hashes(store, name.partition(".")[0])
-        if hashes is None:
-            return np.empty(0, dtype="S32"), np.empty(0, dtype=np.int64)
-        rows = np.flatnonzero(store.select(name).valid & hashes.any(axis=1))
+
+def _sorted_hashes(store: FeatureStore, name: str) -> tuple[Array, Array]:
+    """Return the hashes of the valid inputs of one space, sorted, and their rows."""
+    hashes = _input_hashes(store, name.partition(".")[0])
+    if hashes is None:
+        return np.empty(0, dtype="S32"), np.empty(0, dtype=np.int64)
+    rows = np.flatnonzero(store.select(name).valid & hashes.any(axis=1))
     keys = _keys(hashes[rows])
     order = np.argsort(keys, kind="stable")
     return keys[order], rows[order]
@@ -139,25 +161,25 @@ def _input_hashes(store: FeatureStore, modality: str) -> Array | None:
     images = store.image_sha256
     if modality == "image":
         return images
-    if store.texts is None:
+    blocks = store.text_blocks()
+    if blocks is None or (modality == "joint" and images is None):
         return None
-    texts = [hashlib.sha256(text.encode("utf-8")).digest() for text in store.texts]
-    if modality == "joint":
-        if images is None:
-            return None
-        # A missing image has the hash zero: its pair is then another input than the same text with an image.
-        texts = [hashlib.sha256(t + image.tobytes()).digest() for t, image in zip(texts, images, strict=True)]
-    return np.frombuffer(b"".join(texts), dtype=np.uint8).reshape(-1, 32)
+    hashes, at = np.empty((store.n_rows, 32), dtype=np.uint8), 0
+    for texts in blocks:
+        digests = [hashlib.sha256(text.encode("utf-8")).digest() for text in texts]
+        rows = slice(at, at + len(texts))
+        if modality == "joint" and images is not None:
+            # A missing image has the hash zero: its pair is then another input than the same text with one.
+            pairs = zip(digests, images[rows], strict=True)
+            digests = [hashlib.sha256(text + image.tobytes()).digest() for text, image in pairs]
+        hashes[rows] = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
+        at = rows.stop
+    return hashes
 
 
 def _keys(hashes: Array) -> Array:
     """Return hashes as sortable strings; numpy drops trailing zero bytes, which 32-byte keys can spare."""
     return np.ascontiguousarray(hashes).view("S32").reshape(-1)
-
-
-def _read(path: Path, name: str, rows: Array) -> Array:
-    with FeatureStore.open(path) as store:
-        return store.select(name)[rows]
 
 
 def _note(path: Path, error: StoreError) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -138,6 +138,13 @@ class FeatureStore:
     def texts(self) -> tuple[str, ...] | None:
         """Cleaned texts; None if the store has none."""
         return self._strings("/text/") if self._has("/text/bytes") else None
+
+    def text_blocks(self) -> Iterator[tuple[str, ...]] | None:
+        """Return the cleaned texts some megabytes at a time, in row order; None if the store has none."""
+        self._refuse_closed()
+        if not self._has("/text/bytes"):
+            return None
+        return content.read_string_blocks(self._file, self._header, "/text/")
 
     @cached_property
     def encodings(self) -> tuple[str, ...] | None:

@@ -16,7 +16,7 @@ from extract.devices import open_engine
 from extract.engine import Engine
 from extract.open_shards import ModalityRows
 from extract.plans import PassOptions
-from extract.reports import DryRun, OnProgress, PassProgress
+from extract.reports import DryRun, OnHashing, OnProgress, PassProgress
 from extract.run import check_bad_rows, is_there
 from extract.sources import count_statuses, read_sources
 from extract.work import PassWork
@@ -30,7 +30,12 @@ _RUN = 4096
 
 
 def dry_run(
-    data_set: DataSet, backbone: Backbone, options: PassOptions, *, on_progress: OnProgress | None = None
+    data_set: DataSet,
+    backbone: Backbone,
+    options: PassOptions,
+    *,
+    on_progress: OnProgress | None = None,
+    on_hashing: OnHashing | None = None,
 ) -> DryRun:
     """Say what `run_pass` would do, from the sources and one timed batch per modality; nothing is written.
 
@@ -47,10 +52,10 @@ def dry_run(
     work = PassWork.gather(data_set, sources, backbone, options)
     plan, table = work.planned.plan, work.planned.table
     check_bad_rows(work.planned, table.status, options.max_bad)
-    nothing_to_do = is_there(work.planned, replace=options.replace)
+    nothing_to_do = is_there(work.planned, replace=options.replace, on_hashing=on_hashing)
     wanted: dict[str, np.ndarray] = dict.fromkeys(work.planned.modalities, np.array([], dtype=np.intp))
     if not nothing_to_do:
-        reuse = ReuseIndex.from_folder(options.out)
+        reuse = ReuseIndex.from_folder(options.out, on_hashing=on_hashing)
         wanted = {modality: _unknown(work.rows(modality), reuse) for modality in wanted}
     return DryRun(
         path=work.planned.target,

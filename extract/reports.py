@@ -46,6 +46,9 @@ class PassProgress:
 
 OnProgress = Callable[[PassProgress], None]
 
+OnHashing = Callable[[Path, int], None]
+"""Called with a path and a size in bytes before all of it is hashed, which takes about a second per GB."""
+
 
 @dataclass(frozen=True)
 class PassReport:
@@ -127,8 +130,8 @@ def report_of_store(
     seconds: float = 0.0,
     notes: tuple[str, ...] = (),
 ) -> PassReport:
-    """Describe a published store; without `counts` there was nothing to do."""
-    with FeatureStore.open(path) as store:
+    """Describe a store that was verified a moment ago; without `counts` there was nothing to do."""
+    with FeatureStore.open(path, verify=False) as store:
         status = np.asarray(store.status)
         return PassReport(
             path=path,

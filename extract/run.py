@@ -19,6 +19,7 @@ from extract.data_sets import DataSet
 from extract.devices import open_engine
 from extract.plans import PassOptions, PassPlan
 from extract.reports import (
+    OnHashing,
     OnProgress,
     PassProgress,
     PassReport,
@@ -41,7 +42,12 @@ class TooManyBadRowsError(DataError):
 
 
 def run_pass(
-    data_set: DataSet, backbone: Backbone, options: PassOptions, *, on_progress: OnProgress | None = None
+    data_set: DataSet,
+    backbone: Backbone,
+    options: PassOptions,
+    *,
+    on_progress: OnProgress | None = None,
+    on_hashing: OnHashing | None = None,
 ) -> PassReport:
     """Embed a data set with one backbone into ``<out>/<backbone>.h5``.
 
@@ -63,7 +69,7 @@ def run_pass(
     StoreError
         For every fault of the disk or of an existing store.
     """
-    return run_passes(data_set, [(backbone, options)], on_progress=on_progress)[0]
+    return run_passes(data_set, [(backbone, options)], on_progress=on_progress, on_hashing=on_hashing)[0]
 
 
 def run_passes(
@@ -71,6 +77,7 @@ def run_passes(
     passes: Sequence[tuple[Backbone, PassOptions]],
     *,
     on_progress: OnProgress | None = None,
+    on_hashing: OnHashing | None = None,
 ) -> list[PassReport]:
     """Embed a data set with several backbones, reading it once and decoding each picture once for all.
 
@@ -81,6 +88,8 @@ def run_passes(
         The options may differ in precision and readouts only. The image towers of all of them are in memory
         together; text and joint towers one by one.
     on_progress : callable, optional
+    on_hashing : callable, optional
+        Called before stores and shards are hashed, see `OnHashing`.
 
     Returns
     -------
@@ -107,8 +116,12 @@ def run_passes(
     works = [PassWork.gather(data_set, sources, *each) for each in passes]
     for work in works:
         check_bad_rows(work.planned, work.planned.table.status, work.options.max_bad)
-    waiting = [work for work in works if not is_there(work.planned, replace=work.options.replace)]
-    made = _make(waiting, tell, began, started)
+    waiting = [
+        work
+        for work in works
+        if not is_there(work.planned, replace=work.options.replace, on_hashing=on_hashing)
+    ]
+    made = _make(waiting, tell, on_hashing, began, started)
     return [
         made.get(work.planned.target) or report_of_store(work.planned.target, data_set.notes)
         for work in works
@@ -116,7 +129,11 @@ def run_passes(
 
 
 def _make(
-    works: Sequence[PassWork], tell: OnProgress, began: float, started: datetime
+    works: Sequence[PassWork],
+    tell: OnProgress,
+    on_hashing: OnHashing | None,
+    began: float,
+    started: datetime,
 ) -> dict[Path, PassReport]:
     """Compute and publish the stores that are not there yet; returns reports by path."""
     if not works:
@@ -124,10 +141,10 @@ def _make(
     out = works[0].options.out
     out.mkdir(parents=True, exist_ok=True)
     sync_folder(out.parent)  # a store is as durable as the name of its folder
-    reuse = ReuseIndex.from_folder(out)
+    reuse = ReuseIndex.from_folder(out, on_hashing=on_hashing)
     reports: dict[Path, PassReport] = {}
     with ExitStack() as stack:
-        folders = [stack.enter_context(_pass_folder(work)) for work in works]
+        folders = [stack.enter_context(_pass_folder(work, on_hashing)) for work in works]
         counts: list[dict[str, ModalityCount]] = [{} for _ in works]
         lengths: list[dict[str, np.ndarray]] = [{} for _ in works]
         for modality, members in _stages(works):
@@ -153,8 +170,9 @@ def _make(
     return reports
 
 
-def _pass_folder(work: PassWork) -> PassFolder:
-    return PassFolder(work.planned.target, work.planned.plan, command=work.options.command)
+def _pass_folder(work: PassWork, on_hashing: OnHashing | None) -> PassFolder:
+    planned = work.planned
+    return PassFolder(planned.target, planned.plan, command=work.options.command, on_hashing=on_hashing)
 
 
 def _publish(work: PassWork, folder: PassFolder, lengths: Mapping[str, np.ndarray]) -> Path:
@@ -229,7 +247,7 @@ def check_bad_rows(planned: PassPlan, status: np.ndarray, max_bad: float) -> Non
     )
 
 
-def is_there(planned: PassPlan, *, replace: bool) -> bool:
+def is_there(planned: PassPlan, *, replace: bool, on_hashing: OnHashing | None = None) -> bool:
     """Whether the store of a pass is there, whole, and needs no tidying up.
 
     Raises
@@ -239,7 +257,8 @@ def is_there(planned: PassPlan, *, replace: bool) -> bool:
     """
     if not planned.target.exists():
         return False
-    with FeatureStore.open(planned.target) as store:
+    told = None if on_hashing is None else partial(on_hashing, planned.target)
+    with FeatureStore.open(planned.target, on_hashing=told) as store:
         if store.fingerprint == planned.plan.fingerprint:
             # A crash between publishing and cleaning up leaves a work folder; publishing again removes it.
             return not planned.target.with_name(f"{planned.target.name}.work").exists()

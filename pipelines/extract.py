@@ -29,6 +29,7 @@ from extract import (
 )
 from pipelines.console import Progress, duration, say, size, table, tell
 from pipelines.errors import UsageError, users_words
+from pipelines.named_stores import tell_hashing
 from pipelines.truncation import truncation_lines
 
 if TYPE_CHECKING:
@@ -83,10 +84,16 @@ class PassPrinter:
         if self._progress is not None:
             self._progress.update(moment.done, moment.total, _note(moment))
 
+    def hashing(self, path: Path, n_bytes: int) -> None:
+        """Say that a store is hashed, on a line of its own, where that takes seconds."""
+        self.close()
+        tell_hashing(path, n_bytes)
+
     def close(self) -> None:
         """End the current line."""
         if self._progress is not None:
             self._progress.close()
+        self._stage, self._progress = "", None
 
 
 def extract_features(settings: ExtractSettings) -> list[PassReport]:
@@ -94,7 +101,7 @@ def extract_features(settings: ExtractSettings) -> list[PassReport]:
     data_set, passes = _open(settings)
     printer = PassPrinter()
     try:
-        return run_passes(data_set, passes, on_progress=printer)
+        return run_passes(data_set, passes, on_progress=printer, on_hashing=printer.hashing)
     finally:
         printer.close()
 
@@ -104,7 +111,7 @@ def plan_extraction(settings: ExtractSettings) -> list[DryRun]:
     data_set, passes = _open(settings)
     printer = PassPrinter()
     try:
-        return [dry_run(data_set, *each, on_progress=printer) for each in passes]
+        return [dry_run(data_set, *each, on_progress=printer, on_hashing=printer.hashing) for each in passes]
     finally:
         printer.close()
 

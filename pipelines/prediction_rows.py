@@ -229,7 +229,9 @@ def _pass(
     )
     printer = PassPrinter()
     try:
-        report = run_pass(data_set, open_again(name, how), options, on_progress=printer)
+        report = run_pass(
+            data_set, open_again(name, how), options, on_progress=printer, on_hashing=printer.hashing
+        )
     finally:
         printer.close()
     with open_store(report.path) as store:

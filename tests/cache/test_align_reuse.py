@@ -162,6 +162,17 @@ def test_reuse_index_finds_valid_vectors_by_content(toy: Toy, store_path: Path) 
         index.lookup("fp-text", np.zeros((3, 31), dtype=np.uint8))
 
 
+def test_reuse_index_says_when_it_hashes(toy: Toy, store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the store and its size, before its vectors are looked up; scanning hashes nothing."""
+    monkeypatch.setattr("cache.verify._SETTLED_NS", 0)  # as if the file had been there for a while
+    told: list[tuple[Path, int]] = []
+    index = ReuseIndex.from_folder(store_path.parent, on_hashing=lambda *told_of: told.append(told_of))
+    assert told == []
+    for _ in range(2):
+        assert index.lookup("fp-text", text_hashes(toy.table.text))[0].any()
+        assert told == [(store_path, store_path.stat().st_size)]
+
+
 def test_reuse_index_joins_hashes_of_joint_spaces(tmp_path: Path) -> None:
     """A joint input is its text and its image: the hash of both hashes."""
     toy = Toy(modalities=("joint",))

@@ -137,6 +137,26 @@ def test_pass_folder_recomputes_a_damaged_shard(toy: Toy, store_path: Path, tmp_
     assert sorted(item.name for item in tmp_path.iterdir()) == ["s.h5", "toy.h5"]
 
 
+def test_pass_folder_says_when_it_hashes(toy: Toy, tmp_path: Path) -> None:
+    """The shards that an earlier process left, and the store before it has its name."""
+    target = tmp_path / "s.h5"
+    told: list[tuple[Path, int, bool]] = []
+
+    def on_hashing(path: Path, n_bytes: int) -> None:
+        told.append((path, n_bytes, target.exists()))
+
+    with PassFolder(target, toy.plan, on_hashing=on_hashing) as folder:
+        folder.write("text", 0, 4, part(toy.data["text"], 0, 4))
+        folder.write("text", 4, 8, part(toy.data["text"], 4, 8))
+    assert told == []
+    shards = tmp_path / "s.h5.work" / "shards"
+    expected = [(shards, sum(path.stat().st_size for path in shards.iterdir()), False)]
+    with PassFolder(target, toy.plan, on_hashing=on_hashing) as folder:
+        assert told == expected
+        finish(folder, toy.data, toy.table)
+    assert told == [*expected, (target, target.stat().st_size, False)]
+
+
 def test_pass_folder_refuses_a_damaged_plan(toy: Toy, tmp_path: Path) -> None:
     """A recorded plan that is no JSON, or was edited, is refused by name."""
     target = tmp_path / "s.h5"

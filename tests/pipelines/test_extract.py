@@ -1,4 +1,4 @@
-"""What a pass prints: each figure once."""
+"""What a pass prints: each figure once, and what takes its time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import named_stores
 from pipelines.cli import main
 from tests.kit.data_sets import write_guid_data_set
 from tests.kit.tiny_checkpoints import make_tiny_bert
@@ -22,3 +23,28 @@ def test_extract_says_once_what_was_cut(tmp_path: Path, capsys: pytest.CaptureFi
     lines = [line for line in capsys.readouterr().out.splitlines() if "truncated" in line]
     assert len(lines) == 1
     assert lines[0].startswith("truncated (text): 2 (10.0%) of 20 texts, ")
+
+
+def test_extract_says_which_large_stores_it_hashes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store to be published, one that is there, and one whose vectors are taken over; each once."""
+    monkeypatch.setattr(named_stores, "_SLOW_BYTES", 0)
+    monkeypatch.setattr("cache.verify._SETTLED_NS", 0)  # as if the files had been there for a while
+    bert = make_tiny_bert(tmp_path / "bert")
+    write_guid_data_set(tmp_path / "set", 20, 0)
+    store = tmp_path / "out" / "bert.h5"
+    words = ["--backbone", str(bert), "--data", str(tmp_path / "set"), "--out", str(store.parent)]
+
+    def told(*more: str) -> list[str]:
+        assert main(["extract", *words, *more]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        return [Path(line.split("'")[1]).name for line in lines if line.startswith("comparing the hashes of")]
+
+    assert told() == ["bert.h5"]
+    assert told() == ["bert.h5"]
+    assert told("--limit", "10", "--replace", "--dry-run") == []  # known since
+    store.rename(store.with_name("earlier.h5"))
+    assert told() == ["earlier.h5", "bert.h5"]
+    monkeypatch.undo()
+    assert told("--limit", "10", "--replace") == []
