@@ -47,7 +47,7 @@ from tuning import (
     bbc_finalists,
     build_spaces,
     confusion,
-    finalists_on_splits,
+    decide_on_splits,
     macro_f1,
     make_folds,
     search,
@@ -225,10 +225,7 @@ def draw_search(
         random_state=seed,
         space=space,
     )
-    finalists = None
-    if n_repeats:
-        finalists = finalists_on_splits(found, X, y, n_repeats=n_repeats, random_state=seed)
-        found = found if finalists is None else finalists.decide(found)
+    found, finalists = decide_on_splits(found, X, y, n_repeats=n_repeats, random_state=seed)
     best = found.trials[found.best]
     if resampler not in (None, "none") and {t.configuration.resampler for t in found.trials} != {resampler}:
         raise RuntimeError(f"A configuration did not resample with {resampler}.")

@@ -41,8 +41,8 @@ from tuning import (
     Configuration,
     build_spaces,
     confusion,
+    decide_on_splits,
     evaluate,
-    finalists_on_splits,
     macro_f1,
     make_folds,
     search,
@@ -160,17 +160,15 @@ def searched(problem: Problem, seed: int, n_trials: int) -> Configuration:
         **problem.task,
     )
     n_repeats = repeats_of(None, n_trials=n_trials, shape=problem.X.shape)
-    if n_repeats:
-        finalists = finalists_on_splits(
-            found,
-            problem.X,
-            problem.y,
-            blocks=problem.blocks,
-            groups=problem.groups,
-            n_repeats=n_repeats,
-            random_state=seed,
-        )
-        found = found if finalists is None else finalists.decide(found)
+    found, _ = decide_on_splits(
+        found,
+        problem.X,
+        problem.y,
+        blocks=problem.blocks,
+        groups=problem.groups,
+        n_repeats=n_repeats,
+        random_state=seed,
+    )
     return found.trials[found.best].configuration
 
 

@@ -16,7 +16,7 @@ from peak import peak_bytes
 
 from heads import default_parameters
 from pipelines.finalists import repeats_of
-from tuning import Configuration, evaluate, finalists_on_splits, make_folds, search
+from tuning import Configuration, decide_on_splits, evaluate, make_folds, search
 
 HEADS = ("mlp", "logreg", "lightgbm")
 
@@ -85,11 +85,7 @@ def main() -> None:
     )
     searched = time.perf_counter() - began
     n_repeats = repeats_of(None, n_trials=options.trials, shape=X.shape)
-    if n_repeats:
-        finalists = finalists_on_splits(
-            found, X, y, blocks=blocks, n_repeats=n_repeats, random_state=options.seed
-        )
-        found = found if finalists is None else finalists.decide(found)
+    found, _ = decide_on_splits(found, X, y, blocks=blocks, n_repeats=n_repeats, random_state=options.seed)
     ours = time.perf_counter() - began
     used = time.process_time()
     peak = peak_bytes() / 2**30

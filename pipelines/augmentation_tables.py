@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.console import p_text
 from pipelines.metrics import SHOWN
 from pipelines.targeting import NONE, TARGETED
 
@@ -47,8 +48,8 @@ def comparison_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
             line["score"],
             f"{line['difference']:+.3f}",
             f"{line['ci95'][0]:+.3f} to {line['ci95'][1]:+.3f}",
-            f"{line['p_value']:.3f}",
-            f"{line['p_holm']:.3f}",
+            p_text(line["p_value"]),
+            p_text(line["p_holm"]),
             line["verdict"],
         ]
         for line in metrics["comparisons"]

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
+from pipelines.stops import raise_lost_stop
+
 #: What steers a terminal, reverses what is read, or cannot be encoded; names from files may hold any of it.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -24,6 +26,7 @@ def say(text: str = "") -> None:
 
 def tell(text: str) -> None:
     """Print a line about the work to stderr."""
+    raise_lost_stop()
     sys.stderr.write(plain(text) + "\n")
     sys.stderr.flush()
 
@@ -48,11 +51,22 @@ def size(n_bytes: int) -> str:
     return f"{value:,.1f} GB"
 
 
+def p_text(p: float) -> str:
+    """Return a p-value as a cell: three digits, and no zero."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_in_words(p: float) -> str:
+    """Return a p-value as a sentence has it: ``"p = 0.043"`` or ``"p < 0.001"``."""
+    text = p_text(p)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
+
+
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
     """Return an aligned text table; columns whose cells are all numbers stand right."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(header)]
-    right = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(header))]
+    right = [bool(cells) and all(is_number(row[i]) for row in cells) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
         padded = [
@@ -63,9 +77,10 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
     return "\n".join([line(list(header)), line(["-" * w for w in widths]), *map(line, cells)])
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Tell whether a cell stands right: a number, a share, a small p-value, or nothing."""
     try:
-        float(text.replace(",", "").rstrip("%"))
+        float(text.replace(",", "").lstrip("<").rstrip("%"))
     except ValueError:
         return text in ("", "-")
     return True
@@ -95,6 +110,7 @@ class Progress:
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """Show that `done` of `total` are done; nothing is shown in the first two seconds."""
+        raise_lost_stop()
         now = time.monotonic()
         if self._first_done is None:
             # Rows that were already there when this run began say nothing about its speed.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.console import duration, tell
+from pipelines.console import duration, p_text, tell
 
 if TYPE_CHECKING:
     from pipelines.matrices import Matrix
-    from tuning import Finalists, SearchResult
+    from tuning import Finalists, SearchResult, Trial
 
 #: Repeats when nothing is asked for, after a search of so many trials or more: the best of many owes its
 #: place to luck with the search's split. Fewer on matrices of more numbers than 4,000 rows x 512 columns.
 USUAL_REPEATS, REPEATS_OF_LARGE, FEWEST_TRIALS, MOST_CELLS = 3, 1, 100, 2_048_000
+_TOLD_EVERY = 3.0  # seconds
 
 
 def repeats_of(asked: int | None, *, n_trials: int, shape: Sequence[int], decides: bool = True) -> int:
@@ -42,9 +43,15 @@ def repeats_of(asked: int | None, *, n_trials: int, shape: Sequence[int], decide
 
 
 def repeated_finalists(
-    found: SearchResult, matrix: Matrix, *, n_repeats: int, random_state: int, deadline: float | None
-) -> Finalists | None:
-    """Cross-validate the best trials on other splits.
+    found: SearchResult,
+    matrix: Matrix,
+    *,
+    n_repeats: int,
+    random_state: int,
+    deadline: float | None,
+    decides: bool = True,
+) -> tuple[SearchResult, Finalists | None]:
+    """Cross-validate the best trials on other splits, and let these choose among them.
 
     Parameters
     ----------
@@ -57,21 +64,25 @@ def repeated_finalists(
         Of the splits and models.
     deadline : float or None
         A reading of `time.perf_counter`: no repeat is begun that would probably end after it.
+    decides : bool
+        Whether they choose; if not, the best of the search stays.
 
     Returns
     -------
+    SearchResult
+        With what was chosen as its best.
     Finalists or None
-        None when there is one trial, or no time.
+        None when there is one configuration, no repeat is asked for, or no time.
     """
-    from tuning import RepeatError, finalists_of, finalists_on_splits
+    from tuning import RepeatError, decide_on_splits, finalists_of
 
-    trials = finalists_of(found)
-    if len(trials) < 2 or not n_repeats:
-        return None
-    seconds = sum(found.trials[i].seconds for i in trials)
+    if not n_repeats:
+        return found, None  # before the rows are copied
     rows = matrix.training
+    trials = [found.trials[i] for i in finalists_of(found)]
+    printer = _RepeatPrinter(trials, n_repeats=n_repeats, decides=decides, deadline=deadline)
     try:
-        return finalists_on_splits(
+        decided, finalists = decide_on_splits(
             found,
             matrix.X[rows],
             matrix.labels[rows],
@@ -80,13 +91,14 @@ def repeated_finalists(
             groups=matrix.groups[rows],
             n_repeats=n_repeats,
             random_state=random_state,
-            goes_on=_Clock(n_repeats, len(trials), deadline, seconds).goes_on,
-            on_step=_told_now_and_then(),
+            goes_on=printer.goes_on,
+            on_step=printer.step,
         )
     except RepeatError as error:
         # A class too small for SMOTE on another split, say: the search stands as it is.
         tell(f"note: the finalists are not compared on other splits: {error}")
-        return None
+        return found, None
+    return (decided if decides else found), finalists
 
 
 def finalist_entries(finalists: Finalists | None, found: SearchResult) -> list[dict[str, Any]]:
@@ -110,12 +122,18 @@ def finalist_entries(finalists: Finalists | None, found: SearchResult) -> list[d
     return [{"number": numbers[i], **entry} for i, entry in compared]
 
 
-class _Clock:
-    """Says what is repeated, and whether there is time for one more repeat."""
+class _RepeatPrinter:
+    """Says what is repeated, every few seconds what runs, and whether there is time for one more repeat."""
 
-    def __init__(self, n_repeats: int, n_finalists: int, deadline: float | None, seconds: float) -> None:
-        self._n_repeats, self._n_finalists, self._deadline = n_repeats, n_finalists, deadline
-        self._began, self._first = time.perf_counter(), seconds  # what these took on the search's split
+    def __init__(
+        self, finalists: Sequence[Trial], *, n_repeats: int, decides: bool, deadline: float | None
+    ) -> None:
+        verb = "decide among" if decides else "compare"
+        self._task = f"other splits {verb} {len(finalists)} finalists"
+        self._n_repeats, self._deadline = n_repeats, deadline
+        self._first = sum(trial.seconds for trial in finalists)  # what these took on the search's split
+        self._began = self._last = time.perf_counter()
+        self._told = ""
 
     def goes_on(self, repeat: int) -> bool:
         """Whether a repeat, numbered from 0, would probably end in time."""
@@ -125,21 +143,17 @@ class _Clock:
             tell(f"--timeout leaves no time to cross-validate the finalists again ({repeat} repeats made).")
             return False
         left = f", about {duration(each * (self._n_repeats - repeat))} left" if repeat else ""
-        tell(f"{self._n_finalists} finalists on other splits: repeat {repeat + 1} of {self._n_repeats}{left}")
+        self._told, self._last = f"{self._task}: repeat {repeat + 1} of {self._n_repeats}", now
+        tell(self._told + left)
         return True
 
-
-def _told_now_and_then(seconds: float = 5.0) -> Callable[[str], None]:
-    """Return a function that tells what is worked on, once in so many seconds."""
-    last = time.monotonic()
-
-    def told(text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= seconds:
-            last = time.monotonic()
-            tell(text)
-
-    return told
+    def step(self, sentence: str) -> None:
+        """Say what runs now, if enough time has gone by."""
+        now = time.perf_counter()
+        if now - self._last < _TOLD_EVERY:
+            return
+        self._last = now
+        tell(f"{self._told}; now {sentence}")
 
 
 def finalist_rows(finalists: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -148,7 +162,7 @@ def finalist_rows(finalists: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     for place, entry in enumerate(finalists):
         low, high = entry["ci95"]
         spread = "" if entry["std"] is None else f" +- {entry['std']:.3f}"
-        compared = [f"{entry['difference']:+.3f}", f"{low:+.3f} to {high:+.3f}", f"{entry['p_value']:.2f}"]
+        compared = [f"{entry['difference']:+.3f}", f"{low:+.3f} to {high:+.3f}", p_text(entry["p_value"])]
         settings = entry["configuration"]
         rows.append(
             [

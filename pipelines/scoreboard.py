@@ -9,7 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from pipelines.after import after_rows
-from pipelines.console import duration, say, table, tell
+from pipelines.console import duration, p_in_words, say, table, tell
 from pipelines.finalists import finalist_rows
 from pipelines.metrics import SHOWN
 from pipelines.runs import REPORT
@@ -172,7 +172,7 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     clear = "is better than" if low > 0 else "cannot be told from"
     return (
         f"{winner}; it {clear} the runner-up {other['head']} (difference {other['difference']:+.3f}, 95 % "
-        f"interval {low:+.3f} to {high:+.3f}, p = {other['p_value']:.2f})"
+        f"interval {low:+.3f} to {high:+.3f}, {p_in_words(other['p_value'])})"
     )
 
 
@@ -192,6 +192,6 @@ def default_line(compared: Mapping[str, Any]) -> str:
     low, high = compared["ci95"]
     return (
         f"winner minus default on the split of the search: {compared['difference']:+.3f} (95 % interval "
-        f"{low:+.3f} to {high:+.3f}, p = {compared['p_value']:.2f}; right equally often: McNemar's p = "
-        f"{compared['mcnemar']:.2f})"
+        f"{low:+.3f} to {high:+.3f}, {p_in_words(compared['p_value'])}; right equally often: McNemar's "
+        f"{p_in_words(compared['mcnemar'])})"
     )

@@ -98,10 +98,7 @@ def _run_on(matrix: Matrix, command: str, settings: TuneSettings, began: float) 
         found = _search(command, settings, matrix, run, prompts, study)
         deadline = None if settings.timeout is None else asked + settings.timeout
         timed_out = deadline is not None and time.perf_counter() >= deadline
-        finalists = _finalists(command, settings, found, matrix, deadline)
-        decided = finalists is not None and settings.select == "best"
-        if finalists is not None and decided:
-            found = finalists.decide(found)
+        found, finalists = _finalists(command, settings, found, matrix, deadline)
         write_run(
             run,
             found,
@@ -111,7 +108,7 @@ def _run_on(matrix: Matrix, command: str, settings: TuneSettings, began: float) 
             prompts,
             timed_out=timed_out,
             finalists=finalists,
-            decided=decided,
+            decided=finalists is not None and settings.select == "best",
         )
         path = run.publish()
     return RunResult(path, read_json(path / METRICS), nothing_to_do=False)
@@ -251,16 +248,22 @@ def _finalists(
     found: SearchResult,
     matrix: Matrix,
     deadline: float | None,
-) -> Finalists | None:
-    """Score the best few again on other splits, where a search was made and it is asked for or usual."""
+) -> tuple[SearchResult, Finalists | None]:
+    """Let other splits decide among the best few, where a search was made and it is asked for or usual."""
     if command == "train":
-        return None
+        return found, None
+    decides = settings.select == "best"
     n_repeats = repeats_of(
         settings.repeats,
         n_trials=len(found.trials) + len(found.dropped),
         shape=(len(matrix.training), matrix.X.shape[1]),
-        decides=settings.select == "best",
+        decides=decides,
     )
     return repeated_finalists(
-        found, matrix, n_repeats=n_repeats, random_state=settings.seed, deadline=deadline
+        found,
+        matrix,
+        n_repeats=n_repeats,
+        random_state=settings.seed,
+        deadline=deadline,
+        decides=decides,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tuning.choice import simplest_within_one_se
     from tuning.early_drops import EarlyDrops
-    from tuning.finalists import Finalists, finalists_of, finalists_on_splits
+    from tuning.finalists import Finalists, decide_on_splits, finalists_of
     from tuning.folds import connected_groups, make_folds
     from tuning.grids import grid_configurations, logistic_grid
     from tuning.label_errors import LabelErrors, find_label_errors
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         macro_f1,
         macro_precision,
         macro_recall,
+        majority_scores,
         per_class,
         score,
         score_name,
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
         Difference,
         Estimate,
         cv_summary,
-        majority_scores,
         mcnemar,
         paired_difference,
     )
@@ -96,11 +96,11 @@ _MODULE_OF = {
     "confusion": "scores",
     "connected_groups": "folds",
     "cv_summary": "uncertainty",
+    "decide_on_splits": "finalists",
     "default_configuration": "spaces",
     "evaluate": "trials",
     "fold_seed": "trials",
     "finalists_of": "finalists",
-    "finalists_on_splits": "finalists",
     "find_label_errors": "label_errors",
     "grid_configurations": "grids",
     "holm": "multiple_tests",
@@ -110,7 +110,7 @@ _MODULE_OF = {
     "macro_f1": "scores",
     "macro_precision": "scores",
     "macro_recall": "scores",
-    "majority_scores": "uncertainty",
+    "majority_scores": "scores",
     "make_folds": "folds",
     "mcnemar": "uncertainty",
     "mean_paired_difference": "mean_differences",
@@ -169,10 +169,10 @@ __all__ = [
     "confusion",
     "connected_groups",
     "cv_summary",
+    "decide_on_splits",
     "default_configuration",
     "evaluate",
     "finalists_of",
-    "finalists_on_splits",
     "find_label_errors",
     "fold_seed",
     "grid_configurations",

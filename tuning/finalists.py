@@ -89,7 +89,7 @@ class Finalists:
         )
 
 
-def finalists_on_splits(
+def decide_on_splits(
     found: SearchResult,
     X: ArrayLike,
     y: ArrayLike,
@@ -101,8 +101,8 @@ def finalists_on_splits(
     random_state: int = 0,
     goes_on: Callable[[int], bool] | None = None,
     on_step: Callable[[str], None] | None = None,
-) -> Finalists | None:
-    """Cross-validate the best few of a search on other splits.
+) -> tuple[SearchResult, Finalists | None]:
+    """Cross-validate the best few of a search on other splits, and let these choose among them.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def finalists_on_splits(
     groups : array-like of shape (n_samples,) or None
         Related rows, which stay on one side.
     n_repeats : int
-        Other splits.
+        Other splits; 0 leaves the search as it is.
     random_state : int
         Of the splits and models.
     goes_on : callable (repeat) -> bool, or None
@@ -122,8 +122,10 @@ def finalists_on_splits(
 
     Returns
     -------
+    SearchResult
+        With the finalist as its best that `Finalists.decide` chooses; the search itself if there are none.
     Finalists or None
-        None when there is one configuration only, or ``goes_on`` allowed no repeat.
+        None when there is one configuration only, or no repeat is asked for or allowed by ``goes_on``.
 
     Raises
     ------
@@ -133,8 +135,8 @@ def finalists_on_splits(
         When another split cannot be cut, or a finalist refuses its rows.
     """
     trials = finalists_of(found)
-    if len(trials) < 2:
-        return None
+    if len(trials) < 2 or n_repeats == 0:
+        return found, None
     repeats = repeat_finalists(
         [found.trials[i].configuration for i in trials],
         EvaluationOnSplits(
@@ -147,4 +149,7 @@ def finalists_on_splits(
         random_state=random_state,
         goes_on=goes_on,
     )
-    return None if repeats is None else Finalists(trials, repeats)
+    if repeats is None:
+        return found, None
+    finalists = Finalists(trials, repeats)
+    return finalists.decide(found), finalists

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import write_file
+from pipelines.console import is_number, p_text
 from pipelines.metrics import SHOWN
 from pipelines.runs import write_csv
 
@@ -43,8 +44,8 @@ def _compared(against: Mapping[str, Any] | None) -> list[str]:
         return ["reference", "", "", ""]
     return [
         f"{against['difference']:+.3f}",
-        f"{against['p_value']:.3f}",
-        f"{against['p_holm']:.3f}",
+        p_text(against["p_value"]),
+        p_text(against["p_holm"]),
         against["verdict"],
     ]
 
@@ -127,7 +128,8 @@ def markdown(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 def latex(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """Return a LaTeX ``tabular`` in the style of the package booktabs; numbers stand right."""
     columns = zip(*cells, strict=True)
-    places = "".join("r" if all(_is_figure(cell) for cell in column) else "l" for column in columns)
+    right = [all(cell == "reference" or is_number(cell) for cell in column) for column in columns]
+    places = "".join("r" if is_right else "l" for is_right in right)
     lines = [" & ".join(map(_escaped, line)) + r" \\" for line in [header, *cells]]
     return "\n".join(
         [
@@ -144,12 +146,9 @@ def latex(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _is_figure(cell: str) -> bool:
-    return cell in ("", "-", "reference") or cell.replace(",", "").lstrip("+-").replace(".", "", 1).isdigit()
-
-
 _LATEX = {
     "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -188,7 +187,7 @@ def _ledger_cells(name: str, row: Row) -> list[str]:
         *start,
         f"{against['difference']:+.3f}",
         f"{low:+.3f} to {high:+.3f}",
-        f"{against['p_holm']:.3f}",
+        p_text(against["p_holm"]),
         against["verdict"],
     ]
 

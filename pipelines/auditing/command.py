@@ -17,7 +17,7 @@ from pipelines.auditing.permuted import permuted_rows_test
 from pipelines.auditing.relations import duplicate_findings, fold_findings, id_findings
 from pipelines.auditing.rows import AuditRows, rows_of_data, rows_of_stores, with_file_sizes
 from pipelines.auditing.shifts import split_tests
-from pipelines.console import duration, say, table, tell
+from pipelines.console import duration, p_text, say, table, tell
 from pipelines.duplicates import LISTED_BY_AUDIT, RULES
 from pipelines.errors import RunError, UsageError
 from pipelines.named_stores import default_features
@@ -202,7 +202,11 @@ def print_audit(result: Audit, *, as_json: bool, out: Path | None) -> None:
     say(f"{result.n_rows:,} rows ({parts}), {len(result.tests)} tests, {len(result.findings)} finding(s)")
     if result.findings:
         say()
-        say(table([_cells(finding)[:4] for finding in result.findings], HEADER[:4]))
+        shown = [
+            [one.severity, one.check, one.count, "" if one.p is None else p_text(one.p)]
+            for one in result.findings
+        ]
+        say(table(shown, HEADER[:4]))
     for finding in result.findings:
         say()
         say(f"{finding.check}: {finding.detail}")
@@ -213,9 +217,7 @@ def print_audit(result: Audit, *, as_json: bool, out: Path | None) -> None:
     clean = [test for test in result.tests if not any(test.check.startswith(check) for check in found)]
     if clean:
         say()
-        say(
-            table([[test.check, f"{test.p:.2g}", test.detail] for test in clean], ["no finding", "p", "seen"])
-        )
+        say(table([[test.check, p_text(test.p), test.detail] for test in clean], ["no finding", "p", "seen"]))
         if any(test.p <= ALPHA for test in clean):
             say(f"p of at most {ALPHA} without a finding: an effect, but too weak or too usual to be a fault")
     tell(f"audited in {duration(result.seconds)}" + (f"; findings in {out}" if out is not None else ""))

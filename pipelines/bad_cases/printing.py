@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipelines.bad_cases.finding import BadCases, described_neighbours
 from pipelines.bad_cases.writing import shown_neighbours
-from pipelines.console import say, table, tell
+from pipelines.console import p_text, say, table, tell
 from pipelines.errors import UsageError
 
 _LONGEST_TEXT, _SHORT_TEXT = 500, 40  # characters
@@ -61,13 +61,19 @@ def _print_table(frame: pd.DataFrame, top: int, columns: Sequence[str], title: s
     if frame.empty:
         return
     cells = [
-        [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in line]
+        [_cell(name, value) for name, value in zip(columns, line, strict=True)]
         for line in frame[list(columns)].head(top).itertuples(index=False, name=None)
     ]
     say()
     more = f" ({min(top, len(frame))} of {len(frame):,})" if len(frame) > top else ""
     say(f"{title}{more}:")
     say(table(cells, [name.replace("_", " ") for name in columns]))
+
+
+def _cell(column: str, value: object) -> str:
+    if isinstance(value, float):
+        return p_text(value) if column == "p_holm" else f"{value:.3f}"
+    return str(value)
 
 
 def _short_text(found: BadCases, guid: str) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from cache import write_file
+from pipelines.console import p_text
 from pipelines.errors import RunError
 from pipelines.report.ablation_charts import ledger_charts, table_charts
 from pipelines.report.charts import Chart
 from pipelines.report.leaks import leak_chart, leak_sentences, leak_table
-from pipelines.report.markup import Section, figures, no_rows, p_text, page, table, why
+from pipelines.report.markup import Section, figures, no_rows, page, table, why
 from pipelines.report.page import Report
 from pipelines.report.score_charts import score_name
 from pipelines.report.tables import reproduce

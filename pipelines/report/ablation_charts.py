@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.console import p_in_words
 from pipelines.report.charts import SOFT, Axis, Chart, Mark, names_axis, span_of
-from pipelines.report.markup import p_text
 from pipelines.report.score_charts import score_name
 
 _VERDICT_COLOURS = {"better": 0, "worse": 1, "inside the noise": SOFT}
@@ -74,8 +74,8 @@ def difference_chart(
             continue
         at = [-float(k) for k, _, _ in mine]
         notes = [
-            f"{name}: {found['difference']:+.3f} ({found['ci95'][0]:+.3f} to {found['ci95'][1]:+.3f}), p "
-            f"with Holm's correction {p_text(found['p_holm'])}, {verdict}"
+            f"{name}: {found['difference']:+.3f} ({found['ci95'][0]:+.3f} to {found['ci95'][1]:+.3f}), "
+            f"with Holm's correction {p_in_words(found['p_holm'])}, {verdict}"
             for _, name, found in mine
         ]
         lows, highs = ([found["ci95"][end] for _, _, found in mine] for end in (0, 1))

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from cache import write_file
-from pipelines.console import duration
+from pipelines.console import duration, p_text
 from pipelines.errors import RunError, UsageError
 from pipelines.metrics import SHOWN
 from pipelines.report.ablation_charts import difference_chart, interval_chart
 from pipelines.report.charts import SOFT, Axis, Chart, Mark, span_of
 from pipelines.report.evidence import Evidence, read_evidence
-from pipelines.report.markup import Section, figures, no_rows, p_text, page, table, tiles, why
+from pipelines.report.markup import Section, figures, no_rows, page, table, tiles, why
 from pipelines.report.page import Report
 from pipelines.report.paired_runs import paired_runs
 from pipelines.report.score_charts import SCORES, score_name

@@ -11,6 +11,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from pipelines.console import is_number
 from pipelines.report.charts import Chart
 from pipelines.report.grids import Grid, grid_table
 from pipelines.report.maps import SampleMap
@@ -147,7 +148,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, long: str 
     cells = [[str(cell) for cell in row] for row in rows]
     css = [
         ' class="long"' if name == long
-        else ' class="number"' if cells and all(_is_number(row[k]) for row in cells)
+        else ' class="number"' if cells and all(is_number(row[k]) for row in cells)
         else ""
         for k, name in enumerate(header)
     ]  # fmt: skip
@@ -158,19 +159,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, long: str 
     )
     whole = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll" tabindex="0">{whole}</div>'
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text.replace(",", "").lstrip("<").rstrip("%"))
-    except ValueError:
-        return text in ("", "-")
-    return True
-
-
-def p_text(p: float) -> str:
-    """Return a p-value as it is read: three digits, and no zero."""
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def tiles(items: Sequence[tuple[str, str, str]]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pipelines.console import p_text
 from pipelines.report.ablation_charts import interval_chart
 from pipelines.report.charts import Chart
-from pipelines.report.markup import p_text, table
+from pipelines.report.markup import table
 
 _MOST_DRAWN = 12
 

@@ -8,8 +8,9 @@ from html import escape
 from typing import Any
 
 from pipelines.after import after_rows, has_ensemble
+from pipelines.console import p_in_words, p_text
 from pipelines.metrics import SHOWN
-from pipelines.report.markup import p_text, table, tiles
+from pipelines.report.markup import table, tiles
 from pipelines.report.score_charts import SCORES, completed, score_name
 from pipelines.scoreboard import gain_line, trials_made
 
@@ -64,7 +65,7 @@ def _runner_up(other: Mapping[str, Any] | None, where: str) -> str:
     word = "is better than" if low > 0 else "cannot be told from"
     return (
         f"<p>The winner {word} the runner-up ({escape(other['head'])}){where}: difference "
-        f"{by:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, p-value {escape(p_text(other['p_value']))}.</p>"
+        f"{by:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, {escape(p_in_words(other['p_value']))}.</p>"
     )
 
 
@@ -135,8 +136,8 @@ def choice(metrics: Mapping[str, Any]) -> str:
         low, high = against["ci95"]
         lines.append(
             f"On the split of the search, and without that correction, the winner is "
-            f"{against['difference']:+.3f} from the default settings ({low:+.3f} to {high:+.3f}, p-value "
-            f"{p_text(against['p_value'])}); {why}"
+            f"{against['difference']:+.3f} from the default settings ({low:+.3f} to {high:+.3f}, "
+            f"{p_in_words(against['p_value'])}); {why}"
         )
     words = "".join(f"<p>{escape(line)}</p>" for line in lines)
     return words + _finalists(metrics.get("finalists"), decided=decided)

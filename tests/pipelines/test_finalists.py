@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -39,9 +40,10 @@ def _tuned(store: Path, out: Path, *words: str) -> dict:
 
 
 def test_tune_repeats_its_finalists_and_compares_them_with_the_winner(
-    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five trials, two repeats of five folds; differences are to the winner; the table is printed."""
+    monkeypatch.setattr("pipelines.finalists._TOLD_EVERY", 0.0)
     metrics = _tuned(store, tmp_path, "--repeats", "2")
     finalists = metrics["finalists"]
     assert len(finalists) in (5, 6)  # the default comes besides, if it is not among the best five
@@ -58,13 +60,19 @@ def test_tune_repeats_its_finalists_and_compares_them_with_the_winner(
     )
     captured = capsys.readouterr()
     assert "on 2 other splits" in captured.out
-    assert "repeat 2 of 2" in captured.err
+    told = f"other splits decide among {len(finalists)} finalists: repeat 2 of 2"
+    assert f"{told}, about " in captured.err
+    assert re.search(rf"{told}; now \d x ridge, 5 folds", captured.err)
     assert json.loads((tmp_path / "r" / "config.json").read_text(encoding="utf-8"))["repeats"] == 2
 
 
-def test_other_splits_decide_unless_the_simplest_or_none_are_asked_for(store: Path, tmp_path: Path) -> None:
+def test_other_splits_decide_unless_the_simplest_or_none_are_asked_for(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The highest mean wins; the corrected score and the runner-up come from the same splits."""
+    monkeypatch.setattr("pipelines.finalists._TOLD_EVERY", np.inf)
     metrics = _tuned(store, tmp_path / "a", "--repeats", "2")
+    assert "; now" not in capsys.readouterr().err.split("other splits decide among")[1]
     means = [entry["mean"] for entry in metrics["finalists"]]
     assert metrics["chosen_on"] == "other splits"
     assert means == sorted(means, reverse=True)
@@ -79,6 +87,7 @@ def test_other_splits_decide_unless_the_simplest_or_none_are_asked_for(store: Pa
     simplest = _tuned(store, tmp_path / "c", "--repeats", "2", "--select", "simplest")
     assert simplest["chosen_on"] == "search split"
     assert simplest["corrected"] == alone["corrected"]
+    assert "other splits compare" in capsys.readouterr().err
     assert simplest["finalists"][0]["number"] == simplest["winner"]["number"]
 
 
@@ -140,9 +149,9 @@ def test_repeated_finalists_keep_to_the_deadline_and_to_the_groups(
         matrix.X[matrix.training], y, heads=["ridge"], n_trials=3, folds=folds, n_classes=3, random_state=1
     )
     late = repeated_finalists(found, matrix, n_repeats=2, random_state=0, deadline=time.perf_counter() - 1)
-    assert late is None
+    assert late == (found, None)
     assert "--timeout leaves no time" in capsys.readouterr().err
-    finalists = repeated_finalists(found, matrix, n_repeats=1, random_state=0, deadline=None)
+    _, finalists = repeated_finalists(found, matrix, n_repeats=1, random_state=0, deadline=None)
     (first, *_) = finalist_entries(finalists, found)
     split_seed, model_seed = np.random.SeedSequence([0, 0]).generate_state(2).tolist()
     folds = make_folds(y, groups=groups, random_state=split_seed)

@@ -11,8 +11,8 @@ from tuning import (
     Repeats,
     SearchResult,
     Trial,
+    decide_on_splits,
     finalists_of,
-    finalists_on_splits,
     make_folds,
     search,
 )
@@ -54,9 +54,14 @@ def test_the_highest_mean_on_other_splits_wins_whatever_the_search_said(y):
     assert replace(decided, best=0) == found
 
 
-def test_one_configuration_has_nobody_to_be_compared_with(y):
-    """Nothing is cross-validated again."""
-    assert finalists_on_splits(_found([0.5, 0.5], [1, 1], y), np.zeros((60, 2)), y) is None
+def test_nothing_is_decided_among_one_configuration_or_on_no_split(y):
+    """Nothing is cross-validated again, and the search stays what it was; less than no split is refused."""
+    X = np.zeros((60, 2))
+    one, two = _found([0.5, 0.5], [1, 1], y), _found([0.5, 0.6], [1, 2], y)
+    assert decide_on_splits(one, X, y, n_repeats=3) == (one, None)
+    assert decide_on_splits(two, X, y, n_repeats=0) == (two, None)
+    with pytest.raises(ValueError, match="'n_repeats' is -1, allowed is 1 or more"):
+        decide_on_splits(two, X, y, n_repeats=-1)
 
 
 def test_a_lucky_winner_of_the_search_is_found_out(make_data):
@@ -66,8 +71,8 @@ def test_a_lucky_winner_of_the_search_is_found_out(make_data):
     means = np.array([trial.score for trial in found.trials])
     worst, best = int(means.argmin()), int(means.argmax())
     assert means[worst] < means[best] - 0.03
-    finalists = finalists_on_splits(replace(found, best=worst), X, y, n_repeats=2)
+    decided, finalists = decide_on_splits(replace(found, best=worst), X, y, n_repeats=2)
     assert finalists.trials[0] == worst
-    decided = finalists.decide(replace(found, best=worst))
+    assert decided == finalists.decide(replace(found, best=worst))
     assert decided.best != worst
     assert found.trials[decided.best].score > means[worst] + 0.02
