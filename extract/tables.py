@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extract.data_sets import DataSet, merge_repeats
+from extract.parquet_rows import cell_text, parquet_columns, parquet_rows, refuse_no_text
 from extract.samples import (
     IMAGE,
     TEXT,
@@ -68,11 +69,6 @@ def read_table(
         If the table cannot be parsed, columns are missing, or rows have faults (all are named together).
     """
     names, rows = _named_rows(path, columns or {}, encodings)
-    if not {"text", "text_path", "image"} & set(names):
-        raise DataError(
-            f"Table '{path}' has the columns {_shown(names)}; it needs 'text', "
-            "'text_path' or 'image'. Rename with --columns text=YOUR_COLUMN."
-        )
     notes: dict[str, str] = {}
     repaired: list[tuple[str, str]] = []
     faults: list[str] = []
@@ -105,15 +101,17 @@ def read_table(
 def _named_rows(
     path: Path, columns: Mapping[str, str], encodings: Sequence[str]
 ) -> tuple[list[str], Iterator[Sequence[str]]]:
-    """Return our names of the columns, and the cells of one row after the other.
+    """Return which of our columns there are, and their cells of one row after the other.
 
     A million rows as a frame, or as dictionaries, would take a gigabyte.
     """
-    import pandas as pd
-
     if path.suffix.lower() == ".parquet":
-        frame = rename_columns(load_frame(path, encodings), columns, path)
-        return [str(name) for name in frame.columns], zip(*(frame[n] for n in frame.columns), strict=True)
+        _refuse_missing(path)
+        header = parquet_columns(path)
+        places = _places(header, columns, path)
+        theirs = [header[place] for place in places.values()]
+        refuse_no_text(path, theirs)
+        return list(places), parquet_rows(path, theirs)
     if path.suffix.lower() == ".jsonl":
         foreign = _foreign_text(path, encodings)
         header = list(dict.fromkeys(chain.from_iterable(_records(path, foreign))))
@@ -122,9 +120,22 @@ def _named_rows(
     else:
         rows = _separated(_lines(path, _foreign_text(path, encodings)), path)
         header = next(rows)
-    places = rename_columns(pd.DataFrame([range(len(header))], columns=header), columns, path)
-    kept = [int(places[name].iloc[0]) for name in places.columns]
-    return [str(name) for name in places.columns], ([row[i] for i in kept] for row in rows)
+    places = _places(header, columns, path)
+    kept = list(places.values())
+    return list(places), ([row[i] for i in kept] for row in rows)
+
+
+def _places(header: Sequence[str], columns: Mapping[str, str], path: Path) -> dict[str, int]:
+    """Return where our columns stand in the header of a table; one of the inputs must be there."""
+    import pandas as pd
+
+    named = rename_columns(pd.DataFrame([range(len(header))], columns=list(header)), columns, path)
+    if not {"text", "text_path", "image"} & set(named.columns):
+        raise DataError(
+            f"Table '{path}' has the columns {_shown(named.columns)}; it needs 'text', "
+            "'text_path' or 'image'. Rename with --columns text=YOUR_COLUMN."
+        )
+    return {name: int(named[name].iloc[0]) for name in COLUMNS if name in named.columns}
 
 
 def load_frame(path: Path, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> pd.DataFrame:
@@ -141,7 +152,8 @@ def load_frame(path: Path, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> pd.D
 
     if path.suffix.lower() == ".parquet":
         _refuse_missing(path)
-        return _load_parquet(path)
+        header = parquet_columns(path)
+        return pd.DataFrame(list(parquet_rows(path, header)), columns=header, dtype=str)
     if path.suffix.lower() == ".jsonl":
         return pd.DataFrame(list(_records(path, _foreign_text(path, encodings)))).fillna("")
     rows = _separated(_lines(path, _foreign_text(path, encodings)), path)
@@ -242,32 +254,12 @@ def _records(path: Path, foreign: str | None) -> Iterator[dict[str, str]]:
             raise DataError(f"Table '{path}' line {number} is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise DataError(f"Table '{path}' line {number} is not a JSON object: {line[:60]!r}")
-        yield {key: _as_text(value) for key, value in record.items()}
-
-
-def _load_parquet(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path)
-    except ImportError as error:
-        raise DataError(
-            f"Reading '{path}' needs pyarrow: pip install -e '.[parquet]' in the folder of embedonce."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"Table '{path}' is not a readable Parquet file: {error}") from error
-    return frame.map(_as_text)
+        yield {key: cell_text(value) for key, value in record.items()}
 
 
 def _shown(columns: Iterable[object]) -> str:
     names = [f"{column!r:.60}" for column in columns]
     return ", ".join(names[:10]) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
-
-
-def _as_text(value: object) -> str:
-    if value is None or value != value:  # NaN is the only value that differs from itself
-        return ""
-    return value if isinstance(value, str) else str(value)
 
 
 def rename_columns(frame: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.DataFrame:
