@@ -20,10 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuning.folds import Fold
-from tuning.scores import confusion, influences, score
+from tuning.influences import MeasuredScore
+from tuning.scores import confusion, score
 from tuning.trials import Configuration, Trial
-
-_Z = 1.645  # one-sided 5 %: worse than the leader by more than that is not luck
 
 
 class Population(Protocol):
@@ -108,25 +107,9 @@ class Judge:
         truth = self.y[self.folds[fold][1]]
         return np.asarray(score(confusion(truth, predicted, self.n_classes), self.metric))
 
-    def measured(self, predicted: NDArray[np.int64], rows: NDArray[np.int64]) -> "_Measured":
+    def measured(self, predicted: NDArray[np.int64], rows: NDArray[np.int64]) -> MeasuredScore:
         """Return the score of predictions of some rows, and what each row does to it."""
-        truth = self.y[rows]
-        value = float(score(confusion(truth, predicted, self.n_classes), self.metric))
-        return _Measured(value, influences(truth, predicted, self.n_classes, self.metric))
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """A score and the influence of each row on it."""
-
-    score: float
-    influences: NDArray[np.float64]
-
-    def is_clearly_below(self, other: "_Measured") -> bool:
-        """Test, on the same rows, whether the score is lower by more than luck explains."""
-        spread = float((other.influences - self.influences).std(ddof=1))
-        error = spread / math.sqrt(len(self.influences))
-        return spread > 0 and other.score - self.score > _Z * error
+        return MeasuredScore.of(self.y[rows], predicted, self.n_classes, self.metric)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_SLIGHTLY = 1e-4  # rows, for a derivative by their number
-_VALUES_AT_ONCE = 2**18  # of cells times classes, while derivatives are taken: 2 MiB an array
-
 SCORES = ("macro_f1", "weighted_f1", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall")
 
 Floats = NDArray[np.float64]
@@ -96,17 +93,18 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
-class _Parts(NamedTuple):
-    """What every score follows from: rows per class, each of shape (..., k)."""
+class ClassTotals(NamedTuple):
+    """What every score follows from: numbers of rows per class, each ndarray of shape (..., k), float64."""
 
     correct: Floats
     support: Floats
     predicted: Floats
 
 
-def _parts(counts: ArrayLike) -> _Parts:
+def class_totals(counts: ArrayLike) -> ClassTotals:
+    """Add up confusion counts of shape (..., k, k) by class: right ones, true ones, predicted ones."""
     cells = np.asarray(counts, dtype=np.float64)
-    return _Parts(np.diagonal(cells, axis1=-2, axis2=-1).copy(), cells.sum(axis=-1), cells.sum(axis=-2))
+    return ClassTotals(np.diagonal(cells, axis1=-2, axis2=-1).copy(), cells.sum(axis=-1), cells.sum(axis=-2))
 
 
 def _class_mean(values: Floats) -> Floats:
@@ -114,36 +112,37 @@ def _class_mean(values: Floats) -> Floats:
     return mean
 
 
-def _f1(parts: _Parts) -> Floats:
-    return _ratio(2 * parts.correct, parts.support + parts.predicted)
+def _f1(totals: ClassTotals) -> Floats:
+    return _ratio(2 * totals.correct, totals.support + totals.predicted)
 
 
-def _macro_f1(parts: _Parts) -> Floats:
-    return _class_mean(_f1(parts))
+def _macro_f1(totals: ClassTotals) -> Floats:
+    return _class_mean(_f1(totals))
 
 
-def _weighted_f1(parts: _Parts) -> Floats:
-    return _ratio((_f1(parts) * parts.support).sum(axis=-1), parts.support.sum(axis=-1))
+def _weighted_f1(totals: ClassTotals) -> Floats:
+    return _ratio((_f1(totals) * totals.support).sum(axis=-1), totals.support.sum(axis=-1))
 
 
-def _accuracy(parts: _Parts) -> Floats:
-    return _ratio(parts.correct.sum(axis=-1), parts.support.sum(axis=-1))
+def _accuracy(totals: ClassTotals) -> Floats:
+    return _ratio(totals.correct.sum(axis=-1), totals.support.sum(axis=-1))
 
 
-def _balanced_accuracy(parts: _Parts) -> Floats:
-    present = (parts.support > 0).sum(axis=-1).astype(np.float64)
-    return _ratio(_ratio(parts.correct, parts.support).sum(axis=-1), present)
+def _balanced_accuracy(totals: ClassTotals) -> Floats:
+    present = (totals.support > 0).sum(axis=-1).astype(np.float64)
+    return _ratio(_ratio(totals.correct, totals.support).sum(axis=-1), present)
 
 
-def _macro_precision(parts: _Parts) -> Floats:
-    return _class_mean(_ratio(parts.correct, parts.predicted))
+def _macro_precision(totals: ClassTotals) -> Floats:
+    return _class_mean(_ratio(totals.correct, totals.predicted))
 
 
-def _macro_recall(parts: _Parts) -> Floats:
-    return _class_mean(_ratio(parts.correct, parts.support))
+def _macro_recall(totals: ClassTotals) -> Floats:
+    return _class_mean(_ratio(totals.correct, totals.support))
 
 
-_OF_PARTS: dict[str, Callable[[_Parts], Floats]] = {
+#: Score name -> how it follows from the totals.
+SCORE_OF_TOTALS: dict[str, Callable[[ClassTotals], Floats]] = {
     "macro_f1": _macro_f1,
     "weighted_f1": _weighted_f1,
     "accuracy": _accuracy,
@@ -155,32 +154,32 @@ _OF_PARTS: dict[str, Callable[[_Parts], Floats]] = {
 
 def macro_f1(counts: ArrayLike) -> Floats:
     """Mean of the per-class F1 scores over all k classes; see the module for shapes."""
-    return _macro_f1(_parts(counts))
+    return _macro_f1(class_totals(counts))
 
 
 def weighted_f1(counts: ArrayLike) -> Floats:
     """Mean of the per-class F1 scores weighted by the number of true rows; see the module for shapes."""
-    return _weighted_f1(_parts(counts))
+    return _weighted_f1(class_totals(counts))
 
 
 def accuracy(counts: ArrayLike) -> Floats:
     """Share of rows whose class is right; see the module for shapes."""
-    return _accuracy(_parts(counts))
+    return _accuracy(class_totals(counts))
 
 
 def balanced_accuracy(counts: ArrayLike) -> Floats:
     """Mean recall over the classes that have true rows (`macro_recall` counts the others as 0)."""
-    return _balanced_accuracy(_parts(counts))
+    return _balanced_accuracy(class_totals(counts))
 
 
 def macro_precision(counts: ArrayLike) -> Floats:
     """Mean precision over all k classes; see the module for shapes."""
-    return _macro_precision(_parts(counts))
+    return _macro_precision(class_totals(counts))
 
 
 def macro_recall(counts: ArrayLike) -> Floats:
     """Mean recall over all k classes; see the module for shapes."""
-    return _macro_recall(_parts(counts))
+    return _macro_recall(class_totals(counts))
 
 
 def score_name(name: str) -> str:
@@ -223,57 +222,7 @@ def score(counts: ArrayLike, name: str) -> Floats:
     ValueError
         When no score has that name.
     """
-    return _OF_PARTS[score_name(name)](_parts(counts))
-
-
-def influences(y: ArrayLike, pred: ArrayLike, k: int, name: str) -> Floats:
-    """Return how much each row moves a score: n times its derivative by the row's weight.
-
-    Parameters
-    ----------
-    y, pred : array-like of shape (n_samples,), integer
-        Class codes.
-    k : int
-        Number of classes.
-    name : str
-        One of `SCORES`.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), float64
-        With mean 0. The standard deviation of a difference of two predictions' influences, over the square
-        root of n, is the standard error of the difference of their scores.
-
-    Notes
-    -----
-    Time grows with the cells that hold a row times the classes, memory with the square of the classes.
-
-    References
-    ----------
-    B. Efron, "The jackknife, the bootstrap and other resampling plans", SIAM 1982, chapter 6 (the
-    infinitesimal jackknife).
-    """
-    truth, predicted = np.asarray(y), np.asarray(pred)
-    counts = confusion(truth, predicted, k)
-    slopes = np.zeros((k, k))
-    occurring = np.argwhere(counts)  # rows of one cell move a score alike, and most cells hold none
-    step = max(1, _VALUES_AT_ONCE // k)
-    for start in range(0, len(occurring), step):
-        cells = occurring[start : start + step].T
-        slopes[cells[0], cells[1]] = _slopes(counts, cells[0], cells[1], score_name(name))
-    moves: Floats = len(truth) * slopes[truth, predicted]
-    centred: Floats = moves - moves.mean()
-    return centred
-
-
-def _slopes(counts: Ints, truth: Ints, predicted: Ints, name: str) -> Floats:
-    """Return the derivatives of a score by the numbers of rows in some cells, shape (n_cells,)."""
-    parts = _parts(counts)
-    of_truth, of_predicted = (codes[:, None] == np.arange(len(counts)) for codes in (truth, predicted))
-    added = (of_truth & of_predicted, of_truth, of_predicted)
-    moved = _Parts(*(part + _SLIGHTLY * cells for part, cells in zip(parts, added, strict=True)))
-    slopes: Floats = (_OF_PARTS[name](moved) - _OF_PARTS[name](parts)) / _SLIGHTLY
-    return slopes
+    return SCORE_OF_TOTALS[score_name(name)](class_totals(counts))
 
 
 def per_class(y: ArrayLike, pred: ArrayLike, k: int) -> dict[str, NDArray[np.generic]]:
@@ -298,13 +247,40 @@ def per_class(y: ArrayLike, pred: ArrayLike, k: int) -> dict[str, NDArray[np.gen
         As `confusion`.
     """
     counts = confusion(y, pred, k)
-    parts = _parts(counts)
+    totals = class_totals(counts)
     return {
-        "precision": _ratio(parts.correct, parts.predicted),
-        "recall": _ratio(parts.correct, parts.support),
-        "f1": _f1(parts),
+        "precision": _ratio(totals.correct, totals.predicted),
+        "recall": _ratio(totals.correct, totals.support),
+        "f1": _f1(totals),
         "support": counts.sum(axis=-1),
     }
+
+
+def majority_scores(y: ArrayLike, n_classes: int) -> dict[str, float]:
+    """Every score of the prediction that is always the most frequent class: what knowing nothing gives.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,), integer
+        Class codes.
+    n_classes : int
+
+    Returns
+    -------
+    dict of str to float
+        A key for each of ``SCORES``. The lowest code wins a tie.
+
+    Raises
+    ------
+    ValueError
+        When a code is not allowed or there are no rows.
+    """
+    codes = class_codes(y, n_classes)
+    if not codes.size:
+        raise ValueError("'y' has no rows, allowed is at least one. Pass the labels that were scored.")
+    majority: NDArray[np.int64] = np.full_like(codes, np.bincount(codes).argmax())
+    counts = confusion(codes, majority, n_classes)
+    return {name: float(score(counts, name)) for name in SCORES}
 
 
 def log_loss(y: ArrayLike, probabilities: ArrayLike) -> float:

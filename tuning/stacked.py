@@ -21,30 +21,8 @@ if TYPE_CHECKING:
     from heads.network_stack import NetworkStack
 
 _CHECKPOINTS = (
-    2,
-    4,
-    6,
-    8,
-    10,
-    12,
-    15,
-    20,
-    25,
-    30,
-    40,
-    50,
-    60,
-    80,
-    100,
-    125,
-    150,
-    200,
-    300,
-    400,
-    600,
-    800,
-    1000,
-)
+    2, 4, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 125, 150, 200, 300, 400, 600, 800, 1000,
+)  # fmt: skip
 
 _MOST_IN_A_STACK = 16  # more are no cheaper each (their numbers outgrow the caches), and keep a core waiting
 

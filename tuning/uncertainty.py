@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from tuning.bootstrap import checked_groups, redrawn_cells
 from tuning.folds import Fold
-from tuning.scores import SCORES, Floats, Ints, class_codes, confusion, score, score_name
+from tuning.scores import SCORES, Floats, Ints, class_codes, score, score_name
 
 
 class Estimate(TypedDict):
@@ -332,30 +332,3 @@ def _sign_test(n_fewer: int, n: int) -> float:
         tail += term
         term = term * (n - i) // (i + 1)
     return min(1.0, 2 * tail / (1 << n))
-
-
-def majority_scores(y: ArrayLike, n_classes: int) -> dict[str, float]:
-    """Every score of the prediction that is always the most frequent class: what knowing nothing gives.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,), integer
-        Class codes.
-    n_classes : int
-
-    Returns
-    -------
-    dict of str to float
-        A key for each of ``SCORES``. The lowest code wins a tie.
-
-    Raises
-    ------
-    ValueError
-        When a code is not allowed or there are no rows.
-    """
-    codes = class_codes(y, n_classes)
-    if not codes.size:
-        raise ValueError("'y' has no rows, allowed is at least one. Pass the labels that were scored.")
-    majority: NDArray[np.int64] = np.full_like(codes, np.bincount(codes).argmax())
-    counts = confusion(codes, majority, n_classes)
-    return {name: float(score(counts, name)) for name in SCORES}

@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from sklearn.dummy import DummyClassifier
 from sklearn.metrics import f1_score
 
 from tuning import (
     SCORES,
     confusion,
     cv_summary,
-    majority_scores,
     make_folds,
     mcnemar,
     paired_difference,
@@ -128,18 +126,8 @@ def test_mcnemar_of_equals_is_one(scored):
     assert mcnemar(a, a, y) == 1.0
 
 
-def test_majority_scores_equal_the_dummy_classifier(scored):
-    """Scores of scikit-learn's most-frequent baseline."""
-    y, _, _ = scored
-    pred = DummyClassifier(strategy="most_frequent").fit(np.zeros((300, 1)), y).predict(np.zeros((300, 1)))
-    found = majority_scores(y, 3)
-    assert set(found) == set(SCORES)
-    assert found["macro_f1"] == pytest.approx(macro(y, pred))
-    assert found["accuracy"] == pytest.approx(0.6)
-
-
 def test_uncertainty_refuses_tables_of_other_rows(scored):
-    """Shapes that disagree, values that are not finite and empty labels are named."""
+    """Shapes that disagree, and values that are not finite, are named."""
     y, a, _ = scored
     folds, table = make_folds(y), one_hot(a)
     with pytest.raises(ValueError, match=r"'oof' has shape \(299, 3\), allowed is \(300, 3\)"):
@@ -151,8 +139,6 @@ def test_uncertainty_refuses_tables_of_other_rows(scored):
         cv_summary(table, y, folds, n_classes=3)
     with pytest.raises(ValueError, match=r"have shapes .* allowed is"):
         mcnemar(a, a[1:], y)
-    with pytest.raises(ValueError, match="'y' has no rows"):
-        majority_scores(np.zeros(0, int), 3)
 
 
 def test_paired_difference_over_folds_is_the_difference_of_the_means():
