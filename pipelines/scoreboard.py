@@ -72,6 +72,18 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
         return
     if result.nothing_to_do:
         tell(f"Nothing to do: run '{result.path}' was made with these settings and stores.")
+    _print_tables(metrics)
+    _print_sentences(metrics)
+    if metrics.get("stopped_by_timeout"):
+        tell(f"--timeout stopped the search after {n_made(metrics)} trials; a run without it starts anew.")
+    if not result.nothing_to_do:
+        tell(f"{metrics['n']:,} labelled rows, {trials_made(metrics)}, in {duration(metrics['seconds'])}.")
+    tell(f"Next: open {result.path / REPORT}, or embedonce predict --run {quote(str(result.path))}")
+    say(str(result.path))
+
+
+def _print_tables(metrics: Mapping[str, Any]) -> None:
+    """Print scores, classes, what came after training and the finalists, as far as there are any."""
     say(
         table(
             score_rows(metrics),
@@ -96,6 +108,10 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
                 ["trial", "head", "resampler", f"on {n_repeats} other splits", "minus winner", "95 %", "p"],
             )
         )
+
+
+def _print_sentences(metrics: Mapping[str, Any]) -> None:
+    """Print the test split's scores, who won, and what the search gained."""
     if metrics["test"]:
         test = metrics["test"]
         say(f"test split ({test['n']:,} rows, scored once): {_shown_scores(test)}")
@@ -106,12 +122,6 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
         say(gain_line(metrics["overtuning"]))
     if metrics.get("against_default"):
         say(default_line(metrics["against_default"]))
-    if metrics.get("stopped_by_timeout"):
-        tell(f"--timeout stopped the search after {n_made(metrics)} trials; a run without it starts anew.")
-    if not result.nothing_to_do:
-        tell(f"{metrics['n']:,} labelled rows, {trials_made(metrics)}, in {duration(metrics['seconds'])}.")
-    tell(f"Next: open {result.path / REPORT}, or embedonce predict --run {quote(str(result.path))}")
-    say(str(result.path))
 
 
 def _shown_scores(scores: Mapping[str, Any]) -> str:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from pipelines.zero_shot import ClassPrompts
     from tuning import Finalists, SearchResult
 
+_Fold = tuple[np.ndarray, np.ndarray]
+
 
 def tune(settings: TuneSettings) -> RunResult:
     """Search for the best head with cross-validation and write the run folder."""
@@ -76,18 +78,7 @@ def _run_on(matrix: Matrix, command: str, settings: TuneSettings, began: float) 
     run = RunFolder(settings.out, settings.study, run_config(command, settings, matrix))
     if run.is_done:
         return RunResult(run.path, read_json(run.path / METRICS), nothing_to_do=True)
-    check_trainable(matrix, settings.folds)
-    present = np.unique(matrix.labels[matrix.training])
-    check_preferred(settings.applied, [matrix.class_names[code] for code in present])
-    prompts = None
-    if settings.heads == ("zero-shot",):
-        prompts, settings = _with_prompts(settings, matrix)
-    if command == "train":
-        with_class_codes(
-            single_configuration(settings), matrix.class_names
-        )  # wrong parameters are named before anything is written
-    else:
-        planned_search(settings, matrix)  # and so is a wrong space
+    prompts, settings = _checked(command, settings, matrix)
     # Only now: a finished run and a wrong setting need no rows, and reading many takes minutes.
     on_disk = matrix.is_on_disk
     matrix = placed_rows(matrix, single_configuration(settings)) if on_disk else matrix.in_memory()
@@ -95,7 +86,11 @@ def _run_on(matrix: Matrix, command: str, settings: TuneSettings, began: float) 
     with run.working():
         matrix.put_in_order()
         asked = time.perf_counter()
-        found = _search(command, settings, matrix, run, prompts, study)
+        folds = matrix_folds(matrix, settings.folds, settings.seed)
+        if command == "train":
+            found = _evaluated(settings, matrix, folds, prompts)
+        else:
+            found = _search(settings, matrix, folds, run, study)
         deadline = None if settings.timeout is None else asked + settings.timeout
         timed_out = deadline is not None and time.perf_counter() >= deadline
         found, finalists = _finalists(command, settings, found, matrix, deadline)
@@ -112,6 +107,23 @@ def _run_on(matrix: Matrix, command: str, settings: TuneSettings, began: float) 
         )
         path = run.publish()
     return RunResult(path, read_json(path / METRICS), nothing_to_do=False)
+
+
+def _checked(
+    command: str, settings: TuneSettings, matrix: Matrix
+) -> tuple[ClassPrompts | None, TuneSettings]:
+    """Name what is wrong before anything is written; return prompts, and settings with their scale."""
+    check_trainable(matrix, settings.folds)
+    present = np.unique(matrix.labels[matrix.training])
+    check_preferred(settings.applied, [matrix.class_names[code] for code in present])
+    prompts = None
+    if settings.heads == ("zero-shot",):
+        prompts, settings = _with_prompts(settings, matrix)
+    if command == "train":
+        with_class_codes(single_configuration(settings), matrix.class_names)
+    else:
+        planned_search(settings, matrix)
+    return prompts, settings
 
 
 def run_config(command: str, settings: TuneSettings, matrix: Matrix) -> dict[str, Any]:
@@ -174,43 +186,12 @@ def _shared_study(settings: TuneSettings) -> Study | None:
 
 
 def _search(
-    command: str,
-    settings: TuneSettings,
-    matrix: Matrix,
-    run: RunFolder,
-    prompts: ClassPrompts | None,
-    study: Study | None,
+    settings: TuneSettings, matrix: Matrix, folds: list[_Fold], run: RunFolder, study: Study | None
 ) -> SearchResult:
-    from tuning import SearchResult, evaluate, search, simplest_within_one_se
+    """Search for the best configuration, or the simplest that is as good."""
+    from tuning import search, simplest_within_one_se
 
     rows = matrix.training
-    folds = matrix_folds(matrix, settings.folds, settings.seed)
-    task = {
-        "blocks": matrix.blocks,
-        "views": matrix.training_views,
-        "n_classes": len(matrix.class_names),
-        "metric": settings.metric,
-        "random_state": settings.seed,
-    }
-    if command == "train":
-        configuration = single_configuration(settings)
-        coded = with_class_codes(configuration, matrix.class_names)
-        if prompts is not None:
-            from pipelines.zero_shot import zero_shot_trial
-
-            options = {"metric": settings.metric, "seed": settings.seed}
-            trial = zero_shot_trial(coded, matrix, prompts, folds, **options)  # type: ignore[arg-type]
-        else:
-            trial = evaluate(
-                coded,
-                matrix.rows(rows),
-                matrix.labels[rows],
-                folds,
-                on_fold=fold_teller(len(folds)) if matrix.is_on_disk else None,
-                **task,  # type: ignore[arg-type]
-            )
-        trial = replace(trial, configuration=configuration)
-        return SearchResult([trial], [], 0, 0, folds, score_name(settings.metric), len(matrix.class_names))
     space, grid = planned_search(settings, matrix)
     printer = TrialPrinter(settings.trials if grid is None else len(grid), settings.metric)
     found = search(
@@ -218,7 +199,12 @@ def _search(
         matrix.labels[rows],
         heads=settings.heads,
         n_trials=settings.trials,
+        views=matrix.training_views,
+        blocks=matrix.blocks,
         folds=folds,
+        n_classes=len(matrix.class_names),
+        metric=settings.metric,
+        random_state=settings.seed,
         timeout=settings.timeout,
         space=space,
         grid=grid,
@@ -226,7 +212,6 @@ def _search(
         recall=run.memory,
         on_trial=printer,
         on_step=printer.step,
-        **task,  # type: ignore[arg-type]
     )
     if settings.select == "simplest":
         chosen = simplest_within_one_se(
@@ -240,6 +225,36 @@ def _search(
         )
         found = replace(found, best=chosen)
     return found
+
+
+def _evaluated(
+    settings: TuneSettings, matrix: Matrix, folds: list[_Fold], prompts: ClassPrompts | None
+) -> SearchResult:
+    """Cross-validate the one configuration that was asked for: a search with one trial."""
+    from tuning import SearchResult, evaluate
+
+    configuration = single_configuration(settings)
+    coded = with_class_codes(configuration, matrix.class_names)
+    if prompts is not None:
+        from pipelines.zero_shot import zero_shot_trial
+
+        trial = zero_shot_trial(coded, matrix, prompts, folds, metric=settings.metric, seed=settings.seed)
+    else:
+        rows = matrix.training
+        trial = evaluate(
+            coded,
+            matrix.rows(rows),
+            matrix.labels[rows],
+            folds,
+            blocks=matrix.blocks,
+            n_classes=len(matrix.class_names),
+            metric=settings.metric,
+            random_state=settings.seed,
+            views=matrix.training_views,
+            on_fold=fold_teller(len(folds)) if matrix.is_on_disk else None,
+        )
+    trial = replace(trial, configuration=configuration)
+    return SearchResult([trial], [], 0, 0, folds, score_name(settings.metric), len(matrix.class_names))
 
 
 def _finalists(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,41 +70,22 @@ def write_run(
     decided : bool
         Whether they chose the winner.
     """
-    from heads import save_model
-
-    rows, names = matrix.training, matrix.class_names
-    best = found.trials[found.best]
+    rows, names, applied = matrix.training, matrix.class_names, settings.applied
     folder = run.result
-    pipeline = _fit_final(best.configuration, matrix, settings.seed, prompts)
+    pipeline = _fit_final(found.trials[found.best].configuration, matrix, settings.seed, prompts)
     for note in silent_block_notes(pipeline):
         tell(f"note: {note}")
-    write_trials(folder / TRIALS, [*found.trials, *found.dropped], found.failures)
-    write_out_of_fold(
-        folder / OUT_OF_FOLD,
-        [matrix.ids[i] for i in rows],
-        found.fold_of_row,
-        [names[c] for c in matrix.labels[rows]],
-        best.oof,
-        names,
-    )
-    applied = settings.applied
+    _write_search(folder, found, matrix)
     steps = fit_applied(applied, found, matrix.labels[rows], names, pipeline.classes_)
-    extra: dict[str, Any] = {"spaces": run.config["spaces"]}
-    if matrix.terms:
-        extra["terms"] = {block: list(terms) for block, terms in matrix.terms.items()}
-    if not applied.is_nothing:
-        extra[EXTRA] = steps.as_dict()
-    save_model(pipeline, folder / MODEL, classes=[names[c] for c in pipeline.classes_], extra=extra)
-    write_training_trace(folder / MODEL, pipeline, matrix.rows(rows), [matrix.ids[i] for i in rows])
+    _write_model(run, pipeline, matrix, None if applied.is_nothing else steps)
     tags = _predict_tags(pipeline, matrix.rows(matrix.unlabelled), names, steps)
     write_predictions(folder / PREDICTIONS, [matrix.ids[i] for i in matrix.unlabelled], tags)
-    test = test_scores(pipeline, matrix, steps)
     metrics = metrics_of_run(
         found,
         matrix.labels[rows],
         names,
         groups=matrix.groups[rows],
-        test=test,
+        test=test_scores(pipeline, matrix, steps),
         finalists=finalists,
         decided=decided,
         random_state=settings.seed,
@@ -145,6 +127,34 @@ def _fit_final(
         random_state=seed,
     )
     return fit_with_views(pipeline, matrix.X, matrix.labels, matrix.views, rows=matrix.training)
+
+
+def _write_search(folder: Path, found: SearchResult, matrix: Matrix) -> None:
+    """Write the table of trials, and the winner's out-of-fold probabilities."""
+    write_trials(folder / TRIALS, [*found.trials, *found.dropped], found.failures)
+    write_out_of_fold(
+        folder / OUT_OF_FOLD,
+        [matrix.ids[i] for i in matrix.training],
+        found.fold_of_row,
+        [matrix.class_names[code] for code in matrix.labels[matrix.training]],
+        found.trials[found.best].oof,
+        matrix.class_names,
+    )
+
+
+def _write_model(run: RunFolder, pipeline: Any, matrix: Matrix, steps: AfterSteps | None) -> None:
+    """Write the fitted model with what `predict` needs besides, and how its training went."""
+    from heads import save_model
+
+    rows, folder = matrix.training, run.result / MODEL
+    extra: dict[str, Any] = {"spaces": run.config["spaces"]}
+    if matrix.terms:
+        extra["terms"] = {block: list(terms) for block, terms in matrix.terms.items()}
+    if steps is not None:
+        extra[EXTRA] = steps.as_dict()
+    names = [matrix.class_names[code] for code in pipeline.classes_]
+    save_model(pipeline, folder, classes=names, extra=extra)
+    write_training_trace(folder, pipeline, matrix.rows(rows), [matrix.ids[i] for i in rows])
 
 
 def _predict_tags(pipeline: Any, X: np.ndarray, class_names: Sequence[str], steps: AfterSteps) -> list[str]:

@@ -8,6 +8,13 @@ from typing import Any
 
 from pipelines.verbs.shared import given_options
 
+#: Settings that are recorded as the option has them.
+_AS_RECORDED = (
+    "heads", "trials", "metric", "folds", "seed", "timeout", "study", "storage", "resampler", "use_views",
+    "preset", "space", "grid", "select", "repeats", "calibrate", "decide", "duplicates", "modalities",
+    "fusions", "resamplers", "reference", "shuffles", "leaky", "prompts", "seeds", "splits",
+)  # fmt: skip
+
 
 def replayed(options: Namespace, words: Sequence[str]) -> Namespace:
     """Return the options with the values of ``--config`` where the command line says nothing itself."""
@@ -34,39 +41,7 @@ def replayed(options: Namespace, words: Sequence[str]) -> Namespace:
         "head": config["heads"][0],
         "parameters": _replayed_parameters(config, options, given),
         "weights": list(recorded_weights(config).items()),
-        **{
-            name: config[name]
-            for name in (
-                "heads",
-                "trials",
-                "metric",
-                "folds",
-                "seed",
-                "timeout",
-                "study",
-                "storage",
-                "resampler",
-                "use_views",
-                "preset",
-                "space",
-                "grid",
-                "select",
-                "repeats",
-                "calibrate",
-                "decide",
-                "duplicates",
-                "modalities",
-                "fusions",
-                "resamplers",
-                "reference",
-                "shuffles",
-                "leaky",
-                "prompts",
-                "seeds",
-                "splits",
-            )
-            if name in config
-        },
+        **{name: config[name] for name in _AS_RECORDED if name in config},
     }
     if "head" in given:
         recorded.pop("preset", None)  # another head is no longer that preset
