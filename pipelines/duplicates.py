@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,17 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from extract.texts import EMPTY_MARK
+from pipelines.near_texts import near_text_key
 from pipelines.picture_marks import same_picture_pairs
-from tuning import connected_groups, groups_of_pairs, near_pairs, similar_sets
+from tuning import connected_groups, groups_of_pairs, near_pairs
 
 RULES = ("near", "exact", "none")
 """What ``--duplicates`` takes."""
-
-LEAST_JACCARD = 0.7
-"""Two texts with at least this much of their words in common are near duplicates ..."""
-
-FEWEST_WORDS = 6
-"""... if the longer one has so many different words; shorter ones must be the same words in a row."""
 
 FEW_ALIKE, SHARE_ALIKE = 10, 0.05
 """Larger groups, and of this share of all rows, are of one kind (a form letter, drawings in one style),
@@ -30,16 +24,8 @@ not copies of one thing: near duplicates do not hold them together."""
 LISTED_BY_AUDIT = "; embedonce audit lists them"
 """End of a note that ``audit`` itself leaves out."""
 
-_MOST_ROWS = (
-    100_000  # compared with each other: 45 s of processor time, and four times that for twice as many
-)
-
+_MOST_ROWS = 100_000  # compared with each other: 45 s of processor time; twice as many take four times that
 _GROUPS_PER_CLASS = 10  # that near duplicates must leave, so that folds hold every class
-_LINKS = re.compile(r"(?:https?://|www\.)\S+|[@＠]\w+", re.IGNORECASE)
-# A run of Chinese or Japanese is one word to \w: its pairs of neighbouring characters are compared instead.
-_RUNS = re.compile(
-    r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+)|([^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+)"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,27 +242,6 @@ def _near_keys(
 
 def _modality(block: str) -> str:
     return block.split(".")[0]
-
-
-def words_of(text: str) -> tuple[str, ...]:
-    """Return the words of a text that count when it is compared: no case, punctuation, links or mentions."""
-    words: list[str] = []
-    for characters, word in _RUNS.findall(_LINKS.sub(" ", text).casefold()):
-        if word:
-            words.append(word)
-        else:
-            words += [characters[k : k + 2] for k in range(max(1, len(characters) - 1))]
-    return tuple(words)
-
-
-def near_text_key(texts: Sequence[str]) -> list[int | None]:
-    """Return a key by which texts that are nearly the same agree; None for texts that are like no other."""
-    words = [words_of(text) for text in texts]
-    first: dict[tuple[str, ...], int] = {}
-    same = [(first.setdefault(these, row), row) for row, these in enumerate(words) if these]
-    alike = similar_sets([frozenset(these) for these in words], LEAST_JACCARD, fewest=FEWEST_WORDS)
-    equal = np.array([pair for pair in same if pair[0] != pair[1]], dtype=np.int64).reshape(-1, 2)
-    return groups_of_pairs(np.concatenate([alike, equal]), len(texts))
 
 
 def related_notes(related: RelatedRows, labels: np.ndarray) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.auditing.findings import Finding, Tested, first_ids
 from pipelines.auditing.rows import AuditRows
-from pipelines.duplicates import words_of
+from pipelines.near_texts import words_of
 from tuning import make_folds, wilson_interval
 
 _FEWEST_ROWS = 40
