@@ -36,7 +36,7 @@ _WORKSPACE = 64_000_000
 #: Image tokens of a network that takes pictures of many sizes.
 _DYNAMIC_TOKENS = 1024
 #: Longest text that is counted: some networks take 8192 tokens, which no post has.
-_TEXT_TOKENS = 512
+TEXT_TOKENS = 512
 _FINEST_PATCH = 14
 _PATCH = re.compile(r"patch(\d\d)|vit[-_]?[a-z]+(\d\d)\b|-[bslhg](\d\d)\b")
 _CONVOLUTIONAL = re.compile(
@@ -169,7 +169,7 @@ def _width(card: Card, modality: str) -> int:
 
 def _tokens(card: Card, modality: str) -> int:
     """Return the most tokens of one input."""
-    text = min(card.token_limit or 0, _TEXT_TOKENS)
+    text = min(card.token_limit or 0, TEXT_TOKENS)
     if modality == "text":
         return text
     image = _DYNAMIC_TOKENS

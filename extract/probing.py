@@ -1,21 +1,22 @@
-"""Probing: the batch size of a tower on a GPU, found by trying once and remembered; and memory limits."""
+"""Probing: the batch size of a tower on a GPU, found by trying once and remembered; its bytes on a CPU."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from extract.backbones.fixed_batches import CPU_IMAGES
+from extract.backbones.fixed_batches import CPU_IMAGES, CPU_TOKENS
 from extract.batch_memory import BatchKey, BatchMemory, device_name, probe_batch_size
 from extract.batches import IMAGE_ROWS, MAX_TEXT_ROWS, PAIR_ROWS
-from extract.memory import MemoryEstimate, estimate_memory, limit_device_memory
+from extract.memory import TEXT_TOKENS, estimate_memory
 from extract.samples import JOINT, TEXT
 
 if TYPE_CHECKING:
     from extract.backbones import Backbone, ImageTower, JointTower, TextTower
     from extract.backbones.contract import Tower
+    from extract.cards import Card
 
 #: Words of the text that is tried: about the longest tweets.
 _PROBE_WORDS = 60
@@ -25,51 +26,33 @@ _START = {"text": 128, "image": IMAGE_ROWS, "joint": PAIR_ROWS}
 _LIMIT = {"text": MAX_TEXT_ROWS, "image": _MOST_IMAGES, "joint": _MOST_PAIRS}
 
 
-def apply_memory_limit(
-    towers: Sequence[tuple[Backbone, str]], modality: str, *, device: str, max_memory: int
-) -> None:
-    """Keep the device within `max_memory`, or refuse what cannot fit.
-
-    A GPU's allocator is limited, so that a batch that is too large runs out of memory and is halved. On a CPU
-    nothing can be limited: the estimate decides.
+def bytes_on_cpu(backbone: Backbone, modality: str, precision: str, *, n_processes: int = 1) -> int:
+    """Return about how much memory a tower takes on this machine's CPU, with a forward on every core.
 
     Parameters
     ----------
-    towers : sequence of (Backbone, precision)
-        Those that are in memory together.
+    backbone : Backbone
     modality : str
-    device : str
-    max_memory : int
-        Bytes.
-
-    Raises
-    ------
-    ValueError
-        If a CPU pass would take more by the estimate.
+    precision : str
+    n_processes : int
+        Processes that share the cores, each with the whole network.
     """
-    if device != "cpu":
-        limit_device_memory(device, max_memory)
-        return
     import torch
 
-    rows = CPU_IMAGES * torch.get_num_threads()
-    needed = sum(_estimate(backbone, modality, precision).total(rows) for backbone, precision in towers)
-    if needed > max_memory:
-        names = " and ".join(f"'{backbone.card.name}'" for backbone, _ in towers)
-        raise ValueError(
-            f"Embedding {modality} inputs with {names} takes about {needed / 1e9:.2f} GB on this CPU, more "
-            f"than --max-memory {max_memory / 1e9:.2f} GB. Allow more, set OMP_NUM_THREADS to fewer cores, "
-            "or choose a smaller --backbone."
-        )
-
-
-def _estimate(backbone: Backbone, modality: str, precision: str) -> MemoryEstimate:
     card = backbone.card
     if not card.parameters:  # a folder's card does not know them
         card = replace(card, parameters=backbone.count_parameters())
     estimate = estimate_memory(card, modality, precision)
     assert estimate is not None, "the card has parameters"
-    return estimate
+    n_inputs = torch.get_num_threads() * _inputs_per_forward(card, modality)
+    return n_processes * estimate.total(0) + n_inputs * estimate.per_input
+
+
+def _inputs_per_forward(card: Card, modality: str) -> int:
+    """Return how many inputs, texts of full length, go through the network together on a CPU."""
+    if modality == TEXT:
+        return -(-CPU_TOKENS // max(1, min(card.token_limit or TEXT_TOKENS, TEXT_TOKENS)))
+    return 1 if modality == JOINT else CPU_IMAGES
 
 
 def find_batch_size(

@@ -19,7 +19,7 @@ from extract.plans import PassOptions
 from extract.reports import DryRun, OnHashing, OnProgress, PassProgress
 from extract.run import check_bad_rows, is_there
 from extract.sources import count_statuses, read_sources
-from extract.work import PassWork
+from extract.work import PassWork, refuse_little_memory
 
 if TYPE_CHECKING:
     from extract.backbones import Backbone
@@ -57,6 +57,7 @@ def dry_run(
     if not nothing_to_do:
         reuse = ReuseIndex.from_folder(options.out, on_hashing=on_hashing)
         wanted = {modality: _unknown(work.rows(modality), reuse) for modality in wanted}
+    refuse_little_memory(((modality, [work]) for modality, rows in wanted.items() if len(rows)), options)
     return DryRun(
         path=work.planned.target,
         n_rows=plan.n_rows,

@@ -31,7 +31,7 @@ from extract.samples import IMAGE, DataError
 from extract.sources import count_statuses, read_sources
 from extract.stages import Lane, ModalityProgress, run_modality
 from extract.truncation import measure_truncation
-from extract.work import PassWork
+from extract.work import PassWork, refuse_little_memory
 
 if TYPE_CHECKING:
     from extract.backbones import Backbone
@@ -138,7 +138,10 @@ def _make(
     """Compute and publish the stores that are not there yet; returns reports by path."""
     if not works:
         return {}
-    out = works[0].options.out
+    stages = _stages(works)
+    options = works[0].options
+    refuse_little_memory(((modality, [works[i] for i in members]) for modality, members in stages), options)
+    out = options.out
     out.mkdir(parents=True, exist_ok=True)
     sync_folder(out.parent)  # a store is as durable as the name of its folder
     reuse = ReuseIndex.from_folder(out, on_hashing=on_hashing)
@@ -147,7 +150,7 @@ def _make(
         folders = [stack.enter_context(_pass_folder(work, on_hashing)) for work in works]
         counts: list[dict[str, ModalityCount]] = [{} for _ in works]
         lengths: list[dict[str, np.ndarray]] = [{} for _ in works]
-        for modality, members in _stages(works):
+        for modality, members in stages:
             done = run_modality(
                 [_lane(works[i], folders[i], modality) for i in members],
                 partial(open_engine, [works[i] for i in members], modality),

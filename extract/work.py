@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -12,6 +12,7 @@ import numpy as np
 from cache import Status
 from extract.data_sets import DataSet
 from extract.inputs import ImageInputs, Inputs, JointInputs, Renderings, TextInputs
+from extract.memory import limit_device_memory
 from extract.open_shards import ModalityRows, first_occurrences
 from extract.plans import PassOptions, PassPlan, make_plan
 from extract.sample_table import ImagePaths
@@ -66,6 +67,44 @@ class PassWork:
         )
 
 
+def refuse_little_memory(stages: Iterable[tuple[str, Sequence[PassWork]]], options: PassOptions) -> None:
+    """Refuse a pass that would take more than ``max_memory`` on a CPU, where no allocator can be limited.
+
+    Parameters
+    ----------
+    stages : iterable of (str, sequence of PassWork)
+        A modality, and the works whose towers for it are in memory together.
+    options : PassOptions
+        Limit and devices, the same for all works.
+
+    Raises
+    ------
+    ValueError
+        Naming every modality with what it would take by the estimate.
+    """
+    from extract.probing import bytes_on_cpu
+
+    limit, n_processes = options.max_memory, options.devices.count("cpu")
+    if limit is None or not n_processes:
+        return
+    faults = []
+    for modality, works in stages:
+        needed = sum(
+            bytes_on_cpu(work.backbone, modality, work.options.precision, n_processes=n_processes)
+            for work in works
+        )
+        if needed > limit:
+            names = " and ".join(f"'{work.backbone.card.name}'" for work in works)
+            faults.append(f"{modality} inputs with {names} take about {needed / 1e6:,.1f} MB")
+    if faults:
+        how = f" in {n_processes} processes" if n_processes > 1 else ""
+        raise ValueError(
+            f"--max-memory {limit / 1e6:,.1f} MB is less than is needed on this CPU{how}: "
+            f"{'; '.join(faults)}. Allow more, set OMP_NUM_THREADS to fewer cores, or choose a smaller "
+            "--backbone."
+        )
+
+
 def open_inputs(works: Sequence[PassWork], modality: str, device: str) -> Inputs:
     """Load the towers of one modality and return their inputs.
 
@@ -78,7 +117,8 @@ def open_inputs(works: Sequence[PassWork], modality: str, device: str) -> Inputs
         Resolved.
     """
     work, options = works[0], works[0].options
-    _limit_memory(works, modality, device)
+    if options.max_memory is not None and device != "cpu":
+        limit_device_memory(device, options.max_memory)
     towers = [each.open_tower(modality, device) for each in works]
     seeds = input_hashes(work.sources, modality) if options.views else np.empty((0, 32), dtype=np.uint8)
     renderings = Renderings(len(work.sources), options.augment, seeds)
@@ -99,15 +139,6 @@ def open_inputs(works: Sequence[PassWork], modality: str, device: str) -> Inputs
     return ImageInputs(
         work.sources, paths, cast("list[ImageTower]", towers), renderings, batch_size=batch_size
     )
-
-
-def _limit_memory(works: Sequence[PassWork], modality: str, device: str) -> None:
-    from extract.probing import apply_memory_limit
-
-    limit = works[0].options.max_memory
-    if limit is not None:
-        towers = [(work.backbone, work.options.precision) for work in works]
-        apply_memory_limit(towers, modality, device=device, max_memory=limit)
 
 
 def _found(work: PassWork, tower: Tower, modality: str, device: str) -> int:
