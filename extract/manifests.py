@@ -16,6 +16,7 @@ from pathlib import Path
 from extract.data_sets import DataSet, merge_repeats
 from extract.images import SUFFIXES
 from extract.listings import FilesByStem, refuse_link_outside
+from extract.mvsa_labels import joined_label
 from extract.sample_table import SampleTable
 from extract.samples import (
     IMAGE,
@@ -232,9 +233,7 @@ def _present(samples: SampleTable, *, both_if_none: bool = False) -> tuple[str, 
 def read_mvsa(folder: Path, *, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> DataSet:
     """Read ``labelResultAll.txt``: ``ID<tab>text,image`` with one annotator (Single) or three (Multiple).
 
-    The two labels are joined by the rule of the papers that use the set (Xu and Mao 2017): equal labels
-    stand; neutral gives way to the other; positive against negative is dropped. Of three annotators the
-    majority counts per modality, and a sample without a majority is dropped.
+    Labels are joined by the published rule, see `mvsa_labels`; what it drops is counted in the notes.
     """
     notes: dict[str, str] = {}
     lines = _manifest_text(folder / MVSA_LIST, encodings).replace("\r\n", "\n").split("\n")
@@ -249,7 +248,7 @@ def read_mvsa(folder: Path, *, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> 
             place = f"{MVSA_LIST} line {number}"
             raw_id, *annotations = line.split("\t")
             guid = _repaired(raw_id, place, repaired)
-            label = _mvsa_label(annotations, place)
+            label = joined_label(annotations, place)
             if label is None:
                 dropped.append(guid)
                 continue
@@ -265,28 +264,6 @@ def read_mvsa(folder: Path, *, encodings: Sequence[str] = DEFAULT_ENCODINGS) -> 
         files.take(*files.of(guid).values())
     _note_ignored(files, notes)
     return DataSet(folder, "mvsa", _not_empty(samples, folder), _present(samples, both_if_none=True), notes)
-
-
-def _mvsa_label(annotations: Sequence[str], place: str) -> str | None:
-    pairs = [
-        [word.strip().lower() for word in annotation.split(",")]
-        for annotation in annotations
-        if annotation.strip()
-    ]
-    allowed = {"positive", "neutral", "negative"}
-    if not pairs or any(len(pair) != 2 or not set(pair) <= allowed for pair in pairs):
-        raise DataError(
-            f"{place} has the labels {list(annotations)!r}; expected 'text,image' of {sorted(allowed)}."
-        )
-    text, image = (_majority([pair[i] for pair in pairs]) for i in (0, 1))
-    if text is None or image is None or {text, image} == {"positive", "negative"}:
-        return None
-    return image if text == "neutral" else text
-
-
-def _majority(votes: Sequence[str]) -> str | None:
-    best = max(set(votes), key=votes.count)
-    return best if votes.count(best) * 2 > len(votes) else None
 
 
 # --- images by class --------------------------------------------------------------------------------

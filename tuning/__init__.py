@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tuning.near_duplicates import (
         centred,
         groups_of_pairs,
-        near_duplicate_groups,
         near_pairs,
         rows_with_likeness,
         similar_rows,
@@ -115,7 +114,6 @@ _MODULE_OF = {
     "mcnemar": "uncertainty",
     "mean_paired_difference": "mean_differences",
     "nadeau_bengio": "repeats",
-    "near_duplicate_groups": "near_duplicates",
     "near_pairs": "near_duplicates",
     "open_study": "studies",
     "paired_difference": "uncertainty",
@@ -188,7 +186,6 @@ __all__ = [
     "mcnemar",
     "mean_paired_difference",
     "nadeau_bengio",
-    "near_duplicate_groups",
     "near_pairs",
     "open_study",
     "paired_difference",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from tuning.folds import connected_groups
+from numpy.typing import NDArray
 
 Pairs = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -25,52 +23,6 @@ _KEPT_DIMENSIONS = 128
 _ROWS_FOR_DISTANCE = 2048
 _ROUNDING = 1e-6  # of a product of unit rows in float32, by whichever way it is summed
 _NEIGHBOUR = 5  # so that a row may have a few near duplicates without becoming the measure of distance
-
-
-def near_duplicate_groups(
-    blocks: Mapping[str, ArrayLike],
-    groups: ArrayLike,
-    *,
-    least_cosine: float = LEAST_COSINE,
-    most_of_usual_distance: float = MOST_OF_USUAL_DISTANCE,
-) -> NDArray[np.int32]:
-    """Join groups whose rows are near duplicates in any block.
-
-    Parameters
-    ----------
-    blocks : mapping of str to array-like of shape (n_samples, d), float
-        Vectors of one modality each. A row with a NaN has no vector and joins nothing.
-    groups : array-like of shape (n_samples,), integer
-        Groups so far; rows with equal numbers stay together.
-    least_cosine, most_of_usual_distance : float
-        See `near_pairs`.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), int32
-        Group numbers by first appearance.
-
-    Raises
-    ------
-    ValueError
-        If a block has another number of rows than `groups`, or is not a matrix.
-    """
-    known = np.asarray(groups)
-    keys = [known.tolist()]
-    for name, values in blocks.items():
-        X = np.asarray(values, dtype=np.float32)
-        if X.ndim != 2 or len(X) != len(known):
-            raise ValueError(
-                f"Block '{name}' has shape {X.shape}, allowed is ({len(known)}, d): one vector per row of "
-                "'groups'. Select the same rows for both."
-            )
-        keys.append(
-            groups_of_pairs(
-                near_pairs(X, least_cosine=least_cosine, most_of_usual_distance=most_of_usual_distance),
-                len(X),
-            )
-        )
-    return connected_groups(*keys, n=len(known))
 
 
 def groups_of_pairs(pairs: Pairs, n: int) -> list[int | None]:

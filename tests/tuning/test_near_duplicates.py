@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tuning import make_folds, near_duplicate_groups, near_duplicates, near_pairs
+from tuning import connected_groups, groups_of_pairs, make_folds, near_duplicates, near_pairs
 from tuning.near_duplicates import centred, rows_with_likeness, similar_rows, unit_rows
 
 
@@ -90,25 +90,24 @@ def test_rows_with_likeness_leave_out_no_pair_by_rounding():
         assert rows_with_likeness(U, float(own.max()))[i]
 
 
-def test_near_duplicate_groups_joins_blocks_and_known_groups():
+def _groups(known: np.ndarray, *blocks: np.ndarray) -> np.ndarray:
+    keys = [groups_of_pairs(near_pairs(X), len(X)) for X in blocks]
+    return connected_groups(known.tolist(), *keys, n=len(known))
+
+
+def test_near_pairs_of_several_blocks_join_known_groups():
     """A pair in either block joins the groups of its rows, and folds then keep them on one side."""
     X, in_text = _planted(200, 12, seed=1)
     Z, in_image = _planted(200, 12, seed=2)
     known = np.arange(len(X))
     known[7] = known[8] = 7
-    groups = near_duplicate_groups({"text": X, "image": Z}, known)
+    groups = _groups(known, X, Z)
     assert groups[7] == groups[8]
     assert all(groups[i] == groups[j] for i, j in in_text + in_image)
     assert groups.max() + 1 == len(X) - len({*in_text, *in_image}) - 1
     y = np.arange(len(X)) % 3
     for train, valid in make_folds(y, groups=groups):
         assert not set(groups[train]) & set(groups[valid])
-
-
-def test_near_duplicate_groups_refuses_other_rows():
-    """A block of another length is named with its shape."""
-    with pytest.raises(ValueError, match=r"Block 'text' has shape \(5, 3\), allowed is \(4, d\)"):
-        near_duplicate_groups({"text": np.zeros((5, 3))}, np.arange(4))
 
 
 def test_near_duplicates_with_random_labels_score_chance_only_as_groups():
@@ -129,4 +128,4 @@ def test_near_duplicates_with_random_labels_score_chance_only_as_groups():
         return right / len(y)
 
     assert accuracy(None) > 0.75
-    assert abs(accuracy(near_duplicate_groups({"x": X}, np.arange(400))) - 0.5) < 0.12
+    assert abs(accuracy(_groups(np.arange(400), X)) - 0.5) < 0.12
