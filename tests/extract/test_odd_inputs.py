@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from cache import FeatureStore
 from extract import PassOptions, PassReport, open_backbone, read_data_set, run_pass
 from tests.kit.data_sets import write_list
 from tests.kit.tiny_checkpoints import make_tiny_clip
+from tests.kit.tiny_joint import make_tiny_blip, make_tiny_flava, make_tiny_qwen
 
 TEXTS = {
     "no-words": b"",
@@ -81,10 +84,10 @@ PICTURES = {
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> PassReport:
-    """A pass over every text, and over every picture beside a plain PNG of what it should look like."""
+def odd_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every text with a plain picture; every picture, and a PNG of what it should look like, with a text."""
     root = tmp_path_factory.mktemp("odd")
-    files = root / "set" / "data"
+    files = root / "data"
     files.mkdir(parents=True)
     for name, content in TEXTS.items():
         (files / f"{name}.txt").write_bytes(content)
@@ -94,9 +97,19 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> PassReport:
         for guid in (name, f"{name}-twin"):
             (files / f"{guid}.txt").write_text("the cat", encoding="utf-8")
     names = [*TEXTS, *PICTURES, *(f"{name}-twin" for name in PICTURES)]
-    write_list(root / "set" / "train.txt", [(name, "ab"[i % 2]) for i, name in enumerate(names)])
-    backbone = open_backbone(str(make_tiny_clip(root / "tiny-clip")))
-    return run_pass(read_data_set(root / "set"), backbone, PassOptions(out=root / "out", max_bad=0.2))
+    write_list(root / "train.txt", [(name, "ab"[i % 2]) for i, name in enumerate(names)])
+    return root
+
+
+@pytest.fixture(scope="module")
+def odd(odd_set: Path, tmp_path_factory: pytest.TempPathFactory) -> PassReport:
+    """A pass over texts and pictures."""
+    return _pass(odd_set, make_tiny_clip(tmp_path_factory.mktemp("clip") / "tiny-clip"))
+
+
+def _pass(data: Path, weights: Path, **options: Any) -> PassReport:
+    settings = PassOptions(out=weights.parent / "out", max_bad=0.2, **options)
+    return run_pass(read_data_set(data), open_backbone(str(weights)), settings)
 
 
 def test_odd_inputs_are_named_and_the_pass_goes_on(odd: PassReport) -> None:
@@ -123,3 +136,33 @@ def test_odd_picture_has_the_vector_of_its_plain_twin(odd: PassReport, name: str
         row, twin = store.ids.index(name), store.ids.index(f"{name}-twin")
     np.testing.assert_allclose(x[row], x[twin], rtol=0, atol=1e-5)
     assert not np.allclose(x[row], x[store.ids.index("huge-twin" if name == "one-pixel" else "one-pixel")])
+
+
+@pytest.mark.parametrize("make", [make_tiny_flava, make_tiny_blip, make_tiny_qwen])
+def test_odd_pairs_are_named_and_the_pass_goes_on(
+    make: Callable[[Path], Path], odd_set: Path, tmp_path: Path
+) -> None:
+    """Where one network reads both, a pair with a faulty half has its status; all others have a vector."""
+    report = _pass(odd_set, make(tmp_path / "tiny"), modalities=("joint",))
+    assert report.not_ok == {**STATUSES, "huge": "image_too_large"}
+    with FeatureStore.open(report.path) as store:
+        x, faulty = np.asarray(store.select("joint")), [guid in report.not_ok for guid in store.ids]
+        twins = [
+            (store.ids.index(name), store.ids.index(f"{name}-twin")) for name in ("cmyk", "exif-rotated")
+        ]
+    assert x.any(axis=1).tolist() == [not fault for fault in faulty]
+    for row, twin in twins:
+        np.testing.assert_allclose(x[row], x[twin], rtol=0, atol=1e-5)
+
+
+def test_odd_inputs_have_views(odd_set: Path, odd: PassReport, tmp_path: Path) -> None:
+    """Strongly augmented views of a pixel, of emoji alone and of 100,000 words are vectors too."""
+    report = _pass(odd_set, make_tiny_clip(tmp_path / "tiny-clip"), views=2, augment="strong")
+    assert report.not_ok == odd.not_ok
+    with FeatureStore.open(report.path) as store, FeatureStore.open(odd.path) as plain:
+        for modality, faulty in (("text", set(STATUSES)), ("image", {"huge"})):
+            space = store.select(modality)
+            np.testing.assert_array_equal(np.asarray(space), np.asarray(plain.select(modality)))
+            views = np.asarray(space.views)
+            assert views.shape[:2] == (2, len(store))
+            assert views.any(axis=2).all(axis=0).tolist() == [guid not in faulty for guid in store.ids]
