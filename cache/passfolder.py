@@ -247,7 +247,13 @@ class PassFolder:
             self._codes[key] = data.status, data.valid
         return self._codes[key]
 
-    def publish(self, table: RowTable, meta: Mapping[str, JSON]) -> Path:
+    def publish(
+        self,
+        table: RowTable,
+        meta: Mapping[str, JSON],
+        *,
+        on_rows: Callable[[int, int], None] | None = None,
+    ) -> Path:
         """Write the store, verify it through the public reader, give it its name and remove the work folder.
 
         Memory stays at one shard beside what is held, however large the store. Equal inputs give equal bytes.
@@ -259,6 +265,9 @@ class PassFolder:
         meta : mapping of JSON values
             ``class_names`` (list of str) and, with texts, ``encodings`` (list of str) are needed;
             ``fingerprint``, ``modalities``, ``spaces`` and ``identity`` are added. Times make bytes differ.
+        on_rows : callable, optional
+            Called while the store is written, with the rows that it has and all it will have; those of each
+            space and of each of its views count.
 
         Returns
         -------
@@ -276,9 +285,15 @@ class PassFolder:
         """
         self._refuse_missing()
         with full_disk_named(self.folder.target, required_bytes(self.plan)):
-            told = partial(self._on_hashing, self.folder.target)
             publish_file(
-                self.folder, self.plan, table, meta, read=self.read, codes=self.codes, on_hashing=told
+                self.folder,
+                self.plan,
+                table,
+                meta,
+                read=self.read,
+                codes=self.codes,
+                on_rows=on_rows,
+                on_hashing=partial(self._on_hashing, self.folder.target),
             )
             self._held = {modality: {} for modality in self._held}
             if any(self._shards.values()):

@@ -42,14 +42,18 @@ def publish_file(
     *,
     read: ReadShard,
     codes: ReadCodes,
+    on_rows: Callable[[int, int], None] | None = None,
     on_hashing: Callable[[int], None] | None = None,
 ) -> None:
     """Write, verify and rename the store, each shard read once per space.
 
-    `on_hashing` is called with the size in bytes of what was written, before all of it is read again.
+    `on_rows` is called with the rows that were written and all rows, of all spaces and views together;
+    `on_hashing` with the size in bytes of what was written, before all of it is read again.
     The work folder stays, and the new name is not synced. Raises as `PassFolder.publish`.
     """
     _refuse_unfit(plan, table, meta)
+    if on_rows is not None:
+        read = _counted(read, plan.n_rows * sum(1 + spec.views for spec in plan.spaces), on_rows)
     # Inside the work folder: a killed publish leaves nothing beside the store.
     fd, tmp = open_new(folder.root)
     try:
@@ -64,6 +68,19 @@ def publish_file(
         with suppress(OSError):  # the first error is the one to tell; the next pass removes the file
             tmp.unlink(missing_ok=True)
         raise
+
+
+def _counted(read: ReadShard, total: int, on_rows: Callable[[int, int], None]) -> ReadShard:
+    done = 0
+
+    def counted(modality: str, start: int, stop: int) -> ShardData:
+        nonlocal done
+        data = read(modality, start, stop)
+        done += stop - start
+        on_rows(done, total)
+        return data
+
+    return counted
 
 
 def _refuse_unfit(plan: Plan, table: RowTable, meta: Mapping[str, JSON]) -> None:

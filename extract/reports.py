@@ -24,9 +24,9 @@ class PassProgress:
     Attributes
     ----------
     stage : str
-        ``"sources"``, ``"text"`` or ``"image"``.
+        ``"sources"``, a modality, or ``"store"`` while one is written.
     done, total : int
-        Rows of this stage, times views and backbones.
+        Rows of this stage, times views and backbones; of a store, those of its spaces and their views.
     limiting : str
         Which stage sets the pace: ``"reading"`` or ``"forward"``; empty while sources are read.
     peak_bytes : int or None

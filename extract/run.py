@@ -160,7 +160,7 @@ def _make(
             for i, (count, of_rows) in zip(members, done, strict=True):
                 counts[i][modality], lengths[i][modality] = count, of_rows
         for work, folder, by_modality, of_texts in zip(works, folders, counts, lengths, strict=True):
-            path = _publish(work, folder, of_texts)
+            path = _publish(work, folder, of_texts, tell)
             report = report_of_store(
                 path,
                 work.data_set.notes,
@@ -178,7 +178,7 @@ def _pass_folder(work: PassWork, on_hashing: OnHashing | None) -> PassFolder:
     return PassFolder(planned.target, planned.plan, command=work.options.command, on_hashing=on_hashing)
 
 
-def _publish(work: PassWork, folder: PassFolder, lengths: Mapping[str, np.ndarray]) -> Path:
+def _publish(work: PassWork, folder: PassFolder, lengths: Mapping[str, np.ndarray], tell: OnProgress) -> Path:
     """Publish the store of a pass whose shards are all there, unless too many rows turned out bad."""
     planned = work.planned
     status = _final_status(folder, planned)
@@ -188,7 +188,8 @@ def _publish(work: PassWork, folder: PassFolder, lengths: Mapping[str, np.ndarra
         "summary": count_statuses(status, planned.modalities),
         "truncated": {modality: asdict(each) for modality, each in cut.items()},
     }
-    return folder.publish(planned.table, {**planned.meta, **found})
+    meta = {**planned.meta, **found}
+    return folder.publish(planned.table, meta, on_rows=lambda *rows: tell(PassProgress("store", *rows)))
 
 
 def _lane(work: PassWork, folder: PassFolder, modality: str) -> Lane:

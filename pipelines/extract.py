@@ -41,6 +41,7 @@ _UNITS = {
     "text": ("text", "texts"),
     "image": ("image", "images"),
     "joint": ("joint", "pairs"),
+    "store": ("writing the store", "rows"),
 }
 
 

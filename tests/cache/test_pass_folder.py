@@ -45,13 +45,13 @@ def test_pass_folder_is_freed_by_a_killed_writer(toy: Toy, tmp_path: Path) -> No
     """A writer in another process blocks while it lives, under its own pid, and not one moment longer."""
     target = tmp_path / "s.h5"
     code = (
-        "import sys, time; from pathlib import Path; from cache.locking import WriterLock; "
+        "import sys; from pathlib import Path; from cache.locking import WriterLock; "
         "from cache.workfolder import WorkFolder; lock = WriterLock(WorkFolder(Path(sys.argv[1]))); "
-        "print('held', flush=True); time.sleep(60)"
+        "print('held', flush=True); sys.stdin.read()"
     )
     root = Path(__file__).parents[2]
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(target)], cwd=root, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, str(target)], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(StoreBusyError, match=f"process {other.pid} "):
@@ -155,6 +155,22 @@ def test_pass_folder_says_when_it_hashes(toy: Toy, tmp_path: Path) -> None:
         assert told == expected
         finish(folder, toy.data, toy.table)
     assert told == [*expected, (target, target.stat().st_size, False)]
+
+
+def test_publish_says_how_many_rows_are_written(tmp_path: Path) -> None:
+    """Of every space and of every view, up to all of them; shards that an earlier process wrote count too."""
+    toy = Toy(views=2)
+    told: list[tuple[int, int]] = []
+    with PassFolder(tmp_path / "s.h5", toy.plan) as folder:
+        folder.write("text", 0, 4, part(toy.data["text"], 0, 4))
+    with PassFolder(tmp_path / "s.h5", toy.plan) as folder:
+        for modality in toy.plan.modalities:
+            for start, stop in folder.missing(modality):
+                folder.write(modality, start, stop, part(toy.data[modality], start, stop))
+        folder.publish(toy.table, META, on_rows=lambda *rows: told.append(rows))
+    assert told[0] == (4, 60)
+    assert told == sorted(set(told))
+    assert told[-1] == (60, 60)
 
 
 def test_pass_folder_refuses_a_damaged_plan(toy: Toy, tmp_path: Path) -> None:

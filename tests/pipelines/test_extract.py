@@ -8,6 +8,7 @@ import pytest
 
 from pipelines import named_stores
 from pipelines.cli import main
+from pipelines.console import Progress
 from tests.kit.data_sets import write_guid_data_set
 from tests.kit.tiny_checkpoints import make_tiny_bert
 
@@ -23,6 +24,24 @@ def test_extract_says_once_what_was_cut(tmp_path: Path, capsys: pytest.CaptureFi
     lines = [line for line in capsys.readouterr().out.splitlines() if "truncated" in line]
     assert len(lines) == 1
     assert lines[0].startswith("truncated (text): 2 (10.0%) of 20 texts, ")
+
+
+def test_extract_tells_every_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading, embedding and writing each have a line that ends at all of their rows, in this order."""
+    monkeypatch.setattr(Progress, "_quiet_seconds", 0.0)
+    monkeypatch.setattr(Progress, "_log_every", 0.0)
+    bert = make_tiny_bert(tmp_path / "bert")
+    write_guid_data_set(tmp_path / "set", 20, 0)
+    words = ["--data", str(tmp_path / "set"), "--out", str(tmp_path / "out")]
+    assert main(["extract", "--backbone", str(bert), *words]) == 0
+    ends = [line.split(" (")[0] for line in capsys.readouterr().err.splitlines() if " (100 %)" in line]
+    assert list(dict.fromkeys(ends)) == [
+        "reading the data: 20/20 samples",
+        "text: 20/20 texts",
+        "writing the store: 20/20 rows",
+    ]
 
 
 def test_extract_says_which_large_stores_it_hashes(
