@@ -7,7 +7,6 @@ goes on), then the finished files, which one rename makes visible.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import shutil
@@ -20,6 +19,7 @@ import numpy as np
 
 from cache import canonical_json, sha256_hex, sync_folder, write_file
 from pipelines.errors import RunError
+from pipelines.hashed_files import read_hashed, write_hashed
 from pipelines.run_reading import check_config as check_config
 from pipelines.run_reading import read_csv as read_csv
 from pipelines.run_reading import read_json as read_json
@@ -185,50 +185,33 @@ class TrialFolder:
 
     def get(self, key: str) -> Trial | None:
         """Return the stored trial, or None. A file that was cut short or changed does not count."""
-        path = self._folder / f"{key}.trial"
-        if not path.is_file():
+        stored = read_hashed(self._folder / f"{key}.trial")
+        if stored is None:
             return None
-        digest, _, body = path.read_bytes().partition(b"\n")
-        if hashlib.sha256(body).hexdigest().encode() != digest:
-            path.unlink()
-            return None
-        return _decode_trial(body)
+        facts, oof = stored
+        return Trial(
+            number=facts["number"],
+            configuration=Configuration(**facts["configuration"]),
+            score=facts["score"],
+            fold_scores=facts["fold_scores"],
+            seconds=facts["seconds"],
+            oof=oof,
+            rung=facts["rung"],
+            asked=None if facts.get("asked") is None else Configuration(**facts["asked"]),
+        )
 
     def put(self, trial: Trial) -> None:
         """Store a trial durably."""
-        body = _encode_trial(trial)
-        digest = hashlib.sha256(body).hexdigest().encode()
-        write_file(self._folder / f"{trial.key}.trial", digest + b"\n" + body)
-
-
-def _encode_trial(trial: Trial) -> bytes:
-    facts = {
-        "number": trial.number,
-        "configuration": trial.configuration.as_dict(),
-        "score": trial.score,
-        "fold_scores": trial.fold_scores,
-        "seconds": trial.seconds,
-        "rung": trial.rung,
-        "asked": None if trial.asked is None else trial.asked.as_dict(),
-    }
-    buffer = io.BytesIO()
-    np.save(buffer, trial.oof, allow_pickle=False)
-    return json.dumps(facts).encode("utf-8") + b"\n" + buffer.getvalue()
-
-
-def _decode_trial(body: bytes) -> Trial:
-    line, _, array = body.partition(b"\n")
-    facts = json.loads(line)
-    return Trial(
-        number=facts["number"],
-        configuration=Configuration(**facts["configuration"]),
-        score=facts["score"],
-        fold_scores=facts["fold_scores"],
-        seconds=facts["seconds"],
-        oof=np.load(io.BytesIO(array), allow_pickle=False),
-        rung=facts["rung"],
-        asked=None if facts.get("asked") is None else Configuration(**facts["asked"]),
-    )
+        facts = {
+            "number": trial.number,
+            "configuration": trial.configuration.as_dict(),
+            "score": trial.score,
+            "fold_scores": trial.fold_scores,
+            "seconds": trial.seconds,
+            "rung": trial.rung,
+            "asked": None if trial.asked is None else trial.asked.as_dict(),
+        }
+        write_hashed(self._folder / f"{trial.key}.trial", facts, trial.oof)
 
 
 # --- files of a run ---------------------------------------------------------------------------------

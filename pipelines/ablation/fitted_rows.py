@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cache import write_file
+from pipelines.hashed_files import read_hashed, write_hashed
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,23 +49,13 @@ class RowMemory:
 
     def get(self, key: str) -> Fitted | None:
         """Return a stored row, or None. A file that was cut short or changed does not count."""
-        path = self._folder / f"{key}.row"
-        if not path.is_file():
+        stored = read_hashed(self._folder / f"{key}.row")
+        if stored is None:
             return None
-        digest, _, body = path.read_bytes().partition(b"\n")
-        if hashlib.sha256(body).hexdigest().encode() != digest:
-            path.unlink()
-            return None
-        line, _, array = body.partition(b"\n")
-        facts = json.loads(line)
-        oof = np.load(io.BytesIO(array), allow_pickle=False)
+        facts, oof = stored
         return Fitted(oof, facts["n_parameters"], facts["seconds"])
 
     def put(self, key: str, fitted: Fitted) -> None:
         """Store a row durably."""
         facts = {"n_parameters": fitted.n_parameters, "seconds": fitted.seconds}
-        buffer = io.BytesIO()
-        np.save(buffer, fitted.oof, allow_pickle=False)
-        body = json.dumps(facts).encode("utf-8") + b"\n" + buffer.getvalue()
-        digest = hashlib.sha256(body).hexdigest().encode()
-        write_file(self._folder / f"{key}.row", digest + b"\n" + body)
+        write_hashed(self._folder / f"{key}.row", facts, fitted.oof)

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from heads.names import RESAMPLERS
 from pipelines.verbs import types
 
 Parser = argparse.ArgumentParser
@@ -53,6 +54,20 @@ def weights_option(parser: Parser) -> None:
         default=[],
         metavar="BACKBONE=DIR",
         help="folder with a backbone's weights; repeat for several",
+    )
+
+
+def head_options(parser: Parser) -> None:
+    """Add the options that go with ``--head``: ``--resampler`` and ``--set``."""
+    parser.add_argument("--resampler", default="none", help=f"{', '.join(RESAMPLERS)} (default: %(default)s)")
+    parser.add_argument(
+        "--set",
+        type=types.parameter,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="parameters",
+        help="a parameter of the head, e.g. C=0.1; repeat for several",
     )
 
 

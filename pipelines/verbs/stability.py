@@ -5,10 +5,17 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from heads import HEADS, RESAMPLERS
+from heads import HEADS
 from pipelines.verbs import types
 from pipelines.verbs.replay import replayed
-from pipelines.verbs.shared import Parser, features_option, given_options, json_option, run_options
+from pipelines.verbs.shared import (
+    Parser,
+    features_option,
+    given_options,
+    head_options,
+    json_option,
+    run_options,
+)
 
 HELP = "measure how much seeds and splits move a score"
 
@@ -24,16 +31,7 @@ def add_options(parser: Parser) -> None:
         metavar="RUN",
         help="the winner of this run, on its stores, with its metric, folds and views",
     )
-    parser.add_argument("--resampler", default="none", help=f"{', '.join(RESAMPLERS)} (default: %(default)s)")
-    parser.add_argument(
-        "--set",
-        type=types.parameter,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="parameters",
-        help="a parameter of the head, e.g. C=0.1; repeat for several",
-    )
+    head_options(parser)
     parser.add_argument(
         "--use-views",
         type=types.views_used,

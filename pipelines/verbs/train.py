@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from heads.names import HEADS, OTHER_HEADS, RESAMPLERS
-from pipelines.verbs import types
+from heads.names import HEADS, OTHER_HEADS
 from pipelines.verbs.replay import replayed
 from pipelines.verbs.shared import (
     Parser,
     applied_options,
     features_option,
     given_options,
+    head_options,
     json_option,
     run_options,
     use_views_option,
@@ -43,20 +43,7 @@ def add_options(parser: Parser) -> None:
         help="a head of a report with all its settings, such as clip-l14-attention ('list' shows them); "
         "--set and --resampler win",
     )
-    parser.add_argument(
-        "--resampler",
-        default="none",
-        help=f"{', '.join(RESAMPLERS)} (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--set",
-        type=types.parameter,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="parameters",
-        help="a parameter of the head, e.g. C=0.1; repeat for several",
-    )
+    head_options(parser)
     parser.add_argument("--study", metavar="NAME", help="name of the run folder")
     use_views_option(parser)
     weights_option(parser)
