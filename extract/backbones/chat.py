@@ -8,12 +8,10 @@ quotes "<|im_end|>" cannot close the message, and one that quotes "<|image_pad|>
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from extract.backbones.checkpoints import check_vocabulary
 from extract.backbones.contract import Tokens
 
 #: Stands for the text while the template is rendered.
@@ -130,41 +128,6 @@ class ChatTokeniser:
     def _encode(self, text: str) -> np.ndarray:
         encoding = self._plain.encode(self.frame.lead + text, add_special_tokens=False)
         return np.array(encoding.ids, dtype=np.int64)
-
-
-def load_chat_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer of `folder`, set to neither cut nor pad.
-
-    Raises
-    ------
-    WeightsMissingError
-        If its vocabulary is not in the folder.
-    ValueError
-        If it cannot be read, or has no fast version or no padding token.
-    """
-    from transformers import AutoTokenizer
-
-    from extract.backbones.loading import one_line, quiet_transformers
-
-    check_vocabulary(folder)
-    with quiet_transformers():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-        except Exception as error:  # the tokenizers library raises bare ones
-            raise ValueError(
-                f"Tokenizer in '{folder}' cannot be read ({one_line(error)}). Copy the whole folder of the "
-                "model again."
-            ) from error
-    if not tokenizer.is_fast or tokenizer.pad_token_id is None:
-        raise ValueError(
-            f"Tokenizer in '{folder}' ({type(tokenizer).__name__}) has no fast version or no padding token. "
-            "Save it with a tokenizer.json and a pad_token."
-        )
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    return tokenizer
 
 
 def _frame(tokenizer: Any, template: str, modality: str, instruction: str | None, image_id: int) -> ChatFrame:

@@ -76,11 +76,17 @@ def load_network(
     return place(model, precision, device)
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path, *, closes_texts: bool = True) -> Any:
     """Load the tokenizer of `folder`, set to neither cut nor pad.
 
     Some tokenizer files carry a length to cut and pad to (MiniLM's says 128), which is not the network's
     limit.
+
+    Parameters
+    ----------
+    folder : Path
+    closes_texts : bool
+        Whether it must close a text with one special token; what ends a chat is in its template.
 
     Raises
     ------
@@ -88,7 +94,7 @@ def load_tokenizer(folder: Path) -> Any:
         If its vocabulary is not in the folder: transformers would take an empty one, in which every word is
         unknown.
     ValueError
-        If it cannot be read, has no padding token, or does not close a text with one special token.
+        If it cannot be read, has no fast version or no padding token, or does not close a text.
     """
     from transformers import AutoTokenizer
 
@@ -114,11 +120,10 @@ def load_tokenizer(folder: Path) -> Any:
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     closing = tokenizer.backend_tokenizer.encode("").ids[-1:]
-    if closing not in ([tokenizer.sep_token_id], [tokenizer.eos_token_id]):
+    if closes_texts and closing not in ([tokenizer.sep_token_id], [tokenizer.eos_token_id]):
         raise ValueError(
             f"Tokenizer in '{folder}' ({type(tokenizer).__name__}) does not close a text with its sep "
-            "or eos token, which "
-            "the network reads. Save it with that post-processor."
+            "or eos token, which the network reads. Save it with that post-processor."
         )
     return tokenizer
 

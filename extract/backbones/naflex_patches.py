@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from extract.backbones.pixels import network_levels
+
 #: The search for the scale ends at this accuracy; another one would give some pictures another size.
 _SCALE_ACCURACY = 1e-5
 _LARGEST_SCALE = 100.0
@@ -110,6 +112,4 @@ class NaflexRecipe:
     @cached_property
     def _levels(self) -> np.ndarray:
         """The network's value of each of the 256 levels, (3, 256) float32, by the reference's arithmetic."""
-        levels = np.arange(256, dtype=np.float32) / np.float32(255)
-        mean, std = np.array(self.mean, dtype=np.float32), np.array(self.std, dtype=np.float32)
-        return (levels - mean[:, None]) / std[:, None]
+        return network_levels(self.mean, self.std)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from extract.backbones.pixels import cut_strip
+from extract.backbones.pixels import cut_strip, network_levels
 from extract.backbones.processors import PROCESSOR_FILES
 from extract.weights import WeightsMissingError, read_json
 
@@ -148,9 +148,7 @@ class PatchRecipe:
     @property
     def _levels(self) -> np.ndarray:
         """The network's value of each of the 256 levels, (3, 256) float32."""
-        levels = np.arange(256, dtype=np.float32) / np.float32(255)
-        mean, std = np.array(self.mean, dtype=np.float32), np.array(self.std, dtype=np.float32)
-        return (levels - mean[:, None]) / std[:, None]
+        return network_levels(self.mean, self.std)
 
 
 def read_patch_recipe(folder: Path, *, least_tokens: int | None = None) -> PatchRecipe:

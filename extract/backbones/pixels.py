@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -160,9 +161,24 @@ class PixelRecipe:
     @cached_property
     def _levels(self) -> np.ndarray:
         """The network's value of each of the 256 levels, (3, 256) float32, by the reference's arithmetic."""
-        levels = np.arange(256, dtype=np.float32) / np.float32(255)
-        mean, std = np.array(self.mean, dtype=np.float32), np.array(self.std, dtype=np.float32)
-        return (levels - mean[:, None]) / std[:, None]
+        return network_levels(self.mean, self.std)
+
+
+def network_levels(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """Return what a network takes for each of the 256 levels of a channel, by the reference's arithmetic.
+
+    Parameters
+    ----------
+    mean, std : sequence of 3 floats
+        Of pixels in 0..1.
+
+    Returns
+    -------
+    ndarray of shape (3, 256), float32
+    """
+    levels = np.arange(256, dtype=np.float32) / np.float32(255)
+    means, deviations = np.array(mean, dtype=np.float32), np.array(std, dtype=np.float32)
+    return (levels - means[:, None]) / deviations[:, None]
 
 
 def cut_strip(image: Image.Image, longest_ratio: int) -> Image.Image:

@@ -156,11 +156,11 @@ class VisionLanguageBackbone(Backbone):
         precision: str = "fp32",
     ) -> TextTower | ImageTower | JointTower:
         """Load one tower. See :meth:`Backbone.open_tower`."""
-        from extract.backbones.chat import load_chat_tokenizer
+        from extract.backbones.loading import load_tokenizer
         from extract.backbones.vision_language_towers import ChatImageTower, ChatPairTower, ChatTextTower
 
         self._check_request(modality, readouts)
-        tokenizer = load_chat_tokenizer(self._folder)
+        tokenizer = load_tokenizer(self._folder, closes_texts=False)
         chats = self._chats(tokenizer, modality)
         settings: dict[str, Any] = {"readouts": readouts, "device": device}
         settings["normalised"] = self._recipe.normalised
@@ -174,11 +174,11 @@ class VisionLanguageBackbone(Backbone):
 
     def open_tokeniser(self, modality: str) -> Tokenise:
         """Load the tokenizer and the chat template alone. See :meth:`Backbone.open_tokeniser`."""
-        from extract.backbones.chat import load_chat_tokenizer
+        from extract.backbones.loading import load_tokenizer
 
         if modality == "image":
             return super().open_tokeniser(modality)
-        chats = self._chats(load_chat_tokenizer(self._folder), modality)
+        chats = self._chats(load_tokenizer(self._folder, closes_texts=False), modality)
         return lambda texts: [chats.tokens(text, 1) for text in texts]
 
     def _chats(self, tokenizer: Any, modality: str) -> ChatTokeniser:
