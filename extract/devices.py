@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -113,27 +114,36 @@ class ProcessEngine(Engine):
 
     def embed(self, units: list[int]) -> list[LaneResult]:
         """Embed a few units on the first device. See `Engine.embed`."""
-        future = self._pools[0].submit(_embed_probe, units)
+        with self._named_death(0):
+            future = self._pools[0].submit(_embed_probe, units)
         self._pending[0] += 1
         lanes: list[LaneResult] = self._result(0, future)
         return lanes
 
     def _submit(self, batch: Batch) -> tuple[int, Future[Embedded]]:
         place = self._pending.index(min(self._pending))
+        with self._named_death(place):
+            future = self._pools[place].submit(_embed_task, *batch)
         self._pending[place] += 1
-        return place, self._pools[place].submit(_embed_task, *batch)
+        return place, future
 
     def _result(self, place: int, future: Future[Any]) -> Any:
-        try:
+        with self._named_death(place):
             result = future.result()
+        self._pending[place] -= 1
+        return result
+
+    @contextmanager
+    def _named_death(self, place: int) -> Iterator[None]:
+        """Name the device of a process that has died: while it embedded, or between two tasks."""
+        try:
+            yield
         except BrokenProcessPool as error:
             raise WorkerDiedError(
                 f"The process that embeds on '{self._devices[place]}' has died (out of memory, or a crash of "
                 "its driver). What was finished is kept: run the same command again, with fewer devices or a "
                 "smaller --batch-size."
             ) from error
-        self._pending[place] -= 1
-        return result
 
 
 class _TaskInputs(Inputs):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import signal
-import threading
-import time
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from extract import (
     run_pass,
     run_passes,
 )
+from extract.devices import ProcessEngine
 from extract.engine import DeviceEngine
 from tests.kit.data_sets import write_guid_data_set
 from tests.kit.tiny_checkpoints import make_resnet18, make_tiny_bert, make_tiny_clip
@@ -144,27 +146,38 @@ def test_processes_make_the_same_bytes(data: Path, weights: Path, tmp_path: Path
             assert count.computed == single.counts[modality].computed
 
 
+@pytest.mark.parametrize("after", ["_submit", "_result"])
 def test_a_dead_process_ends_the_pass_and_the_next_run_goes_on(
-    data: Path, weights: Path, tmp_path: Path
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:
-    """Kill -9 of a worker is one clear error, no hang; finished shards stay."""
+    """Kill -9 of a worker, before it embeds or between two tasks, is one clear error; shards stay."""
     out = tmp_path / "out"
-    threading.Thread(target=_kill_first_child, daemon=True).start()
-    with pytest.raises(WorkerDiedError, match=r"'cpu' has died.*run the same command again"):
-        _run(data, weights / "tiny-clip", out, device="cpu,cpu")
+    plain = _run(data, weights / "tiny-clip", tmp_path / "plain")
+    with monkeypatch.context() as patch:
+        patch.setattr(extract.devices, "_UNITS_PER_TASK", 4)
+        patch.setattr(ProcessEngine, after, _then_dead(getattr(ProcessEngine, after)))
+        with pytest.raises(WorkerDiedError, match=r"'cpu' has died.*run the same command again"):
+            _run(data, weights / "tiny-clip", out, device="cpu,cpu")
     assert list(out.glob("*.work"))
     assert not list(out.glob("*.h5"))
-    plain = _run(data, weights / "tiny-clip", tmp_path / "plain")
     assert _run(data, weights / "tiny-clip", out).path.read_bytes() == plain.path.read_bytes()
 
 
-def _kill_first_child() -> None:
-    import multiprocessing
+def _then_dead(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the method of a `ProcessEngine`, after whose first call its processes are dead."""
+    called = []
 
-    while not multiprocessing.active_children():
-        time.sleep(0.01)
-    time.sleep(0.2)
-    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    def then_dead(engine: ProcessEngine, *given: Any) -> Any:
+        found = call(engine, *given)
+        if not called:
+            called.append(call)
+            for process in multiprocessing.active_children():
+                process.kill()
+            with pytest.raises(BrokenProcessPool, match="terminated abruptly"):  # as soon as that is seen
+                engine._pools[0].submit(os.getpid).result()
+        return found
+
+    return then_dead
 
 
 @pytest.mark.parametrize("names", [("tiny-bert",), ("tiny-clip", "resnet18")])
