@@ -15,7 +15,7 @@ from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-_SECONDS = 60.0
+_SECONDS = 300.0
 
 
 class Browser:

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +17,7 @@ from cache import PassFolder, canonical_json, sha256_hex
 from pipelines import doctor, machine
 from pipelines.cli import main
 from tests.cache.builders import Toy
+from tests.kit.processor_time import children_seconds
 from tests.pipelines.conftest import World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def test_doctor_answers_within_two_seconds_without_torch(tmp_path: Path) -> None
         "heavy = {'torch', 'transformers', 'lightgbm', 'optuna', 'sklearn', 'pandas'} & set(sys.modules); "
         "sys.stderr.write(f'heavy: {sorted(heavy)}'); raise SystemExit(status)"
     )
-    began = time.perf_counter()
+    began = children_seconds()
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
@@ -49,7 +49,7 @@ def test_doctor_answers_within_two_seconds_without_torch(tmp_path: Path) -> None
         capture_output=True,
         text=True,
     )
-    seconds = time.perf_counter() - began
+    seconds = children_seconds() - began
     answer = json.loads(done.stdout)
     assert (done.returncode, answer["ok"], answer["faults"]) == (0, True, [])
     assert done.stderr.endswith("heavy: []")
@@ -57,7 +57,7 @@ def test_doctor_answers_within_two_seconds_without_torch(tmp_path: Path) -> None
     assert "minilm-l6" in answer["offline"]
     assert answer["registered"] > len(answer["offline"])
     assert list(tmp_path.iterdir()) == []
-    assert seconds < 6  # 0.4 s on a quiet machine; the suite's machine is shared
+    assert seconds < 3  # of processor time: 0.4 on a quiet machine, 0.8 on a busy one
 
 
 def test_doctor_names_all_faults_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -190,18 +191,19 @@ def test_path_is_the_same_twice(data):
 def test_path_stops_when_a_fold_is_interrupted(data, monkeypatch):
     """An interruption in one fold reaches the caller, and ends the solves of the others."""
     X, y, folds = data
-    begun, ended = [], []
+    numbers, begun, ended = itertools.count(), [], []
 
     def interrupted(*_, on_pass, **__):
-        begun.append(len(begun))
-        if begun[-1] == 0:
+        number = next(numbers)  # one step, so that no two threads have the same
+        begun.append(number)
+        if number == 0:
             raise KeyboardInterrupt("Ctrl-C")
         while True:  # a solve that goes on until it is told to stop
             try:
                 on_pass()
                 time.sleep(0.001)
             except StoppedError:
-                ended.append(len(begun))
+                ended.append(number)
                 raise
 
     monkeypatch.setattr("tuning.logistic_path.fit_softmax_batch", interrupted)
