@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.cache.builders import Toy, finish
 from tests.faults.processes import exit_code, fork
 
 N_PROCESSES = 8
+PATIENCE = 120.0  # seconds
 TOY = Toy(n=30, shard_rows=2, modalities=("text",))
 FINISHED, BUSY, OTHER = 0, 10, 11
 
@@ -27,20 +29,30 @@ FINISHED, BUSY, OTHER = 0, 10, 11
 def contend(target: Path, gate: int) -> None:
     """Wait for the gate to open, run the pass, and exit with what came of it."""
     os.read(gate, 1)
-    inside = target.with_name("inside")
+    inside, refused = target.with_name("inside"), target.with_name("refused")
     try:
         with PassFolder(target, TOY.plan) as folder:
             if fcntl.flock is not _always:
                 os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails if another one is inside
+                wait_for(refused)
             finish_from_inside(folder, inside)
     except StoreBusyError as error:
         assert "is being written by process" in str(error)
+        refused.touch()
         os._exit(BUSY)
     except OSError as error:
         # Without locks one takes the other's files away; that must be an error, never a wrong store.
         assert fcntl.flock is _always, error
         assert str(error)
         os._exit(OTHER)
+
+
+def wait_for(path: Path) -> None:
+    """Stay inside until another process has found the store taken, however few of them run at a time."""
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < deadline, "nobody was refused"
+        time.sleep(0.001)
 
 
 def finish_from_inside(folder: PassFolder, inside: Path) -> None:

@@ -28,8 +28,15 @@ N_LABELLED, N_UNLABELLED, SHARD_ROWS = 30, 3, 5
 
 def note_shards(acks: Path) -> None:
     """Note each shard in `acks` once the pass has been told that it is safe; not through wrapped calls."""
-    hold, write, note = PassFolder.hold, PassFolder.write, appender(acks)
+    enter, hold, write, note = PassFolder.__enter__, PassFolder.hold, PassFolder.write, appender(acks)
     held: dict[str, list[tuple[int, int]]] = {}
+
+    def noted_enter(folder: PassFolder) -> PassFolder:
+        enter(folder)
+        for modality in folder.plan.modalities:  # also what a killed process had made and not noted
+            for start, stop in folder.done(modality):
+                note(f"{folder.folder.target.name} {start} {stop}")
+        return folder
 
     def noted_hold(folder: PassFolder, modality: str, start: int, stop: int, data: object) -> None:
         held.setdefault(folder.folder.target.name, []).append((start, stop))
@@ -41,12 +48,12 @@ def note_shards(acks: Path) -> None:
         for rows in (*held.pop(name, []), (start, stop)):
             note(f"{name} {rows[0]} {rows[1]}")
 
-    PassFolder.hold, PassFolder.write = noted_hold, noted_write
+    PassFolder.__enter__, PassFolder.hold, PassFolder.write = noted_enter, noted_hold, noted_write
 
 
 def check(out: Path, acks: Path, expected: dict[str, bytes]) -> int:
     """Check what a kill has left; return how many shards had been acknowledged."""
-    acknowledged = [line.split() for line in acks.read_text().splitlines()] if acks.exists() else []
+    acknowledged = {tuple(line.split()) for line in acks.read_text().splitlines()} if acks.exists() else set()
     for name, content in expected.items():
         target, work = out / name, out / f"{name}.work"
         if target.exists():

@@ -13,7 +13,8 @@ def test_tune_goes_on_after_kills(tmp_path: Path) -> None:
     """Kill -9 of `tune` at random times: no finished trial is computed again, the result is the same."""
     result = run_script("stop_commands.py", tmp_path, "tune", "KILL", "5", "0")
     assert result["stops"] == 5
-    assert result["acknowledged"] >= 6 * result["lives"]
+    # Of eight trials of each life; one may have been stored and not noted when a kill came.
+    assert 8 * result["lives"] - result["stops"] <= result["acknowledged"] <= 8 * result["lives"]
 
 
 @pytest.mark.parametrize(("verb", "name"), [("tune", "TERM"), ("extract", "INT")])

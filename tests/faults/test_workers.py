@@ -70,7 +70,7 @@ def start(folder: Path, data: Path, bert: Path, out: Path) -> subprocess.Popen[s
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(workers_of(child.pid)) < 2 and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     return child
@@ -89,7 +89,7 @@ def test_workers_end_with_a_killed_pass(data: Path, bert: Path, tmp_path: Path) 
     child.kill()
     child.communicate()
     assert len(workers) == 2
-    deadline = time.monotonic() + 60  # a worker that is still importing ends when that is done
+    deadline = time.monotonic() + 300  # a worker that is still importing ends when that is done
     while any(map(is_alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(is_alive, workers))
@@ -107,7 +107,7 @@ def test_a_worker_that_dies_at_any_time_is_one_error(
     time.sleep(delay)
     for pid in workers_of(child.pid)[:1]:
         os.kill(pid, signal.SIGKILL)
-    error = child.communicate(timeout=120)[1]
+    error = child.communicate(timeout=300)[1]
     if child.returncode:
         assert f"{WorkerDiedError.__name__}: The process that embeds on 'cpu' has died" in error
         assert not list(out.glob("*.h5"))

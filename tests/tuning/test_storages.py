@@ -23,6 +23,21 @@ from tuning import open_study
 
 STUDY = "shared"
 HEADS = "ridge,svm"
+PATIENCE = 600  # seconds for what takes a few on a quiet machine
+
+# The command, which says when it has stored its first trial and then waits to be killed.
+STOPS_AT_ITS_FIRST_TRIAL = """
+import sys
+from pipelines.cli import main
+from pipelines.runs import TrialFolder
+put = TrialFolder.put
+def put_and_wait(folder, trial):
+    put(folder, trial)
+    print("stored", flush=True)
+    sys.stdin.read()
+TrialFolder.put = put_and_wait
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +52,9 @@ def store(tmp_path_factory):
     np.save(folder / "joint.npy", X)
     with (folder / "table.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("id", "label"), *((f"r{i}", "abc"[c]) for i, c in enumerate(codes))])
-    words = ["--table", "table.csv", "--joint", "joint.npy", "--out", "tiny.h5"]
-    subprocess.run(
-        [*command("import"), *words], cwd=folder, check=True, capture_output=True, env=environment()
-    )
+    words = ["import", "--table", "table.csv", "--joint", "joint.npy", "--out", "tiny.h5"]
+    program = [sys.executable, "-m", "pipelines"]
+    subprocess.run([*program, *words], cwd=folder, check=True, capture_output=True, env=environment())
     return folder / "tiny.h5"
 
 
@@ -78,33 +92,35 @@ def database():
         shutil.rmtree(folder)
 
 
-def command(verb):
-    """The start of a command line, run from this checkout."""
-    return [sys.executable, "-m", "pipelines", verb]
-
-
 def environment():
     """One BLAS thread per process, and this checkout on the path."""
     root = str(Path(__file__).parents[2])
     return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def start(store, storage, out, *, n_trials):
-    """Start a search in a process of its own."""
-    words = ["--features", str(store), "--heads", HEADS, "--trials", str(n_trials), "--folds", "2"]
-    shared = ["--study", STUDY, "--storage", storage, "--out", str(out), "--json"]
-    return subprocess.Popen(
-        [*command("tune"), *words, *shared],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+@pytest.fixture
+def start(store):
+    """Starts searches, each in a process of its own; those that are left at the end are ended."""
+    started = []
+
+    def begin(storage, out, *, n_trials, program=("-m", "pipelines")):
+        words = ["--features", str(store), "--heads", HEADS, "--trials", str(n_trials), "--folds", "2"]
+        shared = ["--study", STUDY, "--storage", storage, "--out", str(out), "--json"]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        line = [sys.executable, *program, "tune", *words, *shared]
+        started.append(subprocess.Popen(line, **pipes, text=True, env=environment()))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def result(process):
     """Wait for a search; return what it printed as JSON."""
-    out, error = process.communicate(timeout=300)
+    out, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, error
     return json.loads(out)
 
@@ -144,42 +160,41 @@ def check_agreement(results, outs, storage, *, n_trials, n_processes):
     assert 2 <= len(tables[0]) <= n_trials + len(HEADS.split(","))
 
 
-def test_search_is_shared_through_postgresql(store, database, tmp_path):
+def test_search_is_shared_through_postgresql(start, database, tmp_path):
     """Two processes that start at once on an empty database share one study, and agree on its best."""
     outs = [tmp_path / "a", tmp_path / "b"]
-    processes = [start(store, database, out, n_trials=20) for out in outs]
+    processes = [start(database, out, n_trials=20) for out in outs]
     results = [result(process) for process in processes]
     check_agreement(results, outs, database, n_trials=20, n_processes=2)
 
 
-def test_search_survives_the_death_of_a_process_beside_it(store, tmp_path):
+def test_search_survives_the_death_of_a_process_beside_it(start, tmp_path):
     """Of four processes one is killed: the others finish, and so does its command, run again."""
     journal = str(tmp_path / "study.journal")
-    outs = [tmp_path / name for name in "abcd"]
-    processes = [start(store, journal, out, n_trials=48) for out in outs]
-    victim = wait_for_work(outs)
-    processes[victim].send_signal(signal.SIGKILL)
-    processes[victim].communicate()
-    assert processes[victim].returncode == -signal.SIGKILL
-    assert not (outs[victim] / STUDY).exists()
-    left = [i for i in range(4) if i != victim]
-    results = [result(processes[i]) for i in left]
-    check_agreement(results, [outs[i] for i in left], journal, n_trials=48, n_processes=4)
+    out, *others = (tmp_path / name for name in "abcd")
+    victim = start(journal, out, n_trials=48, program=("-c", STOPS_AT_ITS_FIRST_TRIAL))
+    assert victim.stdout.readline() == "stored\n", victim.communicate()[1]
+    processes = [start(journal, other, n_trials=48) for other in others]
+    wait_for_work(processes, others)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    assert victim.returncode == -signal.SIGKILL
+    assert not (out / STUDY).exists()
+    results = [result(process) for process in processes]
+    check_agreement(results, others, journal, n_trials=48, n_processes=4)
     n_before = len(finished(journal))
-    again = result(start(store, journal, outs[victim], n_trials=48))
+    again = result(start(journal, out, n_trials=48))
     assert len(finished(journal)) == n_before  # nothing was left to ask
     running = open_study(STUDY, journal).get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     assert not running  # those of the killed process were failed
     assert again["winner"] == results[0]["winner"]
-    assert listed(outs[victim]) == listed(outs[left[0]])
+    assert listed(out) == listed(others[0])
 
 
-def wait_for_work(outs):
-    """Wait until one of the searches has stored a trial; return which."""
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline:
-        for i, out in enumerate(outs):
-            if any((out / f"{STUDY}.work" / "trials").glob("*.trial")):
-                return i
+def wait_for_work(processes, outs):
+    """Wait until one of the searches has stored a trial, or made its run already."""
+    deadline = time.monotonic() + PATIENCE
+    while not any((out / STUDY).exists() or any(out.glob("*.work/trials/*.trial")) for out in outs):
+        assert {process.poll() for process in processes} <= {None, 0}
+        assert time.monotonic() < deadline, f"No process stored a trial within {PATIENCE} s."
         time.sleep(0.01)
-    raise AssertionError("No process stored a trial within 200 s.")
