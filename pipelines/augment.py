@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +18,7 @@ from pipelines.ablation.tables import write_tables
 from pipelines.augmentation_scores import compared_variants, described_variants
 from pipelines.augmentation_tables import COMPARISONS_HEADER, HEADER, comparison_rows, table_rows
 from pipelines.bad_cases.facts import RowFacts, read_facts, with_raw_texts
-from pipelines.console import duration, say, table, tell
+from pipelines.console import duration, say, say_json, table, tell
 from pipelines.duplicates import duplicate_settings
 from pipelines.errors import UsageError
 from pipelines.matrices import Matrix, read_matrix
@@ -299,7 +298,7 @@ def print_augmentation(found: Augmentation, *, as_json: bool) -> None:
     """Print the chosen slices, the variants and the comparisons."""
     metrics = found.metrics
     if as_json:
-        say(json.dumps({"run": str(found.path), **metrics}, indent=2, ensure_ascii=False))
+        say_json({"run": str(found.path), **metrics})
         return
     if found.nothing_to_do:
         tell(f"Nothing to do: '{found.path}' was made with these settings and stores.")

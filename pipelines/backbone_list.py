@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.console import say, table
+from pipelines.console import say, say_json, table
 
 if TYPE_CHECKING:
     from extract.cards import Card
@@ -51,7 +50,7 @@ def list_backbones(*, modality: str | None = None, match: str = "", as_json: boo
             "--match to see them."
         )
     if as_json:
-        say(json.dumps([describe(card) for card in chosen], indent=2, ensure_ascii=False))
+        say_json([describe(card) for card in chosen])
     else:
         _print(chosen)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
@@ -22,6 +23,11 @@ def plain(text: str) -> str:
 def say(text: str = "") -> None:
     """Print a line of result to stdout."""
     sys.stdout.write(plain(text) + "\n")
+
+
+def say_json(values: object) -> None:
+    """Print values to stdout as one indented JSON value."""
+    say(json.dumps(values, indent=2, ensure_ascii=False))
 
 
 def tell(text: str) -> None:

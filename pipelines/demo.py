@@ -8,7 +8,6 @@ a user would: extract twice, ablate, tune, predict, report.
 from __future__ import annotations
 
 import csv
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.console import duration, say, table, tell
+from pipelines.console import duration, say, say_json, table, tell
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
@@ -260,18 +259,15 @@ def print_demo(result: DemoResult, *, as_json: bool) -> None:
 
     score, names = withheld_score(result)
     if as_json:
-        say(
-            json.dumps(
-                {
-                    "folder": str(result.folder),
-                    "ablation": result.ablation.rows,
-                    "run": str(result.folder / result.run.path),
-                    "metrics": result.run.metrics,
-                    "withheld": score,
-                    "seconds": round(result.seconds, 3),
-                },
-                indent=2,
-            )
+        say_json(
+            {
+                "folder": str(result.folder),
+                "ablation": result.ablation.rows,
+                "run": str(result.folder / result.run.path),
+                "metrics": result.run.metrics,
+                "withheld": score,
+                "seconds": round(result.seconds, 3),
+            }
         )
         return
     if result.nothing_to_do:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -13,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.console import duration, say, size, table, tell
+from pipelines.console import duration, say, say_json, size, table, tell
 from pipelines.errors import RunError
 from pipelines.machine import Machine, look_at_machine
 from pipelines.unfinished_work import UnfinishedWork, unfinished_passes, unfinished_runs
@@ -267,7 +266,7 @@ def print_findings(found: Findings, *, began: float, as_json: bool) -> None:
         If there are faults, so that the command ends with status 1.
     """
     if as_json:
-        say(json.dumps({"ok": not found.faults, **asdict(found)}, indent=2, ensure_ascii=False))
+        say_json({"ok": not found.faults, **asdict(found)})
     else:
         _print_machine(found)
         _print_weights(found)

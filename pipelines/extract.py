@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +26,7 @@ from extract import (
     run_passes,
     shared_modalities,
 )
-from pipelines.console import Progress, duration, say, size, table, tell
+from pipelines.console import Progress, duration, say, say_json, size, table, tell
 from pipelines.errors import UsageError, users_words
 from pipelines.named_stores import tell_hashing
 from pipelines.truncation import truncation_lines
@@ -175,7 +174,7 @@ def print_reports(reports: Sequence[PassReport], *, as_json: bool) -> None:
     """Print what the passes did, and what to do next."""
     if as_json:
         values = [report_as_dict(report) for report in reports]
-        say(json.dumps(values[0] if len(values) == 1 else {"stores": values}, indent=2))
+        say_json(values[0] if len(values) == 1 else {"stores": values})
         return
     for number, report in enumerate(reports):
         if number:
@@ -248,7 +247,7 @@ def print_dry_runs(plans: Sequence[DryRun], *, as_json: bool) -> None:
     """Print what the passes would do."""
     if as_json:
         values = [{**asdict(plan), "path": str(plan.path)} for plan in plans]
-        say(json.dumps(values[0] if len(values) == 1 else {"stores": values}, indent=2))
+        say_json(values[0] if len(values) == 1 else {"stores": values})
         return
     for plan in plans:
         _print_dry_run(plan)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.console import Progress, duration, say, size, table, tell
+from pipelines.console import Progress, duration, say, say_json, size, table, tell
 from pipelines.errors import users_words
 from pipelines.truncation import truncation_lines
 
@@ -123,7 +123,7 @@ def _token_lengths(texts: Sequence[str], settings: InspectDataSettings) -> dict[
 def print_data(description: Mapping[str, Any], *, as_json: bool) -> None:
     """Print the description of a data set."""
     if as_json:
-        say(json.dumps(description, indent=2, ensure_ascii=False))
+        say_json(description)
         return
     say(
         f"{description['path']}: {description['layout']} layout, {description['samples']:,} samples, "
@@ -210,7 +210,7 @@ def describe_store(path: Path) -> dict[str, Any]:
 def print_store(description: Mapping[str, Any], *, as_json: bool) -> None:
     """Print the description of a store."""
     if as_json:
-        say(json.dumps(description, indent=2, ensure_ascii=False))
+        say_json(description)
         return
     say(
         f"{description['path']}: {description['rows']:,} rows by {description['backbone']}, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from heads import PRESETS, Preset, find_preset
 from pipelines.class_parameters import BY_CLASS
-from pipelines.console import say, table
+from pipelines.console import say, say_json, table
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def print_presets(*, as_json: bool) -> None:
     """Print every preset with its report's figures."""
     if as_json:
         described = [{**asdict(preset), "parameters": preset.expanded()} for preset in PRESETS.values()]
-        say(json.dumps(described, indent=2, ensure_ascii=False))
+        say_json(described)
         return
     rows = [
         [

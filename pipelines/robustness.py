@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import numpy as np
 
 from extract import FAULTS_VERSION, INPUT_FAULTS, SEVERITIES
 from pipelines.ablation.figure import write_figure
-from pipelines.console import duration, say, table, tell
+from pipelines.console import duration, say, say_json, table, tell
 from pipelines.errors import RunError, UsageError
 from pipelines.faulty_vectors import MISSING, FaultyVectors, Variant
 from pipelines.matrices import Matrix, read_matrix
@@ -300,7 +299,7 @@ def print_robustness(found: Robustness, *, as_json: bool) -> None:
     """Print the table, what it says, and what to do next."""
     result = found.result
     if as_json:
-        say(json.dumps({"run": str(found.run), **result}, indent=2, ensure_ascii=False))
+        say_json({"run": str(found.run), **result})
         return
     if found.nothing_to_do:
         tell(f"Nothing to do: '{found.run / f'{STEM}.json'}' answers this already.")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from pipelines.after import after_rows
-from pipelines.console import duration, p_in_words, say, table, tell
+from pipelines.console import duration, p_in_words, say, say_json, table, tell
 from pipelines.finalists import finalist_rows
 from pipelines.metrics import SHOWN
 from pipelines.runs import REPORT
@@ -68,7 +67,7 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
     """Print the scores of a run and what to do next."""
     metrics = result.metrics
     if as_json:
-        say(json.dumps({"run": str(result.path), **metrics}, indent=2, ensure_ascii=False))
+        say_json({"run": str(result.path), **metrics})
         return
     if result.nothing_to_do:
         tell(f"Nothing to do: run '{result.path}' was made with these settings and stores.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.console import say
+from pipelines.console import say, say_json
 from pipelines.errors import RunError, users_words
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def print_spaces(heads: Sequence[str], declared: Mapping[str, Any] | None, *, as
 
     spaces = build_spaces(heads, declared=declared, **_SHOWN_SHAPE).declared()
     if as_json:
-        say(json.dumps(spaces, indent=2))
+        say_json(spaces)
         return
     say("# What embedonce tune tries. With one block there is no fusion; up to 64 columns there is no pca.")
     say(space_as_toml(spaces).rstrip("\n"))

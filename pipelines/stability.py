@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from pipelines.ablation.feature_sets import FeatureSets, read_feature_sets
 from pipelines.ablation.fitted_rows import Fitted, RowMemory
 from pipelines.ablation.fitting import fit_rows
 from pipelines.ablation.grid import Candidate
-from pipelines.console import duration, say, table, tell
+from pipelines.console import duration, say, say_json, table, tell
 from pipelines.duplicates import duplicate_settings
 from pipelines.errors import UsageError
 from pipelines.metrics import SHOWN
@@ -308,7 +307,7 @@ def print_stability(found: Stability, *, as_json: bool) -> None:
     """Print the per-seed table, where the variance comes from, and what to do next."""
     metrics = found.metrics
     if as_json:
-        say(json.dumps({"run": str(found.path), **metrics}, indent=2, ensure_ascii=False))
+        say_json({"run": str(found.path), **metrics})
         return
     if found.nothing_to_do:
         tell(f"Nothing to do: '{found.path}' was made with these settings and stores.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from pipelines.ablation.reported_tables import (
     ReportedTable,
 )
 from pipelines.class_parameters import BY_CLASS
-from pipelines.console import say, table
+from pipelines.console import say, say_json, table
 from pipelines.errors import RunError, UsageError
 from pipelines.matrices import Matrix
 from pipelines.named_stores import FEATURES_FOLDER, split_spec
@@ -303,7 +302,7 @@ def _votes(found: ReportedTable, rows: Sequence[Candidate]) -> list[Candidate]:
 def print_tables(*, as_json: bool) -> None:
     """Print every table of a report, what it needs, and how to make it."""
     if as_json:
-        say(json.dumps([asdict(found) for found in REPORTED_TABLES.values()], indent=2, ensure_ascii=False))
+        say_json([asdict(found) for found in REPORTED_TABLES.values()])
         return
     cells = [
         [

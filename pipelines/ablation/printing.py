@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from pipelines.ablation.tables import (
     reported_table,
     table_rows,
 )
-from pipelines.console import duration, say, table, tell
+from pipelines.console import duration, say, say_json, table, tell
 from pipelines.metrics import SHOWN
 from pipelines.runs import REPORT
 
@@ -30,7 +29,7 @@ def print_ablation(ablation: Ablation, *, as_json: bool) -> None:
     """Print the tables and what to do next."""
     metrics, rows = ablation.metrics, ablation.rows
     if as_json:
-        say(json.dumps({"run": str(ablation.path), **metrics}, indent=2, ensure_ascii=False))
+        say_json({"run": str(ablation.path), **metrics})
         return
     if ablation.nothing_to_do:
         tell(f"Nothing to do: '{ablation.path}' was made with these settings and stores.")

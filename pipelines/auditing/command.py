@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from pipelines.auditing.permuted import permuted_rows_test
 from pipelines.auditing.relations import duplicate_findings, fold_findings, id_findings
 from pipelines.auditing.rows import AuditRows, rows_of_data, rows_of_stores, with_file_sizes
 from pipelines.auditing.shifts import split_tests
-from pipelines.console import duration, p_text, say, table, tell
+from pipelines.console import duration, p_text, say, say_json, table, tell
 from pipelines.duplicates import LISTED_BY_AUDIT, RULES
 from pipelines.errors import RunError, UsageError
 from pipelines.named_stores import default_features
@@ -194,7 +193,7 @@ def print_audit(result: Audit, *, as_json: bool, out: Path | None) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_csv(out, HEADER, [_cells(finding) for finding in result.findings])
     if as_json:
-        say(json.dumps(_as_json(result), indent=2, ensure_ascii=False))
+        say_json(_as_json(result))
         return
     for note in result.notes:
         tell(f"note: {note}")
@@ -202,11 +201,7 @@ def print_audit(result: Audit, *, as_json: bool, out: Path | None) -> None:
     say(f"{result.n_rows:,} rows ({parts}), {len(result.tests)} tests, {len(result.findings)} finding(s)")
     if result.findings:
         say()
-        shown = [
-            [one.severity, one.check, one.count, "" if one.p is None else p_text(one.p)]
-            for one in result.findings
-        ]
-        say(table(shown, HEADER[:4]))
+        say(table([_cells(finding)[:4] for finding in result.findings], HEADER[:4]))
     for finding in result.findings:
         say()
         say(f"{finding.check}: {finding.detail}")
@@ -228,7 +223,7 @@ def _cells(finding: Finding) -> list[object]:
         finding.severity,
         finding.check,
         finding.count,
-        "" if finding.p is None else f"{finding.p:.2g}",
+        "" if finding.p is None else p_text(finding.p),
         finding.detail,
         "; ".join(finding.examples),
         finding.advice,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas as pd
 
 from pipelines.bad_cases.finding import BadCases, described_neighbours
 from pipelines.bad_cases.writing import shown_neighbours
-from pipelines.console import p_text, say, table, tell
+from pipelines.console import p_text, say, say_json, table, tell
 from pipelines.errors import UsageError
 
 _LONGEST_TEXT, _SHORT_TEXT = 500, 40  # characters
@@ -34,7 +33,7 @@ def print_bad_cases(found: BadCases, files: Sequence[Path], *, top: int, as_json
         Print everything as one JSON object instead.
     """
     if as_json:
-        say(json.dumps(_as_json(found, files), indent=2, ensure_ascii=False))
+        say_json(_as_json(found, files))
         return
     n, n_wrong = len(found.rows.ids), int(found.rows.wrong.sum())
     say(f"{n_wrong:,} of {n:,} rows are wrong out of fold ({n_wrong / n:.1%})")
@@ -151,7 +150,7 @@ def print_case(found: BadCases, guid: str, *, as_json: bool) -> None:
     """
     case = describe_case(found, guid)
     if as_json:
-        say(json.dumps(case, indent=2, ensure_ascii=False))
+        say_json(case)
         return
     shares = ", ".join(f"{name} {share:.3f}" for name, share in case["probabilities"].items())
     lines = {
