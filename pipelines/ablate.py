@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from heads.names import FUSIONS, HEADS, RESAMPLERS, unknown_name
 from pipelines.ablation.comparing import described_rows
-from pipelines.ablation.feature_sets import FeatureSets, Fold, named_specs, read_feature_sets
+from pipelines.ablation.feature_sets import FeatureSets, named_specs, read_feature_sets
 from pipelines.ablation.figure import write_figure
 from pipelines.ablation.fitted_rows import Fitted, RowMemory
 from pipelines.ablation.fitting import fit_rows
@@ -45,7 +45,7 @@ from pipelines.named_stores import default_features
 from pipelines.report import write_ablation_report
 from pipelines.runs import METRICS, REPORT, RunFolder, noted_weights, read_json, write_csv, write_json
 from pipelines.trainable import check_trainable
-from tuning import majority_scores, score_name
+from tuning import Fold, majority_scores, score_name
 
 if TYPE_CHECKING:
     from pipelines.zero_shot import ClassPrompts

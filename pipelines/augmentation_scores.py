@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.ablation.comparing import with_holm
-from pipelines.ablation.feature_sets import Fold
 from pipelines.ablation.fitting import FitData
 from pipelines.targeting import NONE, TARGETED, Target
-from tuning import cv_summary, mean_paired_difference, score_name
+from tuning import Fold, cv_summary, mean_paired_difference, score_name
 
 
 def _inside(targets: Sequence[Target]) -> np.ndarray:

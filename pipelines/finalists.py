@@ -76,10 +76,10 @@ def repeated_finalists(
     """
     from tuning import RepeatError, decide_on_splits, finalists_of
 
-    if not n_repeats:
+    trials = [found.trials[i] for i in finalists_of(found)]
+    if len(trials) < 2 or not n_repeats:
         return found, None  # before the rows are copied
     rows = matrix.training
-    trials = [found.trials[i] for i in finalists_of(found)]
     printer = _RepeatPrinter(trials, n_repeats=n_repeats, decides=decides, deadline=deadline)
     try:
         decided, finalists = decide_on_splits(

@@ -10,13 +10,12 @@ import numpy as np
 
 from heads import HEADS, OTHER_HEADS, RESAMPLERS, default_parameters
 from heads.presets import parameter_rules
-from pipelines.ablation.feature_sets import Fold
 from pipelines.duplicates import duplicate_settings
 from pipelines.errors import RunError
 from pipelines.matrices import read_relations
 from pipelines.run_stores import store_specs
 from pipelines.runs import CONFIG, METRICS, OUT_OF_FOLD, check_config, read_csv, read_json
-from tuning import Configuration
+from tuning import Configuration, Fold
 
 
 def winner_of_run(run: Path) -> tuple[Configuration, dict[str, Any]]:

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.ablation.feature_sets import Fold
 from pipelines.class_parameters import with_class_codes
 from pipelines.console import Progress, tell
 from pipelines.errors import UsageError
 from pipelines.faulty_vectors import Variant
 from pipelines.matrices import Matrix
-from tuning import Configuration, cv_summary, evaluate, paired_difference, score_name
+from tuning import Configuration, Fold, cv_summary, evaluate, paired_difference, score_name
 
 
 def sample_rows(labels: np.ndarray, n_rows: int, seed: int) -> np.ndarray:

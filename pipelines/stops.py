@@ -26,10 +26,10 @@ def heard_stops() -> Iterator[None]:
     the main one leave signals alone.
     """
     global _asked
-    _asked = None
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    _asked = None
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _stop)}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         before[signal.SIGINT] = signal.signal(signal.SIGINT, _stop)
@@ -38,6 +38,7 @@ def heard_stops() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _asked = None
 
 
 def raise_lost_stop() -> None:

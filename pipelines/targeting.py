@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from cache import sha256_hex
-from pipelines.ablation.feature_sets import Fold
 from pipelines.ablation.fitted_rows import Fitted, RowMemory
 from pipelines.ablation.fitting import FitData, FoldFit, fit_and_predict, fit_pool
 from pipelines.bad_cases.facts import RowFacts
 from pipelines.bad_cases.slices import Slices, input_slices, slice_table
 from pipelines.console import duration, tell
 from pipelines.errors import RunError
-from tuning import Configuration, fold_seed, make_folds
+from tuning import Configuration, Fold, fold_seed, make_folds
 
 _INNER_FOLDS = 3
 #: Variants that get no views, and views of the rows that were chosen; "random 1" and so on stand between.

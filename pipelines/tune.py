@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
     from pipelines.zero_shot import ClassPrompts
-    from tuning import Finalists, SearchResult
-
-_Fold = tuple[np.ndarray, np.ndarray]
+    from tuning import Finalists, Fold, SearchResult
 
 
 def tune(settings: TuneSettings) -> RunResult:
@@ -186,7 +184,7 @@ def _shared_study(settings: TuneSettings) -> Study | None:
 
 
 def _search(
-    settings: TuneSettings, matrix: Matrix, folds: list[_Fold], run: RunFolder, study: Study | None
+    settings: TuneSettings, matrix: Matrix, folds: list[Fold], run: RunFolder, study: Study | None
 ) -> SearchResult:
     """Search for the best configuration, or the simplest that is as good."""
     from tuning import search, simplest_within_one_se
@@ -228,7 +226,7 @@ def _search(
 
 
 def _evaluated(
-    settings: TuneSettings, matrix: Matrix, folds: list[_Fold], prompts: ClassPrompts | None
+    settings: TuneSettings, matrix: Matrix, folds: list[Fold], prompts: ClassPrompts | None
 ) -> SearchResult:
     """Cross-validate the one configuration that was asked for: a search with one trial."""
     from tuning import SearchResult, evaluate

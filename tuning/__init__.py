@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tuning.choice import simplest_within_one_se
     from tuning.early_drops import EarlyDrops
     from tuning.finalists import Finalists, decide_on_splits, finalists_of
-    from tuning.folds import connected_groups, make_folds
+    from tuning.folds import Fold, connected_groups, make_folds
     from tuning.grids import grid_configurations, logistic_grid
     from tuning.label_errors import LabelErrors, find_label_errors
     from tuning.ledger import TrialMemory
@@ -75,6 +75,7 @@ _MODULE_OF = {
     "EvaluationOnSplits": "repeats",
     "Finalist": "repeats",
     "Finalists": "finalists",
+    "Fold": "folds",
     "LabelErrors": "label_errors",
     "RepeatError": "repeats",
     "Repeats": "repeats",
@@ -148,6 +149,7 @@ __all__ = [
     "EvaluationOnSplits",
     "Finalist",
     "Finalists",
+    "Fold",
     "LabelErrors",
     "RepeatError",
     "Repeats",

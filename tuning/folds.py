@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Rows = NDArray[np.int64]
 Fold = tuple[Rows, Rows]
+"""Rows to train on, and rows held out."""
 
 
 def make_folds(

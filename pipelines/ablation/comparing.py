@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.ablation.feature_sets import FeatureSets, Fold
+from pipelines.ablation.feature_sets import FeatureSets
 from pipelines.ablation.fitted_rows import Fitted
 from pipelines.ablation.grid import Candidate
 from pipelines.metrics import class_scores
-from tuning import cv_summary, holm, mcnemar, paired_difference
+from tuning import Fold, cv_summary, holm, mcnemar, paired_difference
 
 #: An adjusted p-value above it leaves a difference inside the noise.
 ALPHA = 0.05

@@ -14,9 +14,8 @@ from cache import FeatureStore, align
 from pipelines.errors import UsageError
 from pipelines.matrices import Matrix, read_matrix
 from pipelines.named_stores import split_spec
-from tuning import connected_groups, make_folds
+from tuning import Fold, connected_groups, make_folds
 
-Fold = tuple[np.ndarray, np.ndarray]
 MODALITIES = ("text", "image", "joint")
 
 

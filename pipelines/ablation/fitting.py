@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from heads import fit_with_views, make_pipeline
-from pipelines.ablation.feature_sets import FeatureSets, Fold, modality_of
+from pipelines.ablation.feature_sets import FeatureSets, modality_of
 from pipelines.ablation.fitted_rows import Fitted, RowMemory
 from pipelines.ablation.grid import Candidate
 from pipelines.class_parameters import with_class_codes
 from pipelines.matrices import Matrix
-from tuning import Configuration, fold_seed
+from tuning import Configuration, Fold, fold_seed
 
 # More threads than this hold more copies of the training rows than they are worth.
 _MOST_THREADS = 8

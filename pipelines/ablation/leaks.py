@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from heads import BlockImputer, make_resampler
-from pipelines.ablation.feature_sets import FeatureSets, Fold
+from pipelines.ablation.feature_sets import FeatureSets
 from pipelines.ablation.fitting import FitData, fit_and_predict, fit_pool
 from pipelines.ablation.grid import Candidate
-from tuning import Configuration, cv_summary, fold_seed, make_folds
+from tuning import Configuration, Fold, cv_summary, fold_seed, make_folds
 
 HONEST = "honest"
 HONEST_SMOTE = "honest, SMOTE inside the training folds"

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from pipelines.ablation.comparing import compare, with_holm
-from pipelines.ablation.feature_sets import FeatureSets, Fold, modality_of
+from pipelines.ablation.feature_sets import FeatureSets, modality_of
 from pipelines.ablation.fitted_rows import Fitted
 from pipelines.ablation.grid import Candidate, Shuffle, without_fusion
-from tuning import Configuration, confusion, mean_paired_difference, score, score_name
+from tuning import Configuration, Fold, confusion, mean_paired_difference, score, score_name
 
 #: Short name -> what is exchanged.
 SHUFFLES = {

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from heads import default_parameters
-from pipelines.ablation.feature_sets import FeatureSets, Fold, modality_sets
+from pipelines.ablation.feature_sets import FeatureSets, modality_sets
 from pipelines.ablation.fitted_rows import Fitted
 from pipelines.ablation.grid import Candidate, wanted_features
 from pipelines.errors import UsageError
@@ -15,7 +15,7 @@ from pipelines.joined_blocks import SpaceRef
 from pipelines.matrices import Matrix
 from pipelines.prediction_rows import EmbeddingOptions
 from pipelines.zero_shot import HEAD, ClassPrompts, check_prompts, class_prompts, zero_shot_trial
-from tuning import Configuration
+from tuning import Configuration, Fold
 
 _TOWERS = ("text.pooled", "image.pooled")
 

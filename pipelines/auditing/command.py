@@ -201,7 +201,11 @@ def print_audit(result: Audit, *, as_json: bool, out: Path | None) -> None:
     say(f"{result.n_rows:,} rows ({parts}), {len(result.tests)} tests, {len(result.findings)} finding(s)")
     if result.findings:
         say()
-        say(table([_cells(finding)[:4] for finding in result.findings], HEADER[:4]))
+        shown = [
+            [one.severity, one.check, one.count, "" if one.p is None else p_text(one.p)]
+            for one in result.findings
+        ]
+        say(table(shown, HEADER[:4]))
     for finding in result.findings:
         say()
         say(f"{finding.check}: {finding.detail}")
@@ -223,7 +227,7 @@ def _cells(finding: Finding) -> list[object]:
         finding.severity,
         finding.check,
         finding.count,
-        "" if finding.p is None else p_text(finding.p),
+        "" if finding.p is None else f"{finding.p:.2g}",  # a number, for whoever reads the file on
         finding.detail,
         "; ".join(finding.examples),
         finding.advice,

@@ -8,14 +8,13 @@ import numpy as np
 
 from pipelines.auditing.findings import Finding, Tested
 from pipelines.auditing.rows import AuditRows
-from tuning import centred, unit_rows
+from tuning import Fold, centred, unit_rows
 
 CHECK = "score above chance on permuted labels"
 _DRAWS = 20
 _LEAST_EXCESS = 0.01
 _MOST_ROWS = 20_000
 
-Fold = tuple[np.ndarray, np.ndarray]
 Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 

@@ -277,9 +277,10 @@ def test_ablate_and_stability_keep_near_duplicates_together(
     recorded = []
     for rule in ("near", "exact"):
         assert main([*command, "--duplicates", rule, "--json"]) == 0
-        assert ("near duplicates in" in capsys.readouterr().err) == (rule == "near")
-        path = max(tmp_path.glob("*/config.json"), key=lambda path: path.stat().st_mtime_ns)
-        recorded.append(json.loads(path.read_text(encoding="utf-8")))
+        printed = capsys.readouterr()
+        assert ("near duplicates in" in printed.err) == (rule == "near")
+        config = Path(json.loads(printed.out)["run"]) / "config.json"
+        recorded.append(json.loads(config.read_text(encoding="utf-8")))
     assert ("related_rows" in recorded[0], recorded[1]["duplicates"]) == (True, "exact")
 
 

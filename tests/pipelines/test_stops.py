@@ -82,12 +82,28 @@ def test_heard_stops_disturbs_no_other_thread() -> None:
     assert errors == []
 
 
+def test_heard_stops_in_another_thread_leaves_the_request_alone() -> None:
+    """A command that a worker runs does not make the main thread's forget that it shall stop."""
+
+    def work() -> None:
+        with heard_stops():
+            pass
+
+    with pytest.raises(KeyboardInterrupt), heard_stops():
+        assert np.uint8(0) == _Code.OK
+        worker = threading.Thread(target=work)
+        worker.start()
+        worker.join()
+        tell("from the main thread")
+
+
 def test_heard_stops_puts_handlers_back() -> None:
     """After a command the process has the handlers that it had before, and nothing is asked for."""
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), heard_stops():
         os.kill(os.getpid(), signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    tell("outside of any command, as in a notebook")
     with heard_stops():
         tell("a second command in the same process")
 
