@@ -84,7 +84,7 @@ def test_meta_counts_rows_of_other_processes(
     assert resumed.path.read_bytes() == reused.path.read_bytes() == whole
 
 
-def _interrupt(*_: object) -> None:
+def _interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
