@@ -20,6 +20,8 @@ from torch import nn
 from extract.weights import torch_dtype
 
 _MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CURVES = (nn.SiLU, nn.Sigmoid)
+_WHOLE = 64  # a multiple of the numbers that torch takes at a time, on any processor
 
 
 def loading_dtype(precision: str, device: str) -> torch.dtype:
@@ -49,6 +51,10 @@ def place(network: Any, precision: str, device: str) -> Any:
         for layer in network.modules():
             if layer not in exact:
                 _cast_matrices(layer)
+    if device == "cpu":
+        for layer in network.modules():
+            if isinstance(layer, _CURVES):
+                layer.forward = _alike(layer.forward)  # type: ignore[method-assign]
     return network.to(device)
 
 
@@ -78,6 +84,25 @@ def _cast_matrices(layer: nn.Module) -> None:
         for name, bias in layer.named_parameters(recurse=False):
             if name.endswith("_bias"):
                 bias.data = bias.data.bfloat16()
+
+
+def _alike(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an elementwise `forward` that computes every number alike, wherever it stands.
+
+    torch takes what is left at the end of an array one by one, with another exponential, so that the last
+    rows of a batch get other last bits. Measured with EfficientNet, which squeezes eight pictures into
+    8 x 6 numbers: a picture's vector depended on its place among the eight.
+    """
+
+    @wraps(forward)
+    def run(values: torch.Tensor) -> Any:
+        n_missing = -values.numel() % _WHOLE
+        if not n_missing:
+            return forward(values)
+        found = forward(nn.functional.pad(values.reshape(-1), (0, n_missing)))
+        return torch.empty_like(values).copy_(found[: values.numel()].view(values.shape))
+
+    return run
 
 
 def _in_float32(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -107,11 +107,13 @@ def test_dinov3_equals_transformers_on_the_same_pixels(family: str, folders: dic
     np.testing.assert_allclose(found["pooled"], output.pooler_output.numpy(), **TOLERANCE)
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_vision_tower_gives_a_row_the_same_bits_in_any_company(
-    family: str, folders: dict[str, Path], two_torch_threads: None
+    family: str, n_threads: int, folders: dict[str, Path], one_torch_thread: None
 ) -> None:
     """A picture's vectors do not depend, to the last bit, on batch size or neighbours (fp32, CPU)."""
+    torch.set_num_threads(n_threads)
     readouts = readouts_of(folders[family])
     tower = open_backbone(str(folders[family])).open_tower("image", readouts=readouts)
     assert isinstance(tower, ImageTower)

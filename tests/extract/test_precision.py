@@ -147,6 +147,19 @@ def test_place_runs_attention_that_masks_by_the_type_of_its_queries() -> None:
     assert torch.nn.functional.cosine_similarity(expected, found, dim=-1).min() > 0.999
 
 
+@pytest.mark.parametrize("layer", [torch.nn.SiLU(), torch.nn.SiLU(inplace=True), torch.nn.Sigmoid()])
+def test_place_computes_every_row_alike(layer: torch.nn.Module) -> None:
+    """Maps squeezed to 8 x 6 numbers have no odd end: a row is the same bits wherever it stands."""
+    network = place(torch.nn.Sequential(layer), "fp32", "cpu")
+    for row in torch.randn(500, 6, 1, 1, generator=torch.Generator().manual_seed(0)):
+        found = network(row.repeat(8, 1, 1, 1).contiguous(memory_format=torch.channels_last))
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(found, found[:1].expand(8, 6, 1, 1))
+    slopes = row.clone().requires_grad_()
+    network(slopes * 1.0).sum().backward()
+    assert torch.allclose(slopes.grad, torch.func.grad(lambda x: type(layer)()(x).sum())(row))
+
+
 def test_forward_context_does_nothing_in_fp32() -> None:
     """A float32 network runs without autocast, so its vectors keep every bit."""
     with forward_context(torch.nn.Linear(2, 2)):
