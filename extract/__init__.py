@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         opens_by_name,
         register_backbone,
     )
-    from extract.rehearsal import dry_run
+    from extract.rehearsal import dry_run, dry_runs
     from extract.reports import DryRun, PassProgress, PassReport, reasons_not_ok
     from extract.run import TooManyBadRowsError, run_pass, run_passes
     from extract.samples import DataError, Sample, repair_id, repair_label, repair_split
@@ -84,6 +84,7 @@ _HOME = {
     "decode_image": "images",
     "decode_text": "texts",
     "dry_run": "rehearsal",
+    "dry_runs": "rehearsal",
     "faulty_image": "faults_of_inputs",
     "faulty_text": "faults_of_inputs",
     "find_card": "registry",
@@ -151,6 +152,7 @@ __all__ = [
     "decode_image",
     "decode_text",
     "dry_run",
+    "dry_runs",
     "faulty_image",
     "faulty_text",
     "find_card",

@@ -11,6 +11,8 @@ import numpy as np
 from cache import ReuseIndex, ShardData, SpaceSpec, Status
 from extract.forwards import Vectors
 
+#: Rows that are looked up in earlier stores at a time: a lookup reads the vectors that it finds.
+_RUN = 4096
 #: Stored rows that the drift guard embeds again.
 PROBES = 4
 #: Vectors of rows that later rows repeat are kept up to this many bytes; older ones are read from their
@@ -43,6 +45,18 @@ class ModalityRows:
     first: np.ndarray
     fingerprints: dict[str, str]
     views: int = 0
+
+    def unknown_to(self, reuse: ReuseIndex) -> np.ndarray:
+        """Return the rows that no earlier store and no earlier row has vectors of, shape (k,), int64."""
+        unique = np.flatnonzero((self.status == Status.OK) & (self.first == np.arange(len(self.first))))
+        if not all(map(reuse.holds, self.fingerprints.values())):
+            return unique
+        known = np.ones(len(unique), dtype=bool)
+        for start in range(0, len(unique), _RUN):
+            hashes = self.hashes_of(unique[start : start + _RUN])
+            for fingerprint in self.fingerprints.values():
+                known[start : start + _RUN] &= reuse.lookup(fingerprint, hashes)[0]
+        return unique[~known]
 
 
 def first_occurrences(hashes: np.ndarray, usable: np.ndarray) -> np.ndarray:

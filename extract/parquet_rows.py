@@ -25,7 +25,7 @@ def parquet_columns(path: Path) -> list[str]:
     with _opened(path) as file:
         metadata: Mapping[str, Any] = file.schema_arrow.pandas_metadata or {}
         # A range has no column: it is described by a dictionary.
-        index = {name for name in metadata.get("index_columns", ()) if isinstance(name, str)}
+        index = {name for name in metadata.get("index_columns") or () if isinstance(name, str)}
         names = [name for name in file.schema_arrow.names if name not in index]
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -45,6 +45,8 @@ def refuse_no_text(path: Path, names: Sequence[str]) -> None:
 
     with _opened(path) as file:
         types = {name: file.schema_arrow.field(name).type for name in names}
+    # A categorical column holds its values once.
+    types = {name: kind.value_type if kinds.is_dictionary(kind) else kind for name, kind in types.items()}
     faults = [
         f"{name!r} holds {kind!s:.80}"
         for name, kind in types.items()
@@ -101,5 +103,5 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
             yield file
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:  # a date beyond Python's
         raise DataError(f"Table '{path}' is not a readable Parquet file: {error}") from error

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache import ReuseIndex, Status, required_bytes
+from cache import ReuseIndex, required_bytes
 from extract.batches import BatchPlanner
 from extract.data_sets import DataSet
 from extract.devices import open_engine
 from extract.engine import Engine
-from extract.open_shards import ModalityRows
 from extract.plans import PassOptions
 from extract.reports import DryRun, OnHashing, OnProgress, PassProgress
-from extract.run import check_bad_rows, is_there
+from extract.run import check_bad_rows, is_there, refuse_same_file
 from extract.sources import count_statuses, read_sources
 from extract.work import PassWork, refuse_little_memory
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from extract.backbones import Backbone
 
 _PROBES = 32
-#: Rows that are looked up in earlier stores at a time.
-_RUN = 4096
 
 
 def dry_run(
@@ -41,46 +39,53 @@ def dry_run(
 
     Raises
     ------
-    DataError, WeightsMissingError, FingerprintMismatch
-        As `run_pass`, with too many bad rows and a store of other settings too.
+    DataError, WeightsMissingError, FingerprintMismatch, ValueError
+        As `run_pass`, with too many bad rows, a store of other settings, and too little memory.
     """
-    backbone.check_available()
+    passes = [(backbone, options)]
+    return dry_runs(data_set, passes, on_progress=on_progress, on_hashing=on_hashing)[0]
+
+
+def dry_runs(
+    data_set: DataSet,
+    passes: Sequence[tuple[Backbone, PassOptions]],
+    *,
+    on_progress: OnProgress | None = None,
+    on_hashing: OnHashing | None = None,
+) -> list[DryRun]:
+    """Say what `run_passes` would do, one `DryRun` per backbone; refuses what that refuses. See `dry_run`."""
+    refuse_same_file([backbone for backbone, _ in passes])
+    for backbone, _ in passes:
+        backbone.check_available()
     tell, total = on_progress or (lambda _: None), len(data_set.samples)
-    sources = read_sources(
-        data_set, options.source, on_progress=lambda n: tell(PassProgress("sources", n, total))
-    )
-    work = PassWork.gather(data_set, sources, backbone, options)
-    plan, table = work.planned.plan, work.planned.table
-    check_bad_rows(work.planned, table.status, options.max_bad)
-    nothing_to_do = is_there(work.planned, replace=options.replace, on_hashing=on_hashing)
-    wanted: dict[str, np.ndarray] = dict.fromkeys(work.planned.modalities, np.array([], dtype=np.intp))
-    if not nothing_to_do:
-        reuse = ReuseIndex.from_folder(options.out, on_hashing=on_hashing)
-        wanted = {modality: _unknown(work.rows(modality), reuse) for modality in wanted}
-    refuse_little_memory(((modality, [work]) for modality, rows in wanted.items() if len(rows)), options)
+    source, out = passes[0][1].source, passes[0][1].out
+    sources = read_sources(data_set, source, on_progress=lambda n: tell(PassProgress("sources", n, total)))
+    works = [PassWork.gather(data_set, sources, *each) for each in passes]
+    for work in works:
+        check_bad_rows(work.planned, work.planned.table.status, work.options.max_bad)
+    there = [is_there(w.planned, replace=w.options.replace, on_hashing=on_hashing) for w in works]
+    reuse = ReuseIndex.from_folder(out, on_hashing=on_hashing)
+    refuse_little_memory([work for work, is_done in zip(works, there, strict=True) if not is_done], reuse)
+    return [_rehearsed(work, None if is_done else reuse) for work, is_done in zip(works, there, strict=True)]
+
+
+def _rehearsed(work: PassWork, reuse: ReuseIndex | None) -> DryRun:
+    """Describe one pass; without `reuse` its store is there."""
+    plan, table, nothing_to_do = work.planned.plan, work.planned.table, reuse is None
+    wanted = {
+        modality: np.array([], dtype=np.intp) if reuse is None else work.rows(modality).unknown_to(reuse)
+        for modality in work.planned.modalities
+    }
     return DryRun(
         path=work.planned.target,
         n_rows=plan.n_rows,
         nothing_to_do=nothing_to_do,
         to_compute={modality: len(rows) for modality, rows in wanted.items()},
         needed_bytes=0 if nothing_to_do else required_bytes(plan),
-        free_bytes=shutil.disk_usage(_existing_parent(options.out)).free,
+        free_bytes=shutil.disk_usage(_existing_parent(work.options.out)).free,
         seconds=sum(_estimate(work, modality, rows) for modality, rows in wanted.items()),
         statuses=count_statuses(table.status, work.planned.modalities),
     )
-
-
-def _unknown(rows: ModalityRows, reuse: ReuseIndex) -> np.ndarray:
-    """Return the rows that would go through the network."""
-    unique = np.flatnonzero((rows.status == Status.OK) & (rows.first == np.arange(len(rows.first))))
-    if not all(map(reuse.holds, rows.fingerprints.values())):
-        return unique
-    known = np.ones(len(unique), dtype=bool)
-    for start in range(0, len(unique), _RUN):  # a lookup reads the vectors that it finds
-        hashes = rows.hashes_of(unique[start : start + _RUN])
-        for fingerprint in rows.fingerprints.values():
-            known[start : start + _RUN] &= reuse.lookup(fingerprint, hashes)[0]
-    return unique[~known]
 
 
 def _estimate(work: PassWork, modality: str, wanted: np.ndarray) -> float:

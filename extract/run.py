@@ -27,11 +27,11 @@ from extract.reports import (
     report_of_store,
     write_pass_log,
 )
-from extract.samples import IMAGE, DataError
+from extract.samples import DataError
 from extract.sources import count_statuses, read_sources
 from extract.stages import Lane, ModalityProgress, run_modality
 from extract.truncation import measure_truncation
-from extract.work import PassWork, refuse_little_memory
+from extract.work import PassWork, refuse_little_memory, stages_of
 
 if TYPE_CHECKING:
     from extract.backbones import Backbone
@@ -105,7 +105,7 @@ def run_passes(
     """
     began, started = time.perf_counter(), datetime.now(UTC)
     tell = on_progress or (lambda _: None)
-    _refuse_same_file([backbone for backbone, _ in passes])
+    refuse_same_file([backbone for backbone, _ in passes])
     for backbone, _ in passes:
         backbone.check_available()
     total = len(data_set.samples)
@@ -138,19 +138,17 @@ def _make(
     """Compute and publish the stores that are not there yet; returns reports by path."""
     if not works:
         return {}
-    stages = _stages(works)
-    options = works[0].options
-    refuse_little_memory(((modality, [works[i] for i in members]) for modality, members in stages), options)
-    out = options.out
+    out = works[0].options.out
+    reuse = ReuseIndex.from_folder(out, on_hashing=on_hashing)
+    refuse_little_memory(works, reuse)
     out.mkdir(parents=True, exist_ok=True)
     sync_folder(out.parent)  # a store is as durable as the name of its folder
-    reuse = ReuseIndex.from_folder(out, on_hashing=on_hashing)
     reports: dict[Path, PassReport] = {}
     with ExitStack() as stack:
         folders = [stack.enter_context(_pass_folder(work, on_hashing)) for work in works]
         counts: list[dict[str, ModalityCount]] = [{} for _ in works]
         lengths: list[dict[str, np.ndarray]] = [{} for _ in works]
-        for modality, members in stages:
+        for modality, members in stages_of(works):
             done = run_modality(
                 [_lane(works[i], folders[i], modality) for i in members],
                 partial(open_engine, [works[i] for i in members], modality),
@@ -196,20 +194,13 @@ def _lane(work: PassWork, folder: PassFolder, modality: str) -> Lane:
     return Lane(folder, work.rows(modality), work.options.precision, work.planned.table.ids)
 
 
-def _stages(works: Sequence[PassWork]) -> list[tuple[str, list[int]]]:
-    """Return (modality, works that take part), in the order of the first work; images of all go together."""
-    stages: list[tuple[str, list[int]]] = []
-    for i, work in enumerate(works):
-        for modality in work.planned.modalities:
-            shared = next((members for m, members in stages if m == modality == IMAGE), None)
-            if shared is None:
-                stages.append((modality, [i]))
-            else:
-                shared.append(i)
-    return stages
+def refuse_same_file(backbones: Sequence[Backbone]) -> None:
+    """Refuse backbones of which two would write the same store.
 
-
-def _refuse_same_file(backbones: Sequence[Backbone]) -> None:
+    Raises
+    ------
+    ValueError
+    """
     names = [backbone.file_name for backbone in backbones]
     for name in names:
         if names.count(name) > 1:

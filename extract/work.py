@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cache import Status
+from cache import ReuseIndex, Status
 from extract.data_sets import DataSet
 from extract.inputs import ImageInputs, Inputs, JointInputs, Renderings, TextInputs
 from extract.memory import limit_device_memory
 from extract.open_shards import ModalityRows, first_occurrences
 from extract.plans import PassOptions, PassPlan, make_plan
 from extract.sample_table import ImagePaths
-from extract.samples import JOINT, TEXT
+from extract.samples import IMAGE, JOINT, TEXT
 from extract.source_table import SourceTable, hashes_of_rows, input_hashes
 
 if TYPE_CHECKING:
@@ -67,15 +67,28 @@ class PassWork:
         )
 
 
-def refuse_little_memory(stages: Iterable[tuple[str, Sequence[PassWork]]], options: PassOptions) -> None:
-    """Refuse a pass that would take more than ``max_memory`` on a CPU, where no allocator can be limited.
+def stages_of(works: Sequence[PassWork]) -> list[tuple[str, list[int]]]:
+    """Return (modality, works that take part), in the order of the first work; images of all go together."""
+    stages: list[tuple[str, list[int]]] = []
+    for i, work in enumerate(works):
+        for modality in work.planned.modalities:
+            shared = next((members for m, members in stages if m == modality == IMAGE), None)
+            if shared is None:
+                stages.append((modality, [i]))
+            else:
+                shared.append(i)
+    return stages
+
+
+def refuse_little_memory(works: Sequence[PassWork], reuse: ReuseIndex) -> None:
+    """Refuse passes that would take more than ``max_memory`` on a CPU, where no allocator can be limited.
 
     Parameters
     ----------
-    stages : iterable of (str, sequence of PassWork)
-        A modality, and the works whose towers for it are in memory together.
-    options : PassOptions
-        Limit and devices, the same for all works.
+    works : sequence of PassWork
+        With the same limit and devices; what they know already needs no tower.
+    reuse : ReuseIndex
+        Where vectors of equal inputs may already lie.
 
     Raises
     ------
@@ -84,17 +97,23 @@ def refuse_little_memory(stages: Iterable[tuple[str, Sequence[PassWork]]], optio
     """
     from extract.probing import bytes_on_cpu
 
-    limit, n_processes = options.max_memory, options.devices.count("cpu")
+    if not works:
+        return
+    limit, n_processes = works[0].options.max_memory, works[0].options.devices.count("cpu")
     if limit is None or not n_processes:
         return
     faults = []
-    for modality, works in stages:
+    for modality, members in stages_of(works):
+        together = [works[i] for i in members]
+        rows = [work.rows(modality) for work in together]
+        if not any(each.views or len(each.unknown_to(reuse)) for each in rows):
+            continue
         needed = sum(
             bytes_on_cpu(work.backbone, modality, work.options.precision, n_processes=n_processes)
-            for work in works
+            for work in together
         )
         if needed > limit:
-            names = " and ".join(f"'{work.backbone.card.name}'" for work in works)
+            names = " and ".join(f"'{work.backbone.card.name}'" for work in together)
             faults.append(f"{modality} inputs with {names} take about {needed / 1e6:,.1f} MB")
     if faults:
         how = f" in {n_processes} processes" if n_processes > 1 else ""

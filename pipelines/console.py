@@ -27,7 +27,8 @@ def say(text: str = "") -> None:
 
 def say_json(values: object) -> None:
     """Print values to stdout as one indented JSON value."""
-    say(json.dumps(values, indent=2, ensure_ascii=False))
+    takes_all = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+    say(json.dumps(values, indent=2, ensure_ascii=not takes_all))
 
 
 def tell(text: str) -> None:

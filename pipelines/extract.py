@@ -16,7 +16,7 @@ from extract import (
     PassProgress,
     PassReport,
     SourceOptions,
-    dry_run,
+    dry_runs,
     open_backbone,
     parse_bytes,
     read_data_set,
@@ -111,7 +111,7 @@ def plan_extraction(settings: ExtractSettings) -> list[DryRun]:
     data_set, passes = _open(settings)
     printer = PassPrinter()
     try:
-        return [dry_run(data_set, *each, on_progress=printer, on_hashing=printer.hashing) for each in passes]
+        return dry_runs(data_set, passes, on_progress=printer, on_hashing=printer.hashing)
     finally:
         printer.close()
 

@@ -156,7 +156,7 @@ def test_dry_run_takes_tens_of_bytes_a_row(tmp_path: Path, monkeypatch: pytest.M
     """Also where an earlier store has the space, so that every text is hashed and looked up in it."""
     for module in ("string_columns", "texts"):
         monkeypatch.setattr(f"extract.{module}._BLOCK_BYTES", 1 << 14)
-    for module in ("plans", "source_table", "rehearsal", "sample_table"):
+    for module in ("plans", "source_table", "open_shards", "sample_table"):
         monkeypatch.setattr(f"extract.{module}._RUN", 64)
     backbone = open_backbone(str(make_tiny_bert(tmp_path / "bert")))
     options = PassOptions(out=tmp_path / "out", replace=True)

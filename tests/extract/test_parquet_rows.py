@@ -125,3 +125,21 @@ class _Watched:
         for row in parquet_rows.parquet_rows(*arguments):
             self.most = max(self.most, pa.total_allocated_bytes() - self._held)
             yield row
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([10**9], pa.int32()).cast(pa.date32()), pa.array([10**18], pa.timestamp("us"))]
+)
+def test_a_date_beyond_the_calendar_is_one_error(tmp_path: Path, column: pa.Array) -> None:
+    """What Python has no date for names the file."""
+    path = _write(tmp_path / "t.parquet", {"id": ["1"], "text": ["a"], "group": column})
+    with pytest.raises(DataError, match=r"t\.parquet' is not a readable Parquet file: .*(days|date)"):
+        read_data_set(path)
+
+
+def test_categories_of_bytes_are_refused(tmp_path: Path) -> None:
+    """A column that holds its values once is judged by these."""
+    column = pa.array([b"a", b"b"]).dictionary_encode()
+    path = _write(tmp_path / "t.parquet", {"id": ["1", "2"], "text": column})
+    with pytest.raises(DataError, match="'text' holds binary"):
+        read_data_set(path)

@@ -21,8 +21,8 @@ from extract import (
     TooManyBadRowsError,
     dry_run,
     open_backbone,
+    open_shards,
     read_data_set,
-    rehearsal,
     run_pass,
 )
 from tests.kit.data_sets import write_guid_data_set, write_list
@@ -212,7 +212,7 @@ def test_dry_run_counts_what_no_earlier_store_holds(
     data: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looked up a few rows at a time, since a lookup reads the vectors too; whatever the modality."""
-    monkeypatch.setattr(rehearsal, "_RUN", 7)
+    monkeypatch.setattr(open_shards, "_RUN", 7)
     asked: list[int] = []
     lookup = ReuseIndex.lookup
 

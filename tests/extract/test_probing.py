@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from extract import PassOptions, dry_run, open_backbone, read_data_set, run_pass, run_passes
+from extract import PassOptions, dry_run, dry_runs, open_backbone, read_data_set, run_pass, run_passes
 from extract.batch_memory import BatchKey, BatchMemory
 from extract.memory import estimate_memory
 from extract.probing import bytes_on_cpu, remembered_size
@@ -75,8 +75,9 @@ def test_a_limit_is_for_all_towers_that_are_in_memory_together(tmp_path: Path) -
     backbones = [open_backbone(str(make_tiny_clip(tmp_path / name))) for name in ("one", "two")]
     alone = [bytes_on_cpu(backbone, "image", "fp32") for backbone in backbones]
     options = PassOptions(out=tmp_path / "out", modalities=("image",), max_memory=sum(alone) - 1)
-    with pytest.raises(ValueError, match="this CPU: image inputs with 'one' and 'two' take about"):
-        run_passes(data_set, [(backbone, options) for backbone in backbones])
+    for run in (run_passes, dry_runs):
+        with pytest.raises(ValueError, match="this CPU: image inputs with 'one' and 'two' take about"):
+            run(data_set, [(backbone, options) for backbone in backbones])
     run_passes(data_set, [(backbone, replace(options, max_memory=sum(alone))) for backbone in backbones])
 
 
@@ -102,6 +103,23 @@ def test_a_store_that_is_there_needs_no_memory(tmp_path: Path) -> None:
     limited = replace(options, max_memory=1)
     assert run_pass(read_data_set(tmp_path / "set"), backbone, limited).nothing_to_do
     assert dry_run(read_data_set(tmp_path / "set"), backbone, limited).nothing_to_do
+
+
+def test_vectors_that_an_earlier_store_has_need_no_memory(tmp_path: Path) -> None:
+    """A pass that only copies is not refused; one with a text more is, and a rehearsal says the same."""
+    write_guid_data_set(tmp_path / "set", 6, 0)
+    backbone = open_backbone(str(make_tiny_clip(tmp_path / "tiny-clip")))
+    options = PassOptions(out=tmp_path / "out", modalities=("text",))
+    path = run_pass(read_data_set(tmp_path / "set"), backbone, options).path
+    path.rename(path.with_name("earlier.h5"))
+    limited = replace(options, max_memory=1)
+    assert dry_run(read_data_set(tmp_path / "set"), backbone, limited).to_compute == {"text": 0}
+    assert run_pass(read_data_set(tmp_path / "set"), backbone, limited).counts["text"].computed == 0
+    path.unlink()
+    (tmp_path / "set" / "data" / "100.txt").write_text("words that nobody wrote before", encoding="utf-8")
+    for run in (run_pass, dry_run):
+        with pytest.raises(ValueError, match="is needed on this CPU: text inputs"):
+            run(read_data_set(tmp_path / "set"), backbone, limited)
 
 
 @pytest.mark.parametrize(("modality", "n_inputs"), [("text", 4), ("image", 8)])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
+import sys
+
 import pytest
 
 from pipelines.ablation.tables import latex
-from pipelines.console import p_in_words, p_text, table
+from pipelines.console import p_in_words, p_text, say_json, table
 
 
 @pytest.mark.parametrize(
@@ -31,3 +35,14 @@ def test_tables_take_a_small_p_value_for_a_number() -> None:
     lines = latex(["row", "p"], rows).splitlines()
     assert lines[1] == r"\begin{tabular}{lr}"
     assert r"image & \textless{}0.001 \\" in lines
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
+def test_say_json_is_the_same_value_in_every_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that a terminal's encoding lacks is written out instead of failing after the work."""
+    stream = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(stream, encoding=encoding))
+    say_json({"path": "\u6f22/\u00e9"})
+    sys.stdout.flush()
+    assert json.loads(stream.getvalue().decode(encoding)) == {"path": "\u6f22/\u00e9"}
+    assert (b"\\u6f22" in stream.getvalue()) == (encoding != "utf-8")

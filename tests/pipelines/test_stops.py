@@ -66,6 +66,7 @@ def test_heard_stops_lets_what_tidies_up_speak() -> None:
 def test_heard_stops_disturbs_no_other_thread() -> None:
     """A worker that tells of its work while the main thread stops is not stopped by it."""
     errors: list[BaseException] = []
+    has_run = False
 
     def work() -> None:
         try:
@@ -78,7 +79,9 @@ def test_heard_stops_disturbs_no_other_thread() -> None:
         worker = threading.Thread(target=work)
         worker.start()
         worker.join()
+        has_run = True
         tell("from the main thread")
+    assert has_run
     assert errors == []
 
 
@@ -89,12 +92,15 @@ def test_heard_stops_in_another_thread_leaves_the_request_alone() -> None:
         with heard_stops():
             pass
 
+    has_run = False
     with pytest.raises(KeyboardInterrupt), heard_stops():
         assert np.uint8(0) == _Code.OK
         worker = threading.Thread(target=work)
         worker.start()
         worker.join()
+        has_run = True
         tell("from the main thread")
+    assert has_run
 
 
 def test_heard_stops_puts_handlers_back() -> None:
