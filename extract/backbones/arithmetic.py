@@ -90,7 +90,7 @@ def _alike(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Return an elementwise `forward` that computes every number alike, wherever it stands.
 
     torch takes what is left at the end of an array one by one, with another exponential, so that the last
-    rows of a batch get other last bits. Measured with EfficientNet, which squeezes eight pictures into
+    rows of a batch get other last bits. Measured with a small EfficientNet, which squeezes eight pictures to
     8 x 6 numbers: a picture's vector depended on its place among the eight.
     """
 
