@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -23,7 +23,8 @@ def heard_stops() -> Iterator[None]:
     """Raise KeyboardInterrupt on Ctrl-C and `Terminated` on SIGTERM while the block runs.
 
     Ctrl-C stays as it is where a shell has it ignored, as for commands in its background. Threads other than
-    the main one leave signals alone.
+    the main one leave signals alone. Of a stop that Python drops, in a destructor say, nothing is printed:
+    `raise_lost_stop` raises it again.
     """
     global _asked
     if threading.current_thread() is not threading.main_thread():
@@ -33,9 +34,12 @@ def heard_stops() -> Iterator[None]:
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _stop)}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         before[signal.SIGINT] = signal.signal(signal.SIGINT, _stop)
+    hook = sys.unraisablehook
+    sys.unraisablehook = _without_stops(hook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
         _asked = None
@@ -54,6 +58,16 @@ def raise_lost_stop() -> None:
         and threading.current_thread() is threading.main_thread()
     ):
         raise _asked
+
+
+def _without_stops(
+    hook: Callable[[sys.UnraisableHookArgs], object],
+) -> Callable[[sys.UnraisableHookArgs], object]:
+    def told(unraisable: sys.UnraisableHookArgs) -> None:
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            hook(unraisable)
+
+    return told
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -52,6 +52,24 @@ def test_heard_stops_raises_again_what_a_library_cleared(
     assert type(caught.value) is kind
 
 
+class _Dying:
+    """Sends Ctrl-C while it is taken down, where Python can raise nothing."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_heard_stops_prints_no_traceback_of_a_dropped_stop(capfd: pytest.CaptureFixture[str]) -> None:
+    """A stop that lands in a destructor comes back with the next word, and nothing else is printed."""
+    dropped = False
+    with pytest.raises(KeyboardInterrupt), heard_stops():
+        _Dying()
+        dropped = True
+        tell("unheard")
+    assert dropped
+    assert capfd.readouterr().err == ""
+
+
 def test_heard_stops_lets_what_tidies_up_speak() -> None:
     """While an interrupt is on its way up, progress and lines are told as ever."""
     stream = io.StringIO()
