@@ -16,9 +16,9 @@ from extract.data_sets import DataSet
 from extract.devices import open_engine
 from extract.engine import Engine
 from extract.plans import PassOptions
-from extract.reports import DryRun, OnHashing, OnProgress, PassProgress
-from extract.run import check_bad_rows, is_there, refuse_same_file
-from extract.sources import count_statuses, read_sources
+from extract.reports import DryRun, OnHashing, OnProgress
+from extract.run import gather_works, is_there
+from extract.sources import count_statuses
 from extract.work import PassWork, refuse_little_memory
 
 if TYPE_CHECKING:
@@ -54,17 +54,9 @@ def dry_runs(
     on_hashing: OnHashing | None = None,
 ) -> list[DryRun]:
     """Say what `run_passes` would do, one `DryRun` per backbone; refuses what that refuses. See `dry_run`."""
-    refuse_same_file([backbone for backbone, _ in passes])
-    for backbone, _ in passes:
-        backbone.check_available()
-    tell, total = on_progress or (lambda _: None), len(data_set.samples)
-    source, out = passes[0][1].source, passes[0][1].out
-    sources = read_sources(data_set, source, on_progress=lambda n: tell(PassProgress("sources", n, total)))
-    works = [PassWork.gather(data_set, sources, *each) for each in passes]
-    for work in works:
-        check_bad_rows(work.planned, work.planned.table.status, work.options.max_bad)
+    works = gather_works(data_set, passes, on_progress or (lambda _: None))
     there = [is_there(w.planned, replace=w.options.replace, on_hashing=on_hashing) for w in works]
-    reuse = ReuseIndex.from_folder(out, on_hashing=on_hashing)
+    reuse = ReuseIndex.from_folder(passes[0][1].out, on_hashing=on_hashing)
     refuse_little_memory([work for work, is_done in zip(works, there, strict=True) if not is_done], reuse)
     return [_rehearsed(work, None if is_done else reuse) for work, is_done in zip(works, there, strict=True)]
 

@@ -105,17 +105,7 @@ def run_passes(
     """
     began, started = time.perf_counter(), datetime.now(UTC)
     tell = on_progress or (lambda _: None)
-    refuse_same_file([backbone for backbone, _ in passes])
-    for backbone, _ in passes:
-        backbone.check_available()
-    total = len(data_set.samples)
-    source_options = passes[0][1].source
-    sources = read_sources(
-        data_set, source_options, on_progress=lambda n: tell(PassProgress("sources", n, total))
-    )
-    works = [PassWork.gather(data_set, sources, *each) for each in passes]
-    for work in works:
-        check_bad_rows(work.planned, work.planned.table.status, work.options.max_bad)
+    works = gather_works(data_set, passes, tell)
     waiting = [
         work
         for work in works
@@ -126,6 +116,27 @@ def run_passes(
         made.get(work.planned.target) or report_of_store(work.planned.target, data_set.notes)
         for work in works
     ]
+
+
+def gather_works(
+    data_set: DataSet, passes: Sequence[tuple[Backbone, PassOptions]], tell: OnProgress
+) -> list[PassWork]:
+    """Check the backbones, read the sources once for all, plan every pass, and refuse too many bad rows.
+
+    Raises
+    ------
+    Exception
+        As `run_passes`, before anything is written.
+    """
+    _refuse_same_file([backbone for backbone, _ in passes])
+    for backbone, _ in passes:
+        backbone.check_available()
+    total, source = len(data_set.samples), passes[0][1].source
+    sources = read_sources(data_set, source, on_progress=lambda n: tell(PassProgress("sources", n, total)))
+    works = [PassWork.gather(data_set, sources, *each) for each in passes]
+    for work in works:
+        _refuse_bad_rows(work.planned, work.planned.table.status, work.options.max_bad)
+    return works
 
 
 def _make(
@@ -180,7 +191,7 @@ def _publish(work: PassWork, folder: PassFolder, lengths: Mapping[str, np.ndarra
     """Publish the store of a pass whose shards are all there, unless too many rows turned out bad."""
     planned = work.planned
     status = _final_status(folder, planned)
-    check_bad_rows(planned, status, work.options.max_bad)
+    _refuse_bad_rows(planned, status, work.options.max_bad)
     cut = measure_truncation(work, status, lengths)
     found = {
         "summary": count_statuses(status, planned.modalities),
@@ -194,13 +205,7 @@ def _lane(work: PassWork, folder: PassFolder, modality: str) -> Lane:
     return Lane(folder, work.rows(modality), work.options.precision, work.planned.table.ids)
 
 
-def refuse_same_file(backbones: Sequence[Backbone]) -> None:
-    """Refuse backbones of which two would write the same store.
-
-    Raises
-    ------
-    ValueError
-    """
+def _refuse_same_file(backbones: Sequence[Backbone]) -> None:
     names = [backbone.file_name for backbone in backbones]
     for name in names:
         if names.count(name) > 1:
@@ -224,13 +229,8 @@ def _tell_progress(tell: OnProgress, modality: str, progress: ModalityProgress) 
     )
 
 
-def check_bad_rows(planned: PassPlan, status: np.ndarray, max_bad: float) -> None:
-    """Refuse a pass whose share of rows that are not ok is above `max_bad`.
-
-    Raises
-    ------
-    TooManyBadRowsError
-    """
+def _refuse_bad_rows(planned: PassPlan, status: np.ndarray, max_bad: float) -> None:
+    """Refuse a pass whose share of rows that are not ok is above `max_bad`."""
     bad = reasons_not_ok(planned.table.ids, status)
     if len(bad) <= max_bad * len(status):
         return

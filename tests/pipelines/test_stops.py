@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import threading
+from collections.abc import Callable
 from enum import EnumMeta, IntEnum
 
 import numpy as np
@@ -81,17 +82,9 @@ def test_heard_stops_lets_what_tidies_up_speak() -> None:
             Progress("rows", "rows", stream=stream).update(1, 2)
 
 
-def test_heard_stops_disturbs_no_other_thread() -> None:
-    """A worker that tells of its work while the main thread stops is not stopped by it."""
-    errors: list[BaseException] = []
+def _work_beside_a_lost_stop(work: Callable[[], None]) -> None:
+    """Let a thread work while the main one has lost a stop, which then comes back to it."""
     has_run = False
-
-    def work() -> None:
-        try:
-            tell("from a worker")
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the test names it
-            errors.append(error)
-
     with pytest.raises(KeyboardInterrupt), heard_stops():
         assert np.uint8(0) == _Code.OK
         worker = threading.Thread(target=work)
@@ -100,6 +93,19 @@ def test_heard_stops_disturbs_no_other_thread() -> None:
         has_run = True
         tell("from the main thread")
     assert has_run
+
+
+def test_heard_stops_disturbs_no_other_thread() -> None:
+    """A worker that tells of its work while the main thread stops is not stopped by it."""
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            tell("from a worker")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test names it
+            errors.append(error)
+
+    _work_beside_a_lost_stop(work)
     assert errors == []
 
 
@@ -110,15 +116,7 @@ def test_heard_stops_in_another_thread_leaves_the_request_alone() -> None:
         with heard_stops():
             pass
 
-    has_run = False
-    with pytest.raises(KeyboardInterrupt), heard_stops():
-        assert np.uint8(0) == _Code.OK
-        worker = threading.Thread(target=work)
-        worker.start()
-        worker.join()
-        has_run = True
-        tell("from the main thread")
-    assert has_run
+    _work_beside_a_lost_stop(work)
 
 
 def test_heard_stops_puts_handlers_back() -> None:
