@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from heads.class_weights import EFFECTIVE_BETA
-from heads.columns import ColumnScale, LinearMap, softmax
-from heads.estimator import Head, TrainedState
+from heads.columns import ColumnScale
 from heads.parameter_rules import Rule, number
-from heads.score_scaling import fit_score_factor
+from heads.score_scaling import ScaledLinearHead, fit_score_factor
 
 _ROWS_AT_ONCE = 4096
 _SMALLEST_REST = 1e-10  # of one row's own share in its prediction: it never reaches 1 with a penalty
 
 
-class RidgeHead(Head):
+class RidgeHead(ScaledLinearHead):
     """Ridge classifier: least squares onto -1 and 1 with an L2 penalty, in closed form.
 
     Parameters
@@ -91,22 +90,6 @@ class RidgeHead(Head):
         self.blocks = blocks
         self.random_state = random_state
 
-    @property
-    def n_parameters(self) -> int:
-        """Coefficients, intercepts and the factor."""
-        return int(self.coef_.size + self.intercept_.size + 1)
-
-    def trained_state(self) -> TrainedState:
-        """Return coefficients, intercepts and the factor."""
-        return TrainedState(
-            {"coef": self.coef_, "intercept": self.intercept_, "factor": np.array([self.factor_])}
-        )
-
-    def _restore_state(self, state: TrainedState) -> None:
-        self.coef_ = state.arrays["coef"]
-        self.intercept_ = state.arrays["intercept"]
-        self.factor_ = float(state.arrays["factor"][0])
-
     def _fit_rows(
         self,
         X: NDArray[Any],
@@ -131,9 +114,6 @@ class RidgeHead(Head):
         fitted = folded.apply(X)
         left_out = targets - (targets - fitted) / np.maximum(1.0 - own, _SMALLEST_REST)[:, None]
         self.factor_ = fit_score_factor(left_out, codes, row_weights)
-
-    def _probabilities(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        return softmax(self.factor_ * LinearMap(self.coef_.T, self.intercept_).apply(X))
 
 
 def _solve(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
+
+from heads.columns import LinearMap, softmax
+from heads.estimator import Head, TrainedState
 
 # A factor multiplies scores whose typical spread within a row is 1 to a logit spread in this range: below it
 # the scores say nothing, above it every probability is 0 or 1 to four places.
@@ -59,3 +64,38 @@ def fit_score_factor(
     low, high = (float(np.log(bound / spread)) for bound in _LOGIT_SPREAD)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5})
     return float(np.exp(found.x))
+
+
+class ScaledLinearHead(Head):
+    """A head whose probabilities are ``softmax(factor_ * (X @ coef_.T + intercept_))``.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_classes, n_features), float64
+    intercept_ : ndarray of shape (n_classes,), float64
+    factor_ : float
+        See `fit_score_factor`.
+    """
+
+    coef_: NDArray[np.float64]
+    intercept_: NDArray[np.float64]
+    factor_: float
+
+    @property
+    def n_parameters(self) -> int:
+        """Coefficients, intercepts and the factor."""
+        return int(self.coef_.size + self.intercept_.size + 1)
+
+    def trained_state(self) -> TrainedState:
+        """Return coefficients, intercepts and the factor."""
+        return TrainedState(
+            {"coef": self.coef_, "intercept": self.intercept_, "factor": np.array([self.factor_])}
+        )
+
+    def _restore_state(self, state: TrainedState) -> None:
+        self.coef_ = state.arrays["coef"]
+        self.intercept_ = state.arrays["intercept"]
+        self.factor_ = float(state.arrays["factor"][0])
+
+    def _probabilities(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        return softmax(self.factor_ * LinearMap(self.coef_.T, self.intercept_).apply(X))

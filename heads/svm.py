@@ -13,15 +13,14 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from heads.class_weights import EFFECTIVE_BETA
-from heads.columns import ColumnScale, LinearMap, softmax
-from heads.estimator import Head, TrainedState
+from heads.columns import ColumnScale, LinearMap
 from heads.parameter_rules import Rule, number, whole
-from heads.score_scaling import fit_score_factor
+from heads.score_scaling import ScaledLinearHead, fit_score_factor
 
 _INNER_FOLDS = 3
 
 
-class LinearSVMHead(Head):
+class LinearSVMHead(ScaledLinearHead):
     """Linear SVM (squared hinge loss, one class against the rest) with calibrated probabilities.
 
     Parameters
@@ -104,22 +103,6 @@ class LinearSVMHead(Head):
         self.blocks = blocks
         self.random_state = random_state
 
-    @property
-    def n_parameters(self) -> int:
-        """Coefficients, intercepts and the factor."""
-        return int(self.coef_.size + self.intercept_.size + 1)
-
-    def trained_state(self) -> TrainedState:
-        """Return coefficients, intercepts and the factor."""
-        return TrainedState(
-            {"coef": self.coef_, "intercept": self.intercept_, "factor": np.array([self.factor_])}
-        )
-
-    def _restore_state(self, state: TrainedState) -> None:
-        self.coef_ = state.arrays["coef"]
-        self.intercept_ = state.arrays["intercept"]
-        self.factor_ = float(state.arrays["factor"][0])
-
     def _fit_rows(
         self,
         X: NDArray[Any],
@@ -174,9 +157,6 @@ class LinearSVMHead(Head):
                 trained, _ = self._solved(X[kept], codes[kept], weights[kept], counted[kept])
                 scores[asked] = trained.apply(X[asked])
         return scores
-
-    def _probabilities(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        return softmax(self.factor_ * LinearMap(self.coef_.T, self.intercept_).apply(X))
 
 
 def _inner_folds(codes: NDArray[np.intp], random: np.random.RandomState) -> NDArray[np.intp]:
