@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +22,9 @@ from extract import (
     read_data_set,
     run_pass,
 )
+from tests.faults.processes import run_script
 from tests.kit.data_sets import write_guid_data_set, write_list
 from tests.kit.tiny_checkpoints import make_tiny_bert, make_tiny_clip
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -263,51 +259,18 @@ def test_dry_run_hashes_nothing_for_a_space_that_no_store_has(
     assert plan.to_compute == {"image": 45}
 
 
-_CHILD = """
-import sys
-from pathlib import Path
-import extract.assembly
-from cache import PassFolder
-from extract import PassOptions, open_backbone, read_data_set, run_pass
-extract.assembly.HOLD_SECONDS = 0.0  # as if each shard had taken minutes
-data, weights, out = map(Path, sys.argv[1:])
-write, written = PassFolder.write, []
-def write_eight(*given):
-    if len(written) == 8:
-        print("written", flush=True)
-        sys.stdin.read()  # until it is killed
-    write(*given)
-    written.append(given)
-PassFolder.write = write_eight
-report = run_pass(read_data_set(data), open_backbone(str(weights)), PassOptions(out=out, shard_rows=3))
-print("done", sum(c.computed for c in report.counts.values()), flush=True)
-"""
-
-
-def _spawn(data: Path, weights: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", _CHILD, str(data), str(weights), str(out)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen(command, **pipes, text=True, cwd=ROOT, env=environment)
-
-
 def test_killed_pass_goes_on_and_ends_in_the_same_bytes(data: Path, clip: Path, tmp_path: Path) -> None:
     """Kill -9 after every eight shards: no finished shard is lost or made again, the result is equal."""
-    undisturbed = _run(data, clip, tmp_path / "calm", shard_rows=3)
-    out = tmp_path / "out"
-    shards = [set()]
-    for _ in range(3):
-        with _spawn(data, clip, out) as child:
-            assert child.stdout.readline() == "written\n"
-            child.kill()
-        assert child.returncode == -signal.SIGKILL
-        shards.append({path.name for path in out.glob("*.work/shards/*.h5")})
-        assert shards[-1] > shards[-2]
-        assert len(shards[-1]) == len(shards[-2]) + 8
-    with _spawn(data, clip, out) as child:
-        assert child.communicate()[0] == "done 18\n"  # of 30 shards of three rows
-    assert (out / "tiny-clip.h5").read_bytes() == undisturbed.path.read_bytes()
-    assert not list(out.glob("*.work"))
+    undisturbed = _run(data, clip, tmp_path / "here", shard_rows=3)
+    found = run_script("kill_counted_passes.py", tmp_path, clip, data, "3", "8")
+    shards = [set(), *map(set, found["left"])]
+    assert len(shards) == 4
+    for before, after in pairwise(shards):
+        assert after > before
+        assert len(after) == len(before) + 8
+    assert found["computed"] == 18  # of 30 shards of three rows
+    assert (tmp_path / "out" / "tiny-clip.h5").read_bytes() == undisturbed.path.read_bytes()
+    assert not list((tmp_path / "out").glob("*.work"))
 
 
 def test_stopped_pass_leaves_no_lock(data: Path, clip: Path, tmp_path: Path) -> None:

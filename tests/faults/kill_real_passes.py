@@ -23,7 +23,7 @@ from tests.faults.processes import appender, exit_code, fork
 from tests.kit.data_sets import write_guid_data_set
 
 BACKBONES = ("minilm-l6", "efficientnet-lite0")
-N_LABELLED, N_UNLABELLED, SHARD_ROWS = 30, 3, 5
+N_LABELLED, N_UNLABELLED, SHARD_ROWS = 19, 2, 3
 
 
 def note_shards(acks: Path) -> None:

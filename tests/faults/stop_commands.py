@@ -1,9 +1,9 @@
-"""Runs in a process of its own: a command that is stopped by a signal at random times until it gets through.
+"""Runs in a process of its own: a command that is stopped by signals at random times until it gets through.
 
-Usage: stop_commands.py FOLDER extract|tune KILL|TERM|INT STOPS SEED
+Usage: stop_commands.py FOLDER extract|tune SEED KILL|TERM|INT=STOPS...
 
 Each stop must leave nothing half-written and lose no finished work; the last call must end in what an
-undisturbed call makes. Prints one JSON object.
+undisturbed call makes. Prints one JSON object: what happened, by signal.
 """
 
 from __future__ import annotations
@@ -127,19 +127,26 @@ def _listens(pid: int) -> bool:
 class Stopper:
     """Calls of one command, each stopped at a random time."""
 
-    def __init__(self, root: Path, verb: str, name: str, seed: int) -> None:
-        self.root, self.verb, self.name = root, verb, name
+    def __init__(self, root: Path, verb: str, seed: int) -> None:
+        self.root, self.verb = root, verb
         self.random = random.Random(seed)
         prepare(root, verb)
         assert embedonce(command(root, verb, root / "calm")) == 0  # also loads every library
         self.expected = result(root / "calm", verb)
         began = time.perf_counter()
-        assert self.call(root / "timed", root / "timed.acks", None) == 0
+        assert self.call(root / "timed", root / "timed.acks") == 0
         self.seconds = time.perf_counter() - began
         assert result(root / "timed", verb) == self.expected
-        self.stops = self.lives = self.acknowledged = 0
 
-    def call(self, out: Path, acks: Path, delay: float | None) -> int:
+    def stop(self, name: str, stops: int) -> dict[str, int]:
+        """Make results until a signal has stopped the command so often; return what happened."""
+        self.name, self.stops, self.lives, self.acknowledged = name, 0, 0, 0
+        while self.stops < stops:
+            self.live(stops)
+            assert self.lives < 20 or self.stops > self.lives // 20, "signals do not stop the command"
+        return {"stops": self.stops, "lives": self.lives, "acknowledged": self.acknowledged}
+
+    def call(self, out: Path, acks: Path, delay: float | None = None) -> int:
         """Call the command in a child and stop it after `delay` seconds; return its exit code."""
         errors = out.with_suffix(".stderr")
 
@@ -169,7 +176,8 @@ class Stopper:
     def live(self, stops: int) -> None:
         """Make one result with at most `stops` stops in all."""
         self.lives += 1
-        out, acks = self.root / f"life-{self.lives}", self.root / f"life-{self.lives}.acks"
+        life = f"life-{self.name}-{self.lives}"
+        out, acks = self.root / life, self.root / f"{life}.acks"
         code, acknowledged = None, list[str]()
         while code != 0:
             delay = self.random.uniform(0, self.seconds) if self.stops < stops else None
@@ -178,22 +186,19 @@ class Stopper:
             self.stops += code != 0
             acknowledged = check(out, self.verb, acks, acknowledged)
         self.acknowledged += len(set(acknowledged))
-        assert result(out, self.verb) == self.expected, f"life {self.lives} ended in another result"
+        assert result(out, self.verb) == self.expected, f"{life} ended in another result"
         assert not list(out.glob("*.work"))
 
 
 def main() -> None:
     """See the top of the file."""
-    root, verb, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    stops, seed = int(sys.argv[4]), int(sys.argv[5])
+    root, verb, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     # A shell that starts this in the background has it ignore Ctrl-C, and its children with it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    stopper = Stopper(root, verb, name, seed)
-    while stopper.stops < stops:
-        stopper.live(stops)
-        assert stopper.lives < 20 or stopper.stops > stopper.lives // 20, "signals do not stop the command"
-    found = {"stops": stopper.stops, "lives": stopper.lives, "acknowledged": stopper.acknowledged}
-    sys.stdout.write(f"\n{json.dumps({**found, 'seconds_of_a_call': round(stopper.seconds, 2)})}\n")
+    stopper = Stopper(root, verb, seed)
+    asked = (words.split("=") for words in sys.argv[4:])
+    found = {name: stopper.stop(name, int(stops)) for name, stops in asked}
+    sys.stdout.write(f"\n{json.dumps(found)}\n")
 
 
 if __name__ == "__main__":

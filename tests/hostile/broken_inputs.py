@@ -330,8 +330,9 @@ def main() -> None:
     sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - whoever asks at the terminal gets no answer
     np.seterr(all="warn")
     sweep = Sweep(root)
+    tried = cases(root, seed)
     for kind in kinds:
-        for ask in cases(root, seed)[kind][seed % every :: every]:
+        for ask in tried[kind][seed % every :: every]:
             ask(sweep)
     found = {
         "inputs": sweep.n_inputs,

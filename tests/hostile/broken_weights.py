@@ -8,6 +8,7 @@ import os
 import random
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,14 @@ def broken_weights() -> list[Broken]:
         "no tensors": safetensors_of({}),
     }.items():
         made[f"weights with {name}"] = _file("model.safetensors", content)
-    for name, content in (pickles() | {"archive that unpacks to 2 GB": _torch_bomb()}).items():
+    for name, content in pickles().items():
         made[f"safetensors that are a {name}"] = _file("model.safetensors", content)
         made[f"bin that is a {name}"] = _bin(content)
+    # Made only where one of them is tried: it takes seconds.
+    made["safetensors that are an archive of 2 GB"] = lambda folder: (
+        folder / "model.safetensors"
+    ).write_bytes(_torch_bomb())
+    made["bin that is an archive of 2 GB"] = lambda folder: _bin(_torch_bomb())(folder)
     for file in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         for name, content in {
             "empty": b"",
@@ -141,6 +147,7 @@ def _modules(folder: Path, path: str, kind: str = "sentence_transformers.models.
     (folder / "modules.json").write_text(json.dumps(modules))
 
 
+@cache
 def _torch_bomb() -> bytes:
     """Return what torch.save writes, but deflated: 2 MB whose pickle unpacks to 2 GB."""
     buffer = io.BytesIO()
