@@ -43,6 +43,7 @@ from pipelines.duplicates import RULES, duplicate_settings
 from pipelines.errors import UsageError
 from pipelines.named_stores import default_features
 from pipelines.report import write_ablation_report
+from pipelines.run_results import RunResult
 from pipelines.runs import METRICS, REPORT, RunFolder, noted_weights, read_json, write_csv, write_json
 from pipelines.trainable import check_trainable
 from tuning import Fold, majority_scores, score_name
@@ -136,21 +137,12 @@ class AblateSettings:
 
 
 @dataclass(frozen=True)
-class Ablation:
+class Ablation(RunResult):
     """A finished ablation.
 
-    Attributes
-    ----------
-    path : Path
-    metrics : dict
-        As in ``metrics.json``: ``rows`` (see ``comparing.described_rows``), ``ledger``, ``skipped`` rows of
-        a report, ``majority``, ``seconds``.
-    nothing_to_do : bool
+    Its ``metrics`` have ``rows`` (see ``comparing.described_rows``), ``ledger``, ``skipped`` rows of a
+    report, ``majority`` and ``seconds``.
     """
-
-    path: Path
-    metrics: dict[str, Any]
-    nothing_to_do: bool
 
     @property
     def rows(self) -> list[dict[str, Any]]:

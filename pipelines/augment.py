@@ -18,13 +18,14 @@ from pipelines.ablation.tables import write_tables
 from pipelines.augmentation_scores import compared_variants, described_variants
 from pipelines.augmentation_tables import COMPARISONS_HEADER, HEADER, comparison_rows, table_rows
 from pipelines.bad_cases.facts import RowFacts, read_facts, with_raw_texts
-from pipelines.console import duration, say, say_json, table, tell
+from pipelines.console import duration, say, table, tell
 from pipelines.duplicates import duplicate_settings
 from pipelines.errors import UsageError
 from pipelines.matrices import Matrix, read_matrix
 from pipelines.prediction_rows import EmbeddingOptions, device_of
 from pipelines.recorded_winner import winner_of_run
 from pipelines.row_views import embed_views, open_backbones
+from pipelines.run_results import RunResult, begin_answer
 from pipelines.run_stores import store_specs
 from pipelines.runs import CONFIG, METRICS, RunFolder, read_json, write_json
 from pipelines.targeting import choose_targets, fit_variants, times_chosen, viewed_rows
@@ -95,24 +96,7 @@ class AugmentSettings:
             raise UsageError("; ".join(faults))
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """A finished measurement.
-
-    Attributes
-    ----------
-    path : Path
-    metrics : dict
-        As in ``metrics.json``: ``variants``, ``comparisons``, ``slices`` with how often each was chosen.
-    nothing_to_do : bool
-    """
-
-    path: Path
-    metrics: dict[str, Any]
-    nothing_to_do: bool
-
-
-def augment(settings: AugmentSettings) -> Augmentation:
+def augment(settings: AugmentSettings) -> RunResult:
     """Train a run's winner with views of samples like its worst slices, of random samples, and of none.
 
     Parameters
@@ -121,7 +105,8 @@ def augment(settings: AugmentSettings) -> Augmentation:
 
     Returns
     -------
-    Augmentation
+    RunResult
+        Its ``metrics`` have ``variants``, ``comparisons``, and ``slices`` with how often each was chosen.
 
     Raises
     ------
@@ -147,7 +132,7 @@ def augment(settings: AugmentSettings) -> Augmentation:
     facts = _facts(settings, matrix)
     run = RunFolder(settings.out, None, _config(settings, configuration, config, matrix, facts))
     if run.is_done:
-        return Augmentation(run.path, read_json(run.path / METRICS), True)
+        return RunResult(run.path, read_json(run.path / METRICS), True)
     check_trainable(matrix, settings.folds)
     backbones = {} if _stored(settings, matrix) else open_backbones(config["spaces"], _how(settings))
     with run.working():
@@ -158,7 +143,7 @@ def augment(settings: AugmentSettings) -> Augmentation:
         write_json(folder / CONFIG, run.config)
         write_tables(folder, TABLE, HEADER, table_rows(metrics))
         write_tables(folder, COMPARISONS, COMPARISONS_HEADER, comparison_rows(metrics))
-        return Augmentation(run.publish(), metrics, False)
+        return RunResult(run.publish(), metrics, False)
 
 
 def _facts(settings: AugmentSettings, matrix: Matrix) -> RowFacts:
@@ -294,14 +279,11 @@ def _views(
     )
 
 
-def print_augmentation(found: Augmentation, *, as_json: bool) -> None:
+def print_augmentation(found: RunResult, *, as_json: bool) -> None:
     """Print the chosen slices, the variants and the comparisons."""
     metrics = found.metrics
-    if as_json:
-        say_json({"run": str(found.path), **metrics})
+    if not begin_answer(found, as_json=as_json):
         return
-    if found.nothing_to_do:
-        tell(f"Nothing to do: '{found.path}' was made with these settings and stores.")
     say(table([[name, str(n)] for name, n in metrics["slices"].items()], ["slice", "outer folds"]))
     say()
     say(table(table_rows(metrics), HEADER))

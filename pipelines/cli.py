@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipelines.options import build_parser, build_single_parser
-from pipelines.stops import Terminated, heard_stops
+from pipelines.stops import Terminated, heard_stops, ignore_stops
 from pipelines.verbs import find_verb
 from pipelines.verbs.shared import Parser
 
@@ -38,7 +38,15 @@ def tune(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(build: Callable[[], Parser], arguments: Sequence[str] | None) -> int:
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is not None:
+        return _answered(build, list(arguments))
+    code = _answered(build, sys.argv[1:])
+    if threading.active_count() == 1:  # else what still works may take its time, and can be stopped
+        ignore_stops()
+    return code
+
+
+def _answered(build: Callable[[], Parser], words: list[str]) -> int:
     # Before torch or LightGBM load: OpenMP threads that spin while they wait make fits beside another busy
     # process up to 15 times slower, and are no faster on a quiet machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
 from pipelines.stops import raise_lost_stop
@@ -61,6 +62,35 @@ def size(n_bytes: int) -> str:
 def p_text(p: float) -> str:
     """Return a p-value as a cell: three digits, and no zero."""
     return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+@dataclass(frozen=True)
+class NumberCell:
+    """A number in a cell of a table that is also written as CSV.
+
+    Attributes
+    ----------
+    text : str
+        As people read it, such as ``"<0.001"`` or ``"1,155"``; what ``str`` returns.
+    value : float or int
+        As programs read it.
+    """
+
+    text: str
+    value: float
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def p_cell(p: float) -> NumberCell:
+    """Return a p-value as a cell that keeps its value."""
+    return NumberCell(p_text(p), p)
+
+
+def count_cell(n: int) -> NumberCell:
+    """Return a count as a cell: ``1,155`` for people, ``1155`` for programs."""
+    return NumberCell(f"{n:,}", n)
 
 
 def p_in_words(p: float) -> str:

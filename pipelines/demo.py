@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image, ImageFont
 
     from pipelines.ablate import Ablation
-    from pipelines.tune_settings import RunResult
+    from pipelines.run_results import RunResult
 
 BACKBONES = ("minilm-l6", "efficientnet-lite0")
 CLASSES = ("negative", "neutral", "positive")

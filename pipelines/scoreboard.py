@@ -8,15 +8,15 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from pipelines.after import after_rows
-from pipelines.console import duration, p_in_words, say, say_json, table, tell
+from pipelines.console import duration, p_in_words, say, table, tell
 from pipelines.finalists import finalist_rows
 from pipelines.metrics import SHOWN
+from pipelines.run_results import RunResult, begin_answer
 from pipelines.runs import REPORT
 
 _SHOWN_TRIALS = 5
 
 if TYPE_CHECKING:
-    from pipelines.tune_settings import RunResult
     from tuning import Trial
 
 
@@ -66,11 +66,8 @@ class TrialPrinter:
 def print_run(result: RunResult, *, as_json: bool) -> None:
     """Print the scores of a run and what to do next."""
     metrics = result.metrics
-    if as_json:
-        say_json({"run": str(result.path), **metrics})
+    if not begin_answer(result, as_json=as_json):
         return
-    if result.nothing_to_do:
-        tell(f"Nothing to do: run '{result.path}' was made with these settings and stores.")
     _print_tables(metrics)
     _print_sentences(metrics)
     if metrics.get("stopped_by_timeout"):

@@ -14,13 +14,14 @@ from pipelines.ablation.feature_sets import FeatureSets, read_feature_sets
 from pipelines.ablation.fitted_rows import Fitted, RowMemory
 from pipelines.ablation.fitting import fit_rows
 from pipelines.ablation.grid import Candidate
-from pipelines.console import duration, say, say_json, table, tell
+from pipelines.console import duration, say, table, tell
 from pipelines.duplicates import duplicate_settings
 from pipelines.errors import UsageError
 from pipelines.metrics import SHOWN
 from pipelines.named_stores import default_features
 from pipelines.presets import apply_preset, settle_preset
 from pipelines.recorded_winner import winner_of_run
+from pipelines.run_results import RunResult, begin_answer
 from pipelines.run_stores import store_specs
 from pipelines.runs import CONFIG, METRICS, RunFolder, read_json, write_json
 from pipelines.stability_statistics import variance_shares
@@ -89,24 +90,7 @@ class StabilitySettings:
             raise UsageError("; ".join(faults))
 
 
-@dataclass(frozen=True)
-class Stability:
-    """A finished measurement.
-
-    Attributes
-    ----------
-    path : Path
-    metrics : dict
-        As in ``metrics.json``.
-    nothing_to_do : bool
-    """
-
-    path: Path
-    metrics: dict[str, Any]
-    nothing_to_do: bool
-
-
-def stability(settings: StabilitySettings) -> Stability:
+def stability(settings: StabilitySettings) -> RunResult:
     """Cross-validate one configuration for every seed on every split, and split the variance among them.
 
     Parameters
@@ -115,7 +99,7 @@ def stability(settings: StabilitySettings) -> Stability:
 
     Returns
     -------
-    Stability
+    RunResult
 
     Raises
     ------
@@ -135,7 +119,7 @@ def stability(settings: StabilitySettings) -> Stability:
         tell(f"note: {note}")
     run = RunFolder(settings.out, None, _config(settings, asked, configuration, sets))
     if run.is_done:
-        return Stability(run.path, read_json(run.path / METRICS), True)
+        return RunResult(run.path, read_json(run.path / METRICS), True)
     check_trainable(sets.samples, asked.folds)
     with run.working():
         scores, drew = _scores(settings, asked.folds, configuration, sets, run.work / "trials")
@@ -145,7 +129,7 @@ def stability(settings: StabilitySettings) -> Stability:
         write_json(folder / METRICS, metrics)
         write_json(folder / CONFIG, run.config)
         write_stability(folder, metrics, scores, seed=settings.seed)
-        return Stability(run.publish(), metrics, False)
+        return RunResult(run.publish(), metrics, False)
 
 
 def _asked(settings: StabilitySettings) -> tuple[TuneSettings, tuple[str, ...]]:
@@ -303,14 +287,11 @@ def _deviation(values: np.ndarray) -> float | None:
     return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
-def print_stability(found: Stability, *, as_json: bool) -> None:
+def print_stability(found: RunResult, *, as_json: bool) -> None:
     """Print the per-seed table, where the variance comes from, and what to do next."""
     metrics = found.metrics
-    if as_json:
-        say_json({"run": str(found.path), **metrics})
+    if not begin_answer(found, as_json=as_json):
         return
-    if found.nothing_to_do:
-        tell(f"Nothing to do: '{found.path}' was made with these settings and stores.")
     say(table(table_rows(metrics), HEADER))
     name, shares = metrics["metric"], metrics["variance"]
     whole = metrics["scores"][name]

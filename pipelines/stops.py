@@ -45,6 +45,15 @@ def heard_stops() -> Iterator[None]:
         _asked = None
 
 
+def ignore_stops() -> None:
+    """Ignore Ctrl-C from here on: the command has answered, and Python only closes.
+
+    Else an interrupt in that moment would give a traceback, or another exit code than the answer's.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def raise_lost_stop() -> None:
     """Raise once more what a signal asked for, unless it is on its way up; called wherever progress is told.
 

@@ -20,6 +20,7 @@ from pipelines.matrices import Matrix, read_matrix
 from pipelines.named_stores import default_features
 from pipelines.placed_rows import fold_teller, placed_rows
 from pipelines.presets import settle_preset
+from pipelines.run_results import RunResult
 from pipelines.runs import (
     METRICS,
     RunFolder,
@@ -29,7 +30,7 @@ from pipelines.runs import (
 from pipelines.scoreboard import TrialPrinter
 from pipelines.search_spaces import planned_search
 from pipelines.trainable import check_trainable, matrix_folds, split_notes
-from pipelines.tune_settings import RunResult, TuneSettings, single_configuration
+from pipelines.tune_settings import TuneSettings, single_configuration
 from pipelines.written_run import write_run
 from tuning import score_name
 

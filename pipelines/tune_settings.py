@@ -1,4 +1,4 @@
-"""What ``embedonce tune`` and ``train`` are told, and what they give back."""
+"""What ``embedonce tune`` and ``train`` are told."""
 
 from __future__ import annotations
 
@@ -95,24 +95,6 @@ class TuneSettings:
     def applied(self) -> AppliedSteps:
         """What ``predict`` does to the model's probabilities."""
         return asked_steps(self.calibrate, self.decide)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """A finished run, new or found.
-
-    Attributes
-    ----------
-    path : Path
-    metrics : dict
-        As in ``metrics.json``.
-    nothing_to_do : bool
-        The run was there already.
-    """
-
-    path: Path
-    metrics: dict[str, Any]
-    nothing_to_do: bool
 
 
 def single_configuration(settings: TuneSettings) -> Configuration:

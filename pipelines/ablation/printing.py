@@ -17,8 +17,9 @@ from pipelines.ablation.tables import (
     reported_table,
     table_rows,
 )
-from pipelines.console import duration, say, say_json, table, tell
+from pipelines.console import duration, say, table, tell
 from pipelines.metrics import SHOWN
+from pipelines.run_results import begin_answer
 from pipelines.runs import REPORT
 
 if TYPE_CHECKING:
@@ -28,11 +29,8 @@ if TYPE_CHECKING:
 def print_ablation(ablation: Ablation, *, as_json: bool) -> None:
     """Print the tables and what to do next."""
     metrics, rows = ablation.metrics, ablation.rows
-    if as_json:
-        say_json({"run": str(ablation.path), **metrics})
+    if not begin_answer(ablation, as_json=as_json):
         return
-    if ablation.nothing_to_do:
-        tell(f"Nothing to do: '{ablation.path}' was made with these settings and stores.")
     say(table(table_rows(rows), HEADER))
     say()
     header, details = details_table(rows)

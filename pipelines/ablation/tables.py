@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import write_file
-from pipelines.console import is_number, p_text
+from pipelines.console import NumberCell, count_cell, is_number, p_cell
 from pipelines.metrics import SHOWN
 from pipelines.runs import write_csv
 
@@ -23,12 +23,12 @@ LEAKS_HEADER = ["practice", *SHOWN, "seems better by", "scored rows", "why"]
 DISAGREEMENTS_HEADER = ["set", "id", "label", "text", "image", "both", "case"]
 
 
-def table_rows(rows: Sequence[Row]) -> list[list[str]]:
+def table_rows(rows: Sequence[Row]) -> list[list[object]]:
     """Return the cells of the ablation table, under `HEADER`."""
     return [_cells(row) for row in rows]
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row) -> list[object]:
     low, high = row["cv"]["macro_f1"]["ci95"]
     return [
         row["features"],
@@ -39,27 +39,27 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _compared(against: Mapping[str, Any] | None) -> list[str]:
+def _compared(against: Mapping[str, Any] | None) -> list[object]:
     if against is None:
         return ["reference", "", "", ""]
     return [
         f"{against['difference']:+.3f}",
-        p_text(against["p_value"]),
-        p_text(against["p_holm"]),
+        p_cell(against["p_value"]),
+        p_cell(against["p_holm"]),
         against["verdict"],
     ]
 
 
-def details_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def details_table(rows: Sequence[Row]) -> tuple[list[str], list[list[object]]]:
     """Return header and cells of what else there is to know of each row."""
     classes = list(rows[0]["per_class"])
     header = ["precision", "recall", *(f"F1 {name}" for name in classes), "parameters", "seconds"]
-    cells = [
+    cells: list[list[object]] = [
         [
             f"{row['cv']['macro_precision']['mean']:.3f}",
             f"{row['cv']['macro_recall']['mean']:.3f}",
             *(f"{row['per_class'][name]['f1']:.3f}" for name in classes),
-            f"{row['n_parameters']:,}",
+            count_cell(row["n_parameters"]),
             f"{row['seconds']:.1f}",
         ]
         for row in rows
@@ -92,7 +92,7 @@ def reported_table(rows: Sequence[Row], skipped: Sequence[Row]) -> tuple[list[st
     return header, cells
 
 
-def whole_table(rows: Sequence[Row], skipped: Sequence[Row] = ()) -> tuple[list[str], list[list[str]]]:
+def whole_table(rows: Sequence[Row], skipped: Sequence[Row] = ()) -> tuple[list[str], list[list[object]]]:
     """Return header and cells of everything, one line per row: what the files hold."""
     header, cells = list(HEADER), table_rows(rows)
     more, details = details_table(rows)
@@ -112,25 +112,32 @@ def whole_table(rows: Sequence[Row], skipped: Sequence[Row] = ()) -> tuple[list[
     return header, cells
 
 
-def write_tables(folder: Path, stem: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """Write ``<stem>.csv``, ``.md`` and ``.tex`` (booktabs)."""
-    write_csv(folder / f"{stem}.csv", header, cells)
+def write_tables(folder: Path, stem: str, header: Sequence[str], cells: Sequence[Sequence[object]]) -> None:
+    """Write ``<stem>.csv``, ``.md`` and ``.tex`` (booktabs); in the CSV a `NumberCell` is a plain number."""
+    write_csv(folder / f"{stem}.csv", header, [[_plain(cell) for cell in line] for line in cells])
     write_file(folder / f"{stem}.md", markdown(header, cells).encode("utf-8"))
     write_file(folder / f"{stem}.tex", latex(header, cells).encode("utf-8"))
 
 
-def markdown(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+def _plain(cell: object) -> object:
+    return f"{cell.value:.12g}" if isinstance(cell, NumberCell) else cell
+
+
+def markdown(header: Sequence[str], cells: Sequence[Sequence[object]]) -> str:
     """Return a Markdown table; a ``|`` of a name does not end its cell."""
     lines = [header, ["---"] * len(header), *cells]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return "".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines
+    )
 
 
-def latex(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+def latex(header: Sequence[str], cells: Sequence[Sequence[object]]) -> str:
     """Return a LaTeX ``tabular`` in the style of the package booktabs; numbers stand right."""
-    columns = zip(*cells, strict=True)
+    texts = [[str(cell) for cell in line] for line in cells]
+    columns = zip(*texts, strict=True)
     right = [all(cell == "reference" or is_number(cell) for cell in column) for column in columns]
     places = "".join("r" if is_right else "l" for is_right in right)
-    lines = [" & ".join(map(_escaped, line)) + r" \\" for line in [header, *cells]]
+    lines = [" & ".join(map(_escaped, line)) + r" \\" for line in [header, *texts]]
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",
@@ -159,10 +166,10 @@ def _escaped(text: str) -> str:
     return "".join(_LATEX.get(sign, sign) for sign in text)
 
 
-def ledger_tables(ledgers: Sequence[Row]) -> tuple[list[list[str]], list[list[str]]]:
+def ledger_tables(ledgers: Sequence[Row]) -> tuple[list[list[object]], list[list[object]]]:
     """Return the cells under `LEDGER_HEADER` and under `CASES_HEADER`."""
     rows = [_ledger_cells(ledger["set"], row) for ledger in ledgers for row in ledger["rows"]]
-    cases = [
+    cases: list[list[object]] = [
         [
             ledger["set"],
             case["case"],
@@ -177,7 +184,7 @@ def ledger_tables(ledgers: Sequence[Row]) -> tuple[list[list[str]], list[list[st
     return rows, cases
 
 
-def _ledger_cells(name: str, row: Row) -> list[str]:
+def _ledger_cells(name: str, row: Row) -> list[object]:
     against, deviation = row["both_better_by"], row["deviation"]
     start = [name, row["features"], f"{row['score']:.3f}", "" if deviation is None else f"{deviation:.3f}"]
     if against is None:
@@ -187,15 +194,15 @@ def _ledger_cells(name: str, row: Row) -> list[str]:
         *start,
         f"{against['difference']:+.3f}",
         f"{low:+.3f} to {high:+.3f}",
-        p_text(against["p_holm"]),
+        p_cell(against["p_holm"]),
         against["verdict"],
     ]
 
 
-def leaks_table(leaks: Sequence[Row], metric: str) -> list[list[str]]:
+def leaks_table(leaks: Sequence[Row], metric: str) -> list[list[object]]:
     """Return the cells under `LEAKS_HEADER`; how much better a leak seems is in `metric`."""
     by_practice = {row["practice"]: row for row in leaks}
-    cells = []
+    cells: list[list[object]] = []
     for row in leaks:
         if row["cv"] is None:
             cells.append([row["practice"], *["-"] * len(SHOWN), "-", "-", row["why"]])
@@ -203,7 +210,7 @@ def leaks_table(leaks: Sequence[Row], metric: str) -> list[list[str]]:
         scores = [f"{row['cv'][name]['mean']:.3f}" for name in SHOWN]
         honest = by_practice[row["honest"]]["cv"][metric]["mean"]
         more = f"{row['cv'][metric]['mean'] - honest:+.3f}" if row["leaky"] else ""
-        cells.append([row["practice"], *scores, more, f"{row['n_scored']:,}", row["why"]])
+        cells.append([row["practice"], *scores, more, count_cell(row["n_scored"]), row["why"]])
     return cells
 
 

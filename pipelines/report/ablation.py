@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,24 @@ def _table(path: Path, notes: list[str]) -> str:
     except RunError as error:
         notes.append(str(error))
         return why(str(error))
-    return table(list(lines[0]), [list(line.values()) for line in lines]) if lines else why("It has no rows.")
+    if not lines:
+        return why("It has no rows.")
+    return table(list(lines[0]), [[_as_read(*cell) for cell in line.items()] for line in lines])
+
+
+#: Columns whose numbers people read in another form; see ``console.NumberCell``.
+_AS_READ: Mapping[str, Callable[[float], str]] = {
+    "p": p_text,
+    "p (Holm)": p_text,
+    "parameters": "{:,.0f}".format,
+}
+
+
+def _as_read(column: str, cell: str) -> str:
+    try:
+        return _AS_READ[column](float(cell))
+    except (KeyError, ValueError):  # another column, no comparison, or a table of an earlier version
+        return cell
 
 
 def _leaks(metrics: Mapping[str, Any]) -> tuple[list[Chart], str]:

@@ -6,14 +6,14 @@ from argparse import Namespace
 from pathlib import Path
 
 from pipelines.verbs import types
-from pipelines.verbs.shared import Parser, json_option, weights_option
+from pipelines.verbs.shared import Parser, embedding_options, finished_run_option, json_option, out_option
 
 HELP = "train again with views of samples like the worst slices, and measure the gain on other rows"
 
 
 def add_options(parser: Parser) -> None:
     """Options of ``augment``."""
-    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="run folder of tune or train")
+    finished_run_option(parser)
     parser.add_argument(
         "--slices",
         type=types.count,
@@ -49,15 +49,8 @@ def add_options(parser: Parser) -> None:
     parser.add_argument("--metric", help="score that is compared (default: the run's)")
     parser.add_argument("--folds", type=int, default=5, help="outer folds (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of folds and draws (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    weights_option(parser)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="folder of the runs (default: %(default)s)",
-    )
+    embedding_options(parser)
+    out_option(parser)
     json_option(parser)
 
 

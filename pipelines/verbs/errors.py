@@ -6,14 +6,14 @@ from argparse import Namespace
 from pathlib import Path
 
 from pipelines.verbs import types
-from pipelines.verbs.shared import Parser, json_option
+from pipelines.verbs.shared import Parser, finished_run_option, json_option
 
 HELP = "bad cases of a run: confusion pairs, weak slices, likely label errors"
 
 
 def add_options(parser: Parser) -> None:
     """Options of ``errors``."""
-    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="run folder of tune or train")
+    finished_run_option(parser)
     parser.add_argument("--id", metavar="ID", help="print one labelled row with its nearest neighbours")
     parser.add_argument(
         "--data",

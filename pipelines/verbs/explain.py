@@ -5,14 +5,14 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from pipelines.verbs.shared import Parser, json_option, weights_option
+from pipelines.verbs.shared import Parser, embedding_options, finished_run_option, json_option
 
 HELP = "show which words and parts of the picture speak for an answer"
 
 
 def add_options(parser: Parser) -> None:
     """Options of ``explain``."""
-    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="run folder of tune or train")
+    finished_run_option(parser)
     parser.add_argument("--id", metavar="ID", help="explain this row of the run's stores")
     parser.add_argument("--text", help="explain this text")
     parser.add_argument("--image", type=Path, metavar="FILE", help="explain this picture")
@@ -37,8 +37,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="the page (default: explain-ID.html in the current folder)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    weights_option(parser)
+    embedding_options(parser)
     json_option(parser)
 
 

@@ -6,14 +6,21 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from pipelines.verbs.shared import Parser, data_options, features_option, json_option, weights_option
+from pipelines.verbs.shared import (
+    Parser,
+    data_options,
+    embedding_options,
+    features_option,
+    finished_run_option,
+    json_option,
+)
 
 HELP = "answer with the model of a run"
 
 
 def add_options(parser: Parser) -> None:
     """Options of ``predict``."""
-    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="run folder of tune or train")
+    finished_run_option(parser)
     features_option(parser, default="the run's own stores, and of them the rows without label")
     parser.add_argument(
         "--data", type=Path, metavar="PATH", help="embed and predict every sample of this data set"
@@ -23,8 +30,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("predictions.csv"), metavar="FILE", help="default: %(default)s"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    weights_option(parser)
+    embedding_options(parser)
     data_options(parser)
     json_option(parser)
 

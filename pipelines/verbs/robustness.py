@@ -6,14 +6,14 @@ from argparse import Namespace
 from pathlib import Path
 
 from pipelines.verbs import types
-from pipelines.verbs.shared import Parser, json_option, weights_option
+from pipelines.verbs.shared import Parser, embedding_options, finished_run_option, json_option
 
 HELP = "score a run when its inputs get worse: noise, blur, typos, a missing picture"
 
 
 def add_options(parser: Parser) -> None:
     """Options of ``robustness``."""
-    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="run folder of tune or train")
+    finished_run_option(parser)
     parser.add_argument(
         "--data",
         type=Path,
@@ -43,8 +43,7 @@ def add_options(parser: Parser) -> None:
         "all that fit the run)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the rows drawn (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    weights_option(parser)
+    embedding_options(parser)
     json_option(parser)
 
 

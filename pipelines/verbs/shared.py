@@ -57,6 +57,28 @@ def weights_option(parser: Parser) -> None:
     )
 
 
+def finished_run_option(parser: Parser) -> None:
+    """Add ``--run``, the run that is read."""
+    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="run folder of tune or train")
+
+
+def embedding_options(parser: Parser) -> None:
+    """Add the options that say how inputs are embedded again: ``--device`` and ``--weights``."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    weights_option(parser)
+
+
+def out_option(parser: Parser) -> None:
+    """Add ``--out``, the folder that a new run goes into."""
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of the runs (default: %(default)s)",
+    )
+
+
 def head_options(parser: Parser) -> None:
     """Add the options that go with ``--head``: ``--resampler`` and ``--set``."""
     parser.add_argument("--resampler", default="none", help=f"{', '.join(RESAMPLERS)} (default: %(default)s)")
@@ -101,13 +123,7 @@ def run_options(parser: Parser) -> None:
         "--seed", type=int, default=0, help="seed of folds, search and heads (default: %(default)s)"
     )
     duplicates_option(parser)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="folder of the runs (default: %(default)s)",
-    )
+    out_option(parser)
     parser.add_argument(
         "--config",
         type=Path,

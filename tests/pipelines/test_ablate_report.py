@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,8 +57,26 @@ def test_ablation_finds_the_modality_that_matters(
     assert rows["image"]["against_reference"]["ci95"][1] < 0
     run = Path(found["run"])
     with (run / "ablation.csv").open(encoding="utf-8", newline="") as file:
-        assert [row["features"] for row in csv.DictReader(file)] == ["text", "image", "both"]
+        lines = {row["features"]: row for row in csv.DictReader(file)}
+    assert list(lines) == ["text", "image", "both"]
     assert (run / "ablation.md").read_text(encoding="utf-8").count("\n") == 5
+    _check_numbers(run, lines["image"], rows["image"])
+
+
+def _check_numbers(run: Path, line: dict[str, str], row: dict[str, Any]) -> None:
+    """What programs read is a number to the last digit; what people read is rounded, and never zero."""
+    against = row["against_reference"]
+    assert against["p_value"] < 0.001
+    assert float(line["p"]) == pytest.approx(against["p_value"], rel=1e-11)
+    assert float(line["p (Holm)"]) == pytest.approx(against["p_holm"], rel=1e-11)
+    assert int(line["parameters"]) == row["n_parameters"]
+    with (run / "ledger.csv").open(encoding="utf-8", newline="") as file:
+        assert all(float(one["p (Holm)"] or "1") > 0 for one in csv.DictReader(file))
+    assert " | <0.001 | " in (run / "ablation.md").read_text(encoding="utf-8")
+    assert r" & \textless{}0.001 & " in (run / "ablation.tex").read_text(encoding="utf-8")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert ">&lt;0.001<" in page
+    assert f">{line['p']}<" not in page
 
 
 def test_ablation_page_needs_nothing_from_outside(signal_store: Path, tmp_path: Path) -> None:

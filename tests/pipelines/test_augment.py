@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import tempfile
@@ -81,9 +82,19 @@ def test_augment_finds_a_gain_where_views_of_the_slice_help(
     assert list(variants) == ["none", "random 1", "random 2", "random 3", "targeted"]
     assert variants["none"]["rows_with_views"] == 0
     assert variants["random 1"]["rows_with_views"] == variants["targeted"]["rows_with_views"] > 0
-    assert {"augmentation.csv", "comparisons.csv", "config.json"} <= {
-        path.name for path in Path(found["run"]).iterdir()
-    }
+    assert (Path(found["run"]) / "config.json").is_file()
+    lines = {name: _table(Path(found["run"]) / f"{name}.csv") for name in ("augmentation", "comparisons")}
+    assert [int(line["rows with views"]) for line in lines["augmentation"]] == [
+        variants[name]["rows_with_views"] for name in ("none", "random 1", "targeted")
+    ]
+    for column, key in (("p", "p_value"), ("p (Holm)", "p_holm")):
+        values = [line[key] for line in found["comparisons"]]
+        assert [float(line[column]) for line in lines["comparisons"]] == pytest.approx(values, rel=1e-11)
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.mark.nightly

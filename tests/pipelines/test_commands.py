@@ -322,27 +322,45 @@ def test_inspect_describes_what_is_broken(tmp_path: Path, capsys: pytest.Capture
     assert "gb18030 1" in printed
 
 
-def test_ctrl_c_during_a_pass_exits_130_and_says_how_to_go_on(world: World, tmp_path: Path) -> None:
+#: The command, which says when it has a shard, and then waits as if the next batch took minutes.
+WAITS_AFTER_A_SHARD = """
+import sys, threading, time
+from pathlib import Path
+import extract.assembly
+from cache import PassFolder
+from extract.assembly import Assembly
+from pipelines.cli import main
+extract.assembly.HOLD_SECONDS = 0.0  # shards are written one by one, as in a pass of minutes
+write, settle, written = PassFolder.write, Assembly.settle, threading.Event()
+def write_and_note(*given):
+    write(*given)
+    written.set()
+def settle_and_wait(assembly):
+    settle(assembly)
+    if written.is_set():
+        Path("waits").touch()
+        time.sleep(600)
+PassFolder.write, Assembly.settle = write_and_note, settle_and_wait
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_during_a_pass_exits_130_and_says_how_to_go_on(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """SIGINT in the middle of a real pass leaves one line and no store; the same command then finishes."""
-    write_guid_data_set(tmp_path / "set", 6000, 0)
+    write_guid_data_set(tmp_path / "set", 600, 0)
     words = ["extract", "--backbone", str(world.clip), "--data", "set", "--batch-size", "4"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    # Shards are written one by one, as in a pass of minutes.
-    eager = "import sys, extract.assembly as a; a.HOLD_SECONDS = 0.0; from pipelines.cli import main"
     child = subprocess.Popen(
-        [sys.executable, "-c", f"{eager}; sys.exit(main())", *words],
+        [sys.executable, "-c", WAITS_AFTER_A_SHARD, *words],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     deadline = time.monotonic() + 300
-    while (
-        not list(tmp_path.glob("features/*.work/shards/*.h5"))
-        and child.poll() is None
-        and time.monotonic() < deadline
-    ):
+    while not (tmp_path / "waits").exists() and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)
     has_shard = bool(list(tmp_path.glob("features/*.work/shards/*.h5")))
@@ -353,14 +371,9 @@ def test_ctrl_c_during_a_pass_exits_130_and_says_how_to_go_on(world: World, tmp_
     assert "Traceback" not in err
     assert out == ""
     assert not list(tmp_path.glob("features/*.h5"))
-    done = subprocess.run(
-        [*COMMAND, *words, "--json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=True,
-    )
-    counts = json.loads(done.stdout)["counts"]
-    assert counts["text"]["resumed"] + counts["text"]["computed"] == 6000
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)["counts"]
+    assert counts["text"]["resumed"] + counts["text"]["computed"] == 600
     assert counts["text"]["resumed"] >= 256
+    assert counts["image"]["computed"] > 0

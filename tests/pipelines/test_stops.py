@@ -5,15 +5,20 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from enum import EnumMeta, IntEnum
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipelines.console import Progress, tell
 from pipelines.stops import Terminated, heard_stops
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class _Stopping(EnumMeta):
@@ -139,3 +144,37 @@ def test_heard_stops_keeps_an_ignored_interrupt_ignored() -> None:
             tell("still here")
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+_CLOSING = """
+import atexit, sys, time
+from pipelines.cli import main
+def close():
+    print("closing", flush=True)
+    time.sleep(1)
+atexit.register(close)
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["ablate", "--preset", "list"], 0), (["ablate", "--preset", "lists"], 2)]
+)
+def test_a_stop_while_python_closes_changes_no_answer(words: list[str], code: int, tmp_path: Path) -> None:
+    """A command that is done, or has failed, says so by its exit code, and nothing is printed behind it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CLOSING, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    assert any(line == "closing\n" for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert ("lists" in errors) == (code == 2)

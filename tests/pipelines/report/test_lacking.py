@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,26 @@ import numpy as np
 import pytest
 
 from pipelines.cli import main
+from pipelines.report import maps
 from pipelines.report.training_charts import fusion_epoch_chart
 from tests.pipelines.conftest import World
 from tests.pipelines.report.conftest import figure_keys, shown_text
+
+
+@pytest.fixture(autouse=True, scope="module")
+def each_map_once() -> Iterator[None]:
+    """Compute t-SNE once for equal rows: it is two thirds of a page's time, and these pages show one run."""
+    tsne, computed = maps.tsne, dict[bytes, np.ndarray]()
+
+    def once(reduced: np.ndarray) -> np.ndarray:
+        key = reduced.tobytes()
+        if key not in computed:
+            computed[key] = tsne(reduced)
+        return computed[key].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(maps, "tsne", once)
+        yield
 
 
 def _report(run: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Path, list[str]]:
