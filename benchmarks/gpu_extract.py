@@ -1,14 +1,21 @@
-"""Measure whole passes on a GPU: throughput, peak memory, and the ratio to the bare forwards.
+"""Measure whole passes on a GPU: throughput, peak memory, and the ratio to the forwards and to decoding.
 
     PYTHONPATH=. python benchmarks/gpu_extract.py [--nets b32,l14,bert,resnet50] [--images 4000]
         [--texts 20000] [--precision auto] [--max-memory 1GB] [--folder DIR] [--json FILE] [--tiny]
 
 For each network a checkpoint of the true size with random weights is written to disk, and a data set of JPEGs
 (600x563) or tweet-like texts; then the real pass runs: reading, decoding, hashing, forwards, writing and
-verifying. "bare" are the same forwards on inputs that lie ready in memory, in the best of a few batch sizes,
-copies to and from the device included. Loading the weights counts on neither side. The pass runs twice, the
-second time with the batch size that the first has found; the second is printed. "peak" is what torch's
-allocator held.
+verifying. It runs twice, the second time with the batch size that the first has found; the second is
+measured. Loading the weights counts nowhere. The columns:
+
+inputs/s    what the pass embeds
+bare/s      the same forwards, in the pass's own batches, on inputs that already lie on the device; the
+            vectors stay there, and it is waited for once, at the end. Nothing that a pass could do is faster,
+            so bare/pass, the pass's time over this, is what a pass costs beyond the network. (On a CPU these
+            forwards run one after the other with all threads, which the pass does better.)
+decode/s    for images, reading, hashing, decoding and preprocessing alone, on as many threads as the pass has
+            readers, with the device idle; decode/pass above 1 means that the cores could have fed it more
+peak        most that torch's allocator held on the device during the pass
 
 ``--tiny`` is a smoke test: tiny networks and a few inputs, also on a CPU, in under a minute. Nothing is
 downloaded. Published for one A100 (clip-retrieval, its documentation): B/32 2500/s, L/14 312/s.
@@ -17,6 +24,7 @@ downloaded. Published for one A100 (clip-retrieval, its documentation): B/32 250
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -27,8 +35,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -40,20 +50,25 @@ from true_sizes import make_clip, make_resnet50, write_photos, write_tweets
 from extract import (
     Backbone,
     PassOptions,
+    decode_image,
     open_backbone,
     parse_bytes,
     read_data_set,
+    read_image_file,
     resolve_device,
     resolve_precision,
     run_pass,
 )
+from extract.backbones import image_towers, text_towers
+from extract.backbones.arithmetic import forward_context
+from extract.backbones.device_forwards import run_forward
 
 PUBLISHED = {"b32": 2500, "l14": 312}
 MODALITY = {"b32": "image", "l14": "image", "bert": "text", "resnet50": "image"}
-#: Batch sizes of the bare forwards; the best one counts.
-BARE_BATCHES = (64, 128, 256, 512)
-#: Inputs that lie ready in memory for the bare forwards.
-BARE_INPUTS = 1024
+#: Bytes of inputs that lie on the device for the bare forwards: all texts, and a few thousand pictures.
+BARE_BYTES = 512_000_000
+#: Times that the bare forwards and the decoding are repeated; the median counts.
+REPEATS = 3
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,10 @@ class Figures:
         Of the second pass, without loading the weights.
     rate, bare_rate : float
         Inputs per second of that pass and of the bare forwards.
-    bare_batch : int
+    decode_rate : float or None
+        Images per second that the cores read, decode and preprocess; None for texts.
+    largest_batch : int
+        Rows of the pass's largest forward.
     peak_bytes : int or None
         Most that torch's allocator held on the device during the pass; None on a CPU.
     """
@@ -82,7 +100,8 @@ class Figures:
     seconds: float
     rate: float
     bare_rate: float
-    bare_batch: int
+    decode_rate: float | None
+    largest_batch: int
     peak_bytes: int | None
 
 
@@ -96,7 +115,8 @@ def main() -> None:
         name = torch.cuda.get_device_name(device) if device != "cpu" else "CPU"
         say(f"{name}, torch {torch.__version__}, {os.cpu_count()} cores")
         say(
-            f"{'net':10}{'prec':>6}{'inputs/s':>10}{'bare/s':>9}{'bare/pass':>11}{'peak':>9}{'published':>11}"
+            f"{'net':14}{'prec':>5}{'batch':>7}{'inputs/s':>10}{'bare/s':>9}{'bare/pass':>11}{'decode/s':>10}"
+            f"{'decode/pass':>13}{'peak':>10}{'published':>11}"
         )
         figures = []
         for net in options.nets.split(","):
@@ -137,86 +157,153 @@ def measure(net: str, folder: Path, device: str, options: argparse.Namespace) ->
     precision = resolve_precision(options.precision, device, backbone.card)
     settings = {"device": device, "precision": precision, "max_memory": options.max_memory}
     n_inputs = len(read_data_set(data).samples)
-    seconds, peak = 0.0, None
+    timed = TimedPass(data, backbone, folder / "out", modality, settings)
     for _ in range(2):
-        seconds, peak = timed_pass(data, backbone, folder / "out", modality, settings)
-    bare_rate, bare_batch = bare(backbone, data, modality, device, precision)
-    rate = n_inputs / seconds
+        timed.run()
+    rate = n_inputs / timed.seconds
+    decode_rate = None if modality == "text" else decoding(timed.tower, data)
     return Figures(
-        checkpoint.name, modality, device, precision, n_inputs, seconds, rate, bare_rate, bare_batch, peak
-    )
+        checkpoint.name, modality, device, precision, n_inputs, timed.seconds, rate, bare(timed, device),
+        decode_rate, max(forward.n_rows for forward in timed.forwards), timed.peak_bytes,
+    )  # fmt: skip
 
 
-def timed_pass(
-    data: Path, backbone: Backbone, out: Path, modality: str, settings: dict[str, Any]
-) -> tuple[float, int | None]:
-    """Run one pass into a fresh folder; returns its seconds without loading, and the peak memory in bytes."""
-    shutil.rmtree(out, ignore_errors=True)
-    backbone.weights_sha256()  # hashed once and kept: part of loading
-    open_tower, opening = backbone.open_tower, [0.0]
+@dataclass(frozen=True)
+class Forward:
+    """One forward of a pass: what the network reads, and from which arrays."""
 
-    def open_timed(*args: Any, **named: Any) -> Any:
-        began = time.perf_counter()
-        try:
-            return open_tower(*args, **named)
-        finally:
-            opening[0] += time.perf_counter() - began
+    network: Any
+    readouts: Sequence[str]
+    read: Callable[..., Any]
+    arrays: Sequence[Any]
 
-    if settings["device"] != "cpu":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    data_set = read_data_set(data)
-    backbone.open_tower = open_timed  # type: ignore[method-assign]
-    try:
-        began = time.perf_counter()
-        run_pass(data_set, backbone, PassOptions(out=out, modalities=(modality,), **settings))
-        seconds = time.perf_counter() - began - opening[0]
-    finally:
-        backbone.open_tower = open_tower  # type: ignore[method-assign]
-    return seconds, torch.cuda.max_memory_reserved() if settings["device"] != "cpu" else None
+    @property
+    def n_rows(self) -> int:
+        """Rows of the batch; the first array of every tower has one a row."""
+        return len(self.arrays[0])
 
 
-def bare(backbone: Backbone, data: Path, modality: str, device: str, precision: str) -> tuple[float, int]:
-    """Return the best rate (inputs per second) of forwards on ready inputs, and its batch size."""
-    tower: Any = backbone.open_tower(modality, device=device, precision=precision)
-    inputs = ready_inputs(tower, data, modality)
-    rates = {}
-    for size in BARE_BATCHES:
-        size = min(size, len(inputs))
-        batches = [inputs[i : i + size] for i in range(0, len(inputs) - size + 1, size)]
-        tower.forward(batches[0])  # warms up
-        seconds = []
-        for _ in range(3):
+class TimedPass:
+    """A pass into a fresh folder, run again and again.
+
+    Attributes
+    ----------
+    seconds : float
+        Of the latest run, without loading the weights.
+    peak_bytes : int or None
+        Most that torch's allocator held in it.
+    tower : Tower
+        That it opened.
+    forwards : list of Forward
+        That it ran first, up to `BARE_BYTES` of inputs.
+    """
+
+    def __init__(
+        self, data: Path, backbone: Backbone, out: Path, modality: str, settings: dict[str, Any]
+    ) -> None:
+        self._data, self._backbone, self._out = data, backbone, out
+        self._modality, self._settings = modality, settings
+        backbone.weights_sha256()  # hashed once and kept: part of loading
+
+    def run(self) -> None:
+        """Run the pass."""
+        shutil.rmtree(self._out, ignore_errors=True)
+        self.forwards: list[Forward] = []
+        self._opening, self._n_bytes = 0.0, 0
+        on_gpu = self._settings["device"] != "cpu"
+        if on_gpu:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        data_set = read_data_set(self._data)
+        options = PassOptions(out=self._out, modalities=(self._modality,), **self._settings)
+        with (
+            mock.patch.object(self._backbone, "open_tower", partial(self._open, self._backbone.open_tower)),
+            mock.patch.object(image_towers, "run_forward", self._note),
+            mock.patch.object(text_towers, "run_forward", self._note),
+        ):
             began = time.perf_counter()
-            for batch in batches:
-                tower.forward(batch)
-            seconds.append(time.perf_counter() - began)
-        rates[size] = size * len(batches) / statistics.median(seconds)
-    best = max(rates, key=lambda size: rates[size])
-    return rates[best], best
+            run_pass(data_set, self._backbone, options)
+            self.seconds = time.perf_counter() - began - self._opening
+        self.peak_bytes = torch.cuda.max_memory_reserved() if on_gpu else None
+
+    def _open(self, open_tower: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        began = time.perf_counter()
+        self.tower = open_tower(*given, **named)
+        self._opening += time.perf_counter() - began
+        return self.tower
+
+    def _note(
+        self, network: Any, device: str, readouts: Sequence[str], read: Callable[..., Any], *arrays: Any
+    ) -> Any:
+        """Run a forward of the pass, and keep what it was given."""
+        if self._n_bytes < BARE_BYTES:
+            self._n_bytes += sum(array.nbytes for array in arrays)
+            self.forwards.append(Forward(network, readouts, read, arrays))
+        return run_forward(network, device, readouts, read, *arrays)
 
 
-def ready_inputs(tower: Any, data: Path, modality: str) -> Sequence[Any]:
-    """Return inputs of the tower, decoded or tokenised; texts sorted by length, as a pass does."""
-    samples = read_data_set(data).samples[:BARE_INPUTS]
-    if modality == "text":
-        tokens = tower.tokenise([sample.text for sample in samples])
-        return sorted(tokens, key=lambda each: len(each.ids))
-    from extract import decode_image, read_image_file
+def bare(timed: TimedPass, device: str) -> float:
+    """Return the rate (inputs per second) of the forwards of a pass, on inputs that lie on the device."""
+    if device != "cpu":
+        torch.cuda.set_per_process_memory_fraction(1.0, torch.cuda.current_device())  # for all the inputs
+    inputs = [[torch.from_numpy(array).to(device) for array in each.arrays] for each in timed.forwards]
+    rate = sum(each.n_rows for each in timed.forwards)
+    return rate / median_seconds(lambda: run_bare(timed.forwards, inputs, device))
 
-    with ThreadPoolExecutor() as pool:
-        return list(
-            pool.map(lambda s: tower.preprocess(decode_image(read_image_file(s.image_path))), samples)
-        )
+
+@torch.inference_mode()
+def run_bare(forwards: Sequence[Forward], inputs: Sequence[Sequence[Any]], device: str) -> None:
+    """Run forwards and wait for the last of them."""
+    kept = []
+    for each, tensors in zip(forwards, inputs, strict=True):
+        with forward_context(each.network):
+            found = each.read(*tensors)
+        kept.append([found[readout].float() for readout in each.readouts])
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
+def decoding(tower: Any, data: Path) -> float:
+    """Return the rate (images per second) at which the cores make inputs for `tower` of image files."""
+    paths = [sample.image_path for sample in read_data_set(data).samples]
+
+    def prepare(path: Path) -> None:
+        content = read_image_file(path)
+        hashlib.sha256(content).digest()  # as a pass does, to see that the file is the one it has planned
+        tower.preprocess(decode_image(content))
+
+    def prepare_all() -> None:
+        with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
+            for _ in pool.map(prepare, paths):
+                pass
+
+    return len(paths) / median_seconds(prepare_all)
+
+
+def median_seconds(run: Callable[[], None]) -> float:
+    """Return the median seconds of a few runs, after one that warms up."""
+    run()
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
 
 
 def line(figures: Figures) -> str:
     """Return one line of the table."""
     peak = "-" if figures.peak_bytes is None else f"{figures.peak_bytes / 1e6:,.0f} MB"
     published = f"{PUBLISHED[figures.net]}/s" if figures.net in PUBLISHED else "-"
+    decode = (
+        ("-", "-")
+        if figures.decode_rate is None
+        else (f"{figures.decode_rate:.0f}", f"{figures.decode_rate / figures.rate:.2f}")
+    )
     return (
-        f"{figures.net:10}{figures.precision:>6}{figures.rate:10.0f}{figures.bare_rate:9.0f}"
-        f"{figures.bare_rate / figures.rate:11.2f}{peak:>9}{published:>11}"
+        f"{figures.net:14}{figures.precision:>5}{figures.largest_batch:7}{figures.rate:10.0f}"
+        f"{figures.bare_rate:9.0f}{figures.bare_rate / figures.rate:11.2f}{decode[0]:>10}{decode[1]:>13}"
+        f"{peak:>10}{published:>11}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cache import canonical_json, sha256_hex, write_file
-from extract.forwards import is_out_of_memory
+from extract.forwards import give_memory_back, is_out_of_memory
 
 #: A larger batch must raise the throughput by this factor, or it is not worth its memory.
 WORTHWHILE = 1.05
@@ -67,7 +66,7 @@ def probe_batch_size(run: Callable[[int], float], *, start: int, limit: int) -> 
             if not is_out_of_memory(error) or (best == 0 and size == 1):
                 raise
         if rate is None:
-            _give_memory_back()  # only now: the error held the tensors of its frames
+            give_memory_back()  # only now: the error held the tensors of its frames
             if best:
                 break
             limit = size - 1  # nothing has fitted yet: go down until something does
@@ -158,11 +157,3 @@ def _name(key: BatchKey) -> str:
     """Return `key` as one string that tells a reader what it is, and every two keys apart."""
     words = f"{key.modality} {key.precision} {key.device}"
     return f"{words} {sha256_hex(canonical_json(asdict(key)))[:16]}"
-
-
-def _give_memory_back() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -3,7 +3,7 @@
 On a CPU every core runs its own single-threaded forward and prepares its own inputs. That beats forwards
 spread over all cores (measured on two cores: MiniLM 1.45, BERT-base 1.2, CLIP B/32 1.14, ResNet50 1.03
 times), because no core waits for another; and a vector no longer depends on how many cores there are. On a
-GPU the cores prepare batches ahead and one thread feeds the device.
+GPU the cores prepare batches ahead and two threads feed the device.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from types import TracebackType
 import numpy as np
 
 from cache import Status
+from extract.device_clock import DeviceClock
 from extract.forwards import BackoffForward, Vectors
 from extract.inputs import Inputs, Prepared
 
@@ -28,6 +29,8 @@ Batch = tuple[list[int], list[np.ndarray]]
 
 #: Units that one thread prepares at a time for a GPU: small, so that all cores work on the next batch.
 _PIECE = 16
+#: Batches that are fed to a GPU at once: one computes, one lies ready behind it.
+_IN_FLIGHT = 2
 
 
 @dataclass(frozen=True)
@@ -162,11 +165,15 @@ class CoreEngine(Engine):
 
 
 class DeviceEngine(Engine):
-    """The cores prepare batches ahead, the calling thread feeds one device; for GPUs.
+    """The cores prepare batches ahead, two threads feed one device; for GPUs.
+
+    While one batch is in the network, the other's inputs are stacked and sent behind it, and the caller takes
+    care of the vectors of those before. Both take the device memory of one: see ``device_forwards``.
 
     Parameters
     ----------
     inputs : Inputs
+        If it is not reentrant, one thread feeds the device.
     device : str
         "cuda" or "cuda:N".
     n_readers : int
@@ -177,42 +184,46 @@ class DeviceEngine(Engine):
         super().__init__(inputs)
         self._device = device
         self._n_readers = n_readers
-        self._pool = ThreadPoolExecutor(n_readers, "read")
-        self._stack.callback(self._pool.shutdown, wait=True, cancel_futures=True)
+        self._clock = DeviceClock()
+        from extract.backbones.device_forwards import end_launching  # torch is loaded where a device is used
+
+        self._stack.callback(end_launching, device)
+        self._feeders = ThreadPoolExecutor(_IN_FLIGHT if inputs.reentrant else 1, "feed")
+        self._stack.callback(self._feeders.shutdown, wait=True, cancel_futures=True)
+        # Closed first: a feeder that waits for a piece which nobody will read is told so.
+        self._readers = ThreadPoolExecutor(n_readers, "read")
+        self._stack.callback(self._readers.shutdown, wait=True, cancel_futures=True)
 
     def run(self, batches: Iterable[Batch]) -> Iterator[Embedded]:
         """Embed batches on the device. See `Engine.run`."""
-        ahead: deque[tuple[list[np.ndarray], list[Future[tuple[Prepared, float]]]]] = deque()
+        ahead: deque[tuple[int, Future[Embedded]]] = deque()
         n_pieces = 0
         for units, wanted in batches:
             pieces = [self._submit(units, wanted, i) for i in range(0, len(units), _PIECE)]
-            ahead.append((wanted, pieces))
+            ahead.append((len(pieces), self._feeders.submit(self._feed, wanted, pieces)))
             n_pieces += len(pieces)
-            # At least one whole batch beyond the one in the device, and work for every reader.
-            while len(ahead) > 2 and n_pieces - len(ahead[0][1]) > 2 * self._n_readers:
-                n_pieces -= len(ahead[0][1])
-                yield self._consume(*ahead.popleft())
+            # At least one whole batch beyond those in the device, and work for every reader.
+            while len(ahead) > _IN_FLIGHT + 1 and n_pieces - ahead[0][0] > 2 * self._n_readers:
+                n_pieces -= ahead[0][0]
+                yield ahead.popleft()[1].result()
         while ahead:
-            yield self._consume(*ahead.popleft())
+            yield ahead.popleft()[1].result()
 
-    def _submit(
-        self, units: list[int], wanted: list[np.ndarray], start: int
-    ) -> Future[tuple[Prepared, float]]:
+    def embed(self, units: list[int]) -> list[LaneResult]:
+        """Embed a few units behind the batches in flight. See `Engine.embed`."""
+        return self._feeders.submit(super().embed, units).result()
+
+    def _submit(self, units: list[int], wanted: list[np.ndarray], start: int) -> Future[Prepared]:
         part = slice(start, start + _PIECE)
-        return self._pool.submit(self._prepare, units[part], [mask[part] for mask in wanted])
+        return self._readers.submit(self.inputs.prepare, units[part], [mask[part] for mask in wanted])
 
-    def _prepare(self, units: list[int], wanted: list[np.ndarray]) -> tuple[Prepared, float]:
-        began = time.perf_counter()
-        return self.inputs.prepare(units, wanted), time.perf_counter() - began
-
-    def _consume(self, wanted: list[np.ndarray], pieces: list[Future[tuple[Prepared, float]]]) -> Embedded:
-        began = time.perf_counter()
-        results = [piece.result() for piece in pieces]
-        ready = time.perf_counter()
-        lanes = _wanted_only(self._embed(_joined([prepared for prepared, _ in results])), wanted)
+    def _feed(self, wanted: list[np.ndarray], pieces: list[Future[Prepared]]) -> Embedded:
+        asked = time.perf_counter()
+        prepared = [piece.result() for piece in pieces]
         # Readers work beside the device: only the time that it stood still counts against them.
-        seconds = time.perf_counter() - ready
-        return Embedded(lanes, 0.0, seconds, ready - began, self._smallest, _peak_bytes(self._device))
+        with self._clock.forward(asked) as spent:
+            lanes = _wanted_only(self._embed(_joined(prepared)), wanted)
+        return Embedded(lanes, 0.0, spent.forward, spent.waiting, self._smallest, _peak_bytes(self._device))
 
 
 def open_engine(inputs: Inputs, device: str) -> Engine:
@@ -225,10 +236,12 @@ def open_engine(inputs: Inputs, device: str) -> Engine:
 
 
 def _peak_bytes(device: str) -> int | None:
+    if device == "cpu":
+        return None
     import torch
 
     # Reserved, not allocated: what other processes on the device cannot have.
-    return torch.cuda.max_memory_reserved(device) if torch.cuda.is_available() else None
+    return torch.cuda.max_memory_reserved(device)
 
 
 def _lane_forward(inputs: Inputs, lane: int) -> Callable[..., Vectors]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ class BackoffForward:
     Parameters
     ----------
     forward : callable
-        Takes a sequence of inputs, returns readout -> array of shape (n, d).
+        Takes a sequence of inputs, returns readout -> array of shape (n, d). Several threads may call it.
 
     Attributes
     ----------
@@ -26,6 +27,7 @@ class BackoffForward:
 
     def __init__(self, forward: Callable[[Sequence[Any]], Vectors]) -> None:
         self._forward = forward
+        self._lock = threading.Lock()
         self.largest: int | None = None
 
     def __call__(self, batch: Sequence[Any]) -> tuple[Vectors, np.ndarray]:
@@ -52,13 +54,18 @@ class BackoffForward:
                 parts.append(vectors)
                 start += size
                 continue
-            _free_device_memory()  # only now: the error held the tensors of its frames
+            give_memory_back()  # only now: the error held the tensors of its frames
             if size == 1:
                 fits[start] = False
                 start += 1
             else:
-                self.largest = size // 2
+                self._shrink(size)
         return _join(parts), fits
+
+    def _shrink(self, size: int) -> None:
+        """Halve a size that did not fit, unless another thread's batch has shown already that less fits."""
+        with self._lock:
+            self.largest = min(self.largest or size, size // 2)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -68,10 +75,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text
+    # The last are cuBLAS and cuDNN, which take memory of their own.
+    return any(words in text for words in ("out of memory", "can't allocate memory", "status_alloc_failed"))
 
 
-def _free_device_memory() -> None:
+def give_memory_back() -> None:
+    """Free what nothing refers to any more, and the blocks that torch keeps in reserve on every GPU."""
     import gc
 
     import torch

@@ -185,7 +185,7 @@ def patch_attribution(tower: Any, image: Image.Image, score: Score) -> PatchAttr
     """
     if not isinstance(tower, PixelTower):
         raise ValueError(_NO_GRADIENT.format(kind=type(tower).__name__))
-    pixels = torch.from_numpy(tower.preprocess(image))[None].to(tower._device)  # (1, 3, side, side)
+    pixels = torch.from_numpy(tower._recipe.apply(image))[None].to(tower._device)  # (1, 3, side, side)
 
     def run(batch: torch.Tensor) -> torch.Tensor:
         with forward_context(tower.network):

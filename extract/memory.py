@@ -141,7 +141,10 @@ def limit_device_memory(device: str, n_bytes: int) -> None:
     import torch
 
     total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, n_bytes / total), device)
+    index = torch.device(device).index  # which torch asks for here, unlike elsewhere
+    torch.cuda.set_per_process_memory_fraction(
+        min(1.0, n_bytes / total), torch.cuda.current_device() if index is None else index
+    )
 
 
 def _tower_parameters(card: Card, modality: str) -> int:

@@ -29,6 +29,9 @@ _LIMIT = {"text": MAX_TEXT_ROWS, "image": _MOST_IMAGES, "joint": _MOST_PAIRS}
 def bytes_on_cpu(backbone: Backbone, modality: str, precision: str, *, n_processes: int = 1) -> int:
     """Return about how much memory a tower takes on this machine's CPU, with a forward on every core.
 
+    The weights count twice, as the file has them (in single precision at the most) and as the network
+    multiplies with them: until every layer has run once, neither has been given back to the system.
+
     Parameters
     ----------
     backbone : Backbone
@@ -44,8 +47,10 @@ def bytes_on_cpu(backbone: Backbone, modality: str, precision: str, *, n_process
         card = replace(card, parameters=backbone.count_parameters())
     estimate = estimate_memory(card, modality, precision)
     assert estimate is not None, "the card has parameters"
+    as_read = estimate_memory(card, modality, "fp32")
+    assert as_read is not None, "the card has parameters"
     n_inputs = torch.get_num_threads() * _inputs_per_forward(card, modality)
-    return n_processes * estimate.total(0) + n_inputs * estimate.per_input
+    return n_processes * (estimate.total(0) + as_read.weights) + n_inputs * estimate.per_input
 
 
 def _inputs_per_forward(card: Card, modality: str) -> int:

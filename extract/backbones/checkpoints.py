@@ -7,7 +7,7 @@ from typing import Any
 
 from extract.cards import Card
 from extract.weight_sources import HubSnapshot
-from extract.weights import WeightsMissingError, hash_files, read_json
+from extract.weights import WeightsMissingError, hash_files, read_json, transformers_weight_files
 
 TOKENIZER_FILES = (
     "added_tokens.json",
@@ -56,6 +56,19 @@ def tokenizer_files(folder: Path) -> list[Path]:
                 f"{_LARGEST_TOKENIZER:,} are read. Copy the whole folder of the model again."
             )
     return files
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """Return the files of a network that reads texts: weights, ``config.json`` and tokenizer.
+
+    Raises
+    ------
+    WeightsMissingError
+        If there are no weights, or a part of them is not there.
+    ValueError
+        See `tokenizer_files`.
+    """
+    return [*transformers_weight_files(folder), folder / "config.json", *tokenizer_files(folder)]
 
 
 def tokenizer_settings(folder: Path) -> dict[str, Any]:

@@ -114,7 +114,8 @@ class ImageTower(Tower):
         Returns
         -------
         ndarray of shape (3, height, width), float32
-            Or, for networks that take many sizes, what their :meth:`forward` understands.
+            Or what else the tower's :meth:`forward` understands: bytes for a GPU, patches of pictures of many
+            sizes.
         """
 
     @abstractmethod
@@ -299,6 +300,11 @@ class Backbone(ABC):
                     "as --backbone."
                 )
         return folder
+
+    @property
+    def _token_limit(self) -> int:
+        assert self.card.token_limit is not None, "Card refuses a text modality without a token limit"
+        return self.card.token_limit
 
     @cached_property
     def _weights_sha256(self) -> str:

@@ -70,22 +70,6 @@ class FlavaBackbone(JointBackbone):
         """How each readout is made, by modality."""
         return _MEANINGS
 
-    def open_tower(
-        self,
-        modality: str,
-        *,
-        readouts: Sequence[str] = ("pooled",),
-        device: str = "cpu",
-        precision: str = "fp32",
-    ) -> FlavaTextTower | FlavaImageTower | FlavaPairTower:
-        """Load one tower. See :meth:`Backbone.open_tower`."""
-        self._check_request(modality, readouts)
-        if modality == "text":
-            return self._open_text(readouts, device, precision)
-        if modality == "image":
-            return self._open_image(readouts, device, precision)
-        return self._open_pair(readouts, device, precision)
-
     def _open_text(self, readouts: Sequence[str], device: str, precision: str) -> FlavaTextTower:
         from extract.backbones.flava_towers import FlavaTextTower
         from extract.backbones.loading import load_tokenizer

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-from extract.backbones.arithmetic import forward_context
 from extract.backbones.contract import ImageTower
+from extract.backbones.device_forwards import run_forward
 from extract.backbones.fixed_batches import CPU_IMAGES, chunks
+from extract.backbones.pixel_inputs import PixelInputs
 from extract.backbones.pixels import PixelRecipe
 from extract.backbones.token_layouts import TokenLayout
 
@@ -36,12 +37,12 @@ class PixelTower(ImageTower):
     ) -> None:
         self.network = network
         self.readouts = tuple(readouts)
-        self._recipe = recipe
-        self._device, self._dtype = device, dtype
+        self._recipe, self._device = recipe, device
+        self._inputs = PixelInputs(recipe, device=device, dtype=dtype)
 
     def preprocess(self, image: Image) -> np.ndarray:
-        """Return the input array. See :meth:`ImageTower.preprocess`."""
-        return self._recipe.apply(image)
+        """Return the input array; for a GPU bytes, mostly. See :meth:`ImageTower.preprocess`."""
+        return self._inputs.prepare(image)
 
     def rows_per_forward(self, bucket: int) -> int | None:  # noqa: ARG002
         """Return the rows of a fixed shape. See :meth:`Tower.rows_per_forward`."""
@@ -65,12 +66,11 @@ class PixelTower(ImageTower):
     def _readout(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return readout -> (b, d) for pixels of shape (b, 3, height, width)."""
 
-    @torch.inference_mode()
     def _embed(self, batch: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        pixels = torch.from_numpy(np.stack(batch)).to(self._device, self._dtype)
-        with forward_context(self.network):
-            vectors = self._readout(pixels)
-        return {readout: vectors[readout].float().cpu().numpy() for readout in self.readouts}
+        return run_forward(self.network, self._device, self.readouts, self._read, np.stack(batch))
+
+    def _read(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self._readout(self._inputs.numbers(pixels))
 
 
 class ConvTower(PixelTower):

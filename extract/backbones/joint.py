@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extract.backbones.checkpoints import model_type, tokenizer_files, tokenizer_settings
+from extract.backbones.checkpoints import checkpoint_files, model_type, tokenizer_settings
 from extract.backbones.contract import Backbone, folder_source, mismatch
-from extract.backbones.processors import PROCESSOR_FILES, image_settings
+from extract.backbones.processors import image_settings, processor_files
 from extract.cards import Card
 from extract.weights import transformers_weight_files
 
 if TYPE_CHECKING:
-    from extract.backbones.contract import Tokenise
+    from extract.backbones.contract import ImageTower, JointTower, TextTower, Tokenise
     from extract.backbones.pixels import PixelRecipe
 
 #: Modality -> readout -> how it is made. It enters the fingerprint.
@@ -53,6 +53,34 @@ class JointBackbone(Backbone):
     def _shape(self, folder: Path) -> JointShape:
         """Read the sizes of the checkpoint in `folder`."""
 
+    @abstractmethod
+    def _open_text(self, readouts: Sequence[str], device: str, precision: str) -> TextTower:
+        """Load the text half."""
+
+    @abstractmethod
+    def _open_image(self, readouts: Sequence[str], device: str, precision: str) -> ImageTower:
+        """Load the image half."""
+
+    @abstractmethod
+    def _open_pair(self, readouts: Sequence[str], device: str, precision: str) -> JointTower:
+        """Load the network that sees both."""
+
+    def open_tower(
+        self,
+        modality: str,
+        *,
+        readouts: Sequence[str] = ("pooled",),
+        device: str = "cpu",
+        precision: str = "fp32",
+    ) -> TextTower | ImageTower | JointTower:
+        """Load one tower. See :meth:`Backbone.open_tower`."""
+        self._check_request(modality, readouts)
+        if modality == "text":
+            return self._open_text(readouts, device, precision)
+        if modality == "image":
+            return self._open_image(readouts, device, precision)
+        return self._open_pair(readouts, device, precision)
+
     def preprocessing(self, modality: str) -> dict[str, Any]:
         """Return the settings of one modality. See :meth:`Backbone.preprocessing`."""
         self._check_request(modality, ("pooled",))
@@ -84,14 +112,8 @@ class JointBackbone(Backbone):
 
         return PixelRecipe.from_card(self.card, odd_margin="down")
 
-    @property
-    def _token_limit(self) -> int:
-        assert self.card.token_limit is not None, "the cards of both families state it"
-        return self.card.token_limit
-
     def _files(self, folder: Path) -> list[Path]:
-        named = [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
-        return [*transformers_weight_files(folder), folder / "config.json", *tokenizer_files(folder), *named]
+        return [*checkpoint_files(folder), *processor_files(folder)]
 
     def _mismatches(self, folder: Path) -> list[str]:
         transformers_weight_files(folder)

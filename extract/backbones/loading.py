@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from extract.backbones.checkpoints import check_vocabulary
 from extract.weights import read_json, refuse_unsafe, torch_dtype, transformers_weight_files
+
+if TYPE_CHECKING:
+    import torch
 
 
 def load_network(
@@ -20,6 +23,7 @@ def load_network(
     options: Mapping[str, Any] | None = None,
     remedy: str = "Copy the whole folder of the model again.",
     uniform: bool = False,
+    packed: bool = True,
 ) -> Any:
     """Load a transformers model in eval mode, in the stated precision, on the stated device.
 
@@ -37,6 +41,8 @@ def load_network(
     uniform : bool
         Whether norms and embeddings take the precision on a CPU too. For large networks whose files are in
         bf16: reading them as float32 would need twice the memory and win no digit.
+    packed : bool
+        See ``arithmetic.place``.
 
     Raises
     ------
@@ -49,6 +55,23 @@ def load_network(
     # torch loads here, not with the module: cards that are read from folders need only load_config.
     from extract.backbones.arithmetic import loading_dtype, place
 
+    dtype = torch_dtype(precision) if uniform else loading_dtype(precision, device)
+    network = read_network(model_class, folder, dtype=dtype, options=options, remedy=remedy)
+    return place(network, precision, device, packed=packed)
+
+
+def read_network(
+    model_class: Any,
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    options: Mapping[str, Any] | None = None,
+    remedy: str = "Copy the whole folder of the model again.",
+) -> Any:
+    """Read a transformers model to CPU memory, to be changed before ``arithmetic.place`` makes it ready.
+
+    Parameters and errors are those of :func:`load_network`.
+    """
     refuse_unsafe(transformers_weight_files(folder))
     with quiet_transformers():
         try:
@@ -56,7 +79,7 @@ def load_network(
                 str(folder),
                 # Never the default: transformers 5 takes the checkpoint's own dtype, which differs between
                 # uploads.
-                dtype=torch_dtype(precision) if uniform else loading_dtype(precision, device),
+                dtype=dtype,
                 local_files_only=True,
                 output_loading_info=True,
                 **(options or {}),
@@ -73,7 +96,7 @@ def load_network(
             f"({', '.join(missing[:5])}), which would be "
             f"random numbers. {remedy}"
         )
-    return place(model, precision, device)
+    return model
 
 
 def load_tokenizer(folder: Path, *, closes_texts: bool = True) -> Any:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-from extract.backbones.arithmetic import forward_context
 from extract.backbones.contract import JointTower, Pair
+from extract.backbones.device_forwards import run_forward
+from extract.backbones.pixel_inputs import PixelInputs
 from extract.backbones.pixels import PixelRecipe
 from extract.backbones.text_towers import MaskedTextTower
 from extract.backbones.token_states import asked_states
@@ -51,13 +52,13 @@ class PairTower(JointTower):
     ) -> None:
         self.network = network
         self.readouts = tuple(readouts)
-        self._text, self._pad_id, self._recipe = text, pad_id, recipe
-        self._device, self._dtype = device, dtype
+        self._text, self._pad_id, self._device = text, pad_id, device
+        self._inputs = PixelInputs(recipe, device=device, dtype=dtype)
         self._states = asked_states(readouts)
 
     def prepare(self, text: str, image: Image) -> Pair:
         """Return tokens and pixels. See :meth:`JointTower.prepare`."""
-        return Pair(self._text.tokenise([text])[0], self._recipe.apply(image))
+        return Pair(self._text.tokenise([text])[0], self._inputs.prepare(image))
 
     def bucket(self, pair: Pair) -> int:
         """Return the text's padded length. See :meth:`JointTower.bucket`."""
@@ -80,7 +81,6 @@ class PairTower(JointTower):
     ) -> dict[str, torch.Tensor]:
         """Return readout -> (b, d) for ids and mask (b, length) and pixels (b, 3, height, width)."""
 
-    @torch.inference_mode()
     def _embed(self, batch: Sequence[Pair]) -> dict[str, np.ndarray]:
         length = max(self.bucket(pair) for pair in batch)
         ids = np.full((len(batch), length), self._pad_id, dtype=np.int64)
@@ -88,11 +88,8 @@ class PairTower(JointTower):
         for row, pair in enumerate(batch):
             ids[row, : len(pair.tokens.ids)] = pair.tokens.ids
             mask[row, : len(pair.tokens.ids)] = 1
-        pixels = torch.from_numpy(np.stack([pair.pixels for pair in batch]))
-        with forward_context(self.network):
-            vectors = self._readout(
-                torch.from_numpy(ids).to(self._device),
-                torch.from_numpy(mask).to(self._device),
-                pixels.to(self._device, self._dtype),
-            )
-        return {readout: vectors[readout].float().cpu().numpy() for readout in self.readouts}
+        pixels = np.stack([pair.pixels for pair in batch])
+        return run_forward(self.network, self._device, self.readouts, self._read, ids, mask, pixels)
+
+    def _read(self, ids: torch.Tensor, mask: torch.Tensor, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self._readout(ids, mask, self._inputs.numbers(pixels))

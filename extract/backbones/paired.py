@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extract.backbones.checkpoints import (
+    checkpoint_files,
     hub_source,
     is_openclip_layout,
     model_type,
-    tokenizer_files,
     tokenizer_settings,
 )
 from extract.backbones.contract import Backbone, ImageTower, TextTower, folder_source, mismatch
@@ -26,7 +26,7 @@ from extract.backbones.paired_families import (
     projected_shape,
 )
 from extract.backbones.paired_readouts import Meanings
-from extract.backbones.processors import PROCESSOR_FILES, image_settings
+from extract.backbones.processors import image_settings, processor_files
 from extract.cards import Card
 from extract.registry import register_backbone, register_family
 from extract.weight_sources import GivenFolder, WeightSource
@@ -154,14 +154,8 @@ class PairedBackbone(Backbone):
     def _tokenizer_settings(self) -> dict[str, Any]:
         return tokenizer_settings(self._folder)
 
-    @property
-    def _token_limit(self) -> int:
-        assert self.card.token_limit is not None, "Card refuses a text modality without a token limit"
-        return self.card.token_limit
-
     def _files(self, folder: Path) -> list[Path]:
-        named = [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
-        return [*transformers_weight_files(folder), folder / "config.json", *tokenizer_files(folder), *named]
+        return [*checkpoint_files(folder), *processor_files(folder)]
 
     def _mismatches(self, folder: Path) -> list[str]:
         transformers_weight_files(folder)
@@ -184,7 +178,7 @@ class PairedBackbone(Backbone):
 
     def _image_mismatches(self, folder: Path) -> list[str]:
         """Compare the folder's own image processor, if it has one, with the card."""
-        if not any((folder / name).is_file() for name in PROCESSOR_FILES):
+        if not processor_files(folder):
             return []
         found = image_settings(folder)
         names = ("resize", "resize_mode", "interpolation", "mean", "std")

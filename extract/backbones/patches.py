@@ -16,8 +16,7 @@ import numpy as np
 from PIL import Image
 
 from extract.backbones.pixels import cut_strip, network_levels
-from extract.backbones.processors import PROCESSOR_FILES
-from extract.weights import WeightsMissingError, read_json
+from extract.backbones.processors import read_processor
 
 #: Most visual tokens of one image. The checkpoints allow up to 16,384; a picture of a post (600 x 563 pixels)
 #: has 330 to 440, so this shrinks only larger ones.
@@ -167,7 +166,7 @@ def read_patch_recipe(folder: Path, *, least_tokens: int | None = None) -> Patch
     ValueError
         If it asks for other steps; all faults are named.
     """
-    settings = _processor(folder)
+    settings = read_processor(folder)
     named = settings.get("image_processor_type")
     settings = {**_DEFAULTS, **{name: value for name, value in settings.items() if value is not None}}
     steps = ("do_resize", "do_rescale", "do_normalize")
@@ -201,14 +200,3 @@ def _pixel_limits(settings: Mapping[str, Any]) -> tuple[int, int]:
     least = settings.get("min_pixels") or size.get("shortest_edge") or _DEFAULT_PIXELS[0]
     most = settings.get("max_pixels") or size.get("longest_edge") or _DEFAULT_PIXELS[1]
     return least, most
-
-
-def _processor(folder: Path) -> dict[str, Any]:
-    for name in PROCESSOR_FILES:
-        if (folder / name).is_file():
-            settings = read_json(folder / name)
-            return dict(settings.get("image_processor", settings))
-    raise WeightsMissingError(
-        f"Folder '{folder}' lacks {' or '.join(repr(name) for name in PROCESSOR_FILES)}, which say how "
-        "images are prepared. Copy the whole folder of the model."
-    )

@@ -89,7 +89,7 @@ def image_settings(folder: Path, image_size: int | None = None) -> dict[str, Any
     ValueError
         If it asks for something that a :class:`PixelRecipe` cannot do; all faults are named.
     """
-    settings = _processor(folder)
+    settings = read_processor(folder)
     kind = _class_of(settings, folder)
     faults = (
         [] if kind in CLASS_DEFAULTS else [f"class is {kind!r}, supported are {', '.join(CLASS_DEFAULTS)}"]
@@ -195,14 +195,24 @@ def _class_of(settings: Mapping[str, Any], folder: Path) -> str:
     return re.sub(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", str(named))
 
 
-def _processor(folder: Path) -> Any:
-    for name in PROCESSOR_FILES:
-        if (folder / name).is_file():
-            settings = read_json(folder / name)
-            # transformers 5 may nest it in one file with the tokenizer's settings.
-            return settings.get("image_processor", settings)
+def processor_files(folder: Path) -> list[Path]:
+    """Return the files of `folder` that may say how images are prepared; the first one counts."""
+    return [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
+
+
+def read_processor(folder: Path) -> dict[str, Any]:
+    """Return the image settings of a checkpoint, as its processor class wrote them.
+
+    Raises
+    ------
+    WeightsMissingError
+        If no file has them.
+    """
+    for path in processor_files(folder):
+        settings = read_json(path)
+        # transformers 5 may nest it in one file with the tokenizer's settings.
+        return dict(settings.get("image_processor", settings))
     raise WeightsMissingError(
         f"Folder '{folder}' lacks {' or '.join(repr(name) for name in PROCESSOR_FILES)}, which say how "
-        "images are prepared. "
-        "Copy the whole folder of the model."
+        "images are prepared. Copy the whole folder of the model."
     )

@@ -12,11 +12,10 @@ from extract.backbones.paired import PairedBackbone
 from extract.backbones.paired_cards import SIGLIP2_NAFLEX, SIGLIP_CHECKPOINTS
 from extract.backbones.paired_families import PairedShape, card_widths
 from extract.backbones.paired_readouts import SIGLIP_MEANINGS, Meanings, TowerWidths
-from extract.backbones.processors import PROCESSOR_FILES, image_settings
+from extract.backbones.processors import image_settings, read_processor
 from extract.cards import Card
 from extract.registry import register_backbone, register_family
 from extract.weight_sources import WeightSource
-from extract.weights import WeightsMissingError, read_json
 
 if TYPE_CHECKING:
     from extract.backbones.naflex_patches import NaflexRecipe
@@ -160,14 +159,7 @@ def naflex_recipe(folder: Path) -> NaflexRecipe:
     """
     from extract.backbones.naflex_patches import NaflexRecipe
 
-    found = [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
-    if not found:
-        raise WeightsMissingError(
-            f"Folder '{folder}' lacks {' or '.join(repr(name) for name in PROCESSOR_FILES)}, which say how "
-            "images are prepared. Copy the whole folder of the model."
-        )
-    settings = read_json(found[0])
-    settings = settings.get("image_processor", settings)
+    settings = read_processor(folder)
     steps = ("do_resize", "do_rescale", "do_normalize")
     faults = [f"{step} is off" for step in steps if settings.get(step, True) is not True]
     faults += mismatch("resample", 2, settings.get("resample", 2))

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from extract.backbones.arithmetic import forward_context
 from extract.backbones.contract import ImageTower, Tokens
+from extract.backbones.device_forwards import run_forward
 from extract.backbones.fixed_batches import CPU_IMAGES, chunks
 from extract.backbones.image_towers import PixelTower
 from extract.backbones.naflex_patches import NaflexRecipe, Patches
@@ -113,23 +113,29 @@ class NaflexImageTower(ImageTower):
             ]
         )
 
-    @torch.inference_mode()
     def _embed(self, batch: Sequence[Patches]) -> dict[str, np.ndarray]:
-        mask = torch.from_numpy(np.stack([patches.mask for patches in batch])).to(self._device)
-        pixels = torch.from_numpy(np.stack([patches.pixels for patches in batch]))
-        with forward_context(self.network):
-            output = self.network.vision_model(
-                pixel_values=pixels.to(self._device, self._dtype),
-                pixel_attention_mask=mask,
-                spatial_shapes=torch.tensor([p.grid for p in batch], dtype=torch.int64, device=self._device),
-                **self._states.request,
-            )
-        vectors = {
+        return run_forward(
+            self.network,
+            self._device,
+            self.readouts,
+            self._read,
+            np.stack([patches.pixels for patches in batch]),
+            np.stack([patches.mask for patches in batch]),
+            np.array([patches.grid for patches in batch], dtype=np.int64),
+        )
+
+    def _read(self, pixels: torch.Tensor, mask: torch.Tensor, grids: torch.Tensor) -> dict[str, torch.Tensor]:
+        output = self.network.vision_model(
+            pixel_values=pixels.to(self._dtype),
+            pixel_attention_mask=mask,
+            spatial_shapes=grids,
+            **self._states.request,
+        )
+        return {
             "pooled": output.pooler_output,
             "mean": mean_of_tokens(output.last_hidden_state, mask),
             **self._states.read(output, lambda layer: mean_of_tokens(layer, mask)),
         }
-        return {readout: vectors[readout].float().cpu().numpy() for readout in self.readouts}
 
 
 def _joined(parts: Sequence[tuple[dict[str, np.ndarray], int]]) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extract.backbones.checkpoints import hub_source, model_type, tokenizer_files, tokenizer_settings
+from extract.backbones.checkpoints import checkpoint_files, hub_source, model_type, tokenizer_settings
 from extract.backbones.contract import Backbone, folder_source, mismatch
 from extract.backbones.encoders import (
     ENCODERS,
@@ -104,11 +104,6 @@ class EncoderBackbone(Backbone):
         """The folder with the network and the tokenizer."""
         return self._folder
 
-    @property
-    def _token_limit(self) -> int:
-        assert self.card.token_limit is not None, "Card refuses a text modality without a token limit"
-        return self.card.token_limit
-
     @cached_property
     def _pools_by_pooler(self) -> bool:
         """Whether "pooled" is a trained pooler's output; what a published encoder means hangs on no file."""
@@ -139,7 +134,7 @@ class EncoderBackbone(Backbone):
         return load_tokenizer(self._encoder_folder)
 
     def _files(self, folder: Path) -> list[Path]:
-        return _encoder_files(folder)
+        return checkpoint_files(folder)
 
     def _mismatches(self, folder: Path) -> list[str]:
         transformers_weight_files(folder)
@@ -210,7 +205,7 @@ class SentenceBackbone(EncoderBackbone):
         return tokenizer
 
     def _files(self, folder: Path) -> list[Path]:
-        return [*_encoder_files(folder / self._pipeline.encoder), *pipeline_files(folder)]
+        return [*checkpoint_files(folder / self._pipeline.encoder), *pipeline_files(folder)]
 
     def _mismatches(self, folder: Path) -> list[str]:
         if not (folder / "modules.json").is_file():
@@ -301,7 +296,3 @@ def lower_case_first(backend: Any) -> None:
 
     own = backend.normalizer
     backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *([own] if own is not None else [])])
-
-
-def _encoder_files(folder: Path) -> list[Path]:
-    return [*transformers_weight_files(folder), folder / "config.json", *tokenizer_files(folder)]

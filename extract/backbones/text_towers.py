@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from extract.backbones.arithmetic import forward_context
 from extract.backbones.contract import TextTower, Tokens
+from extract.backbones.device_forwards import run_forward
 from extract.backbones.fixed_batches import CPU_TOKENS, chunks_by_length, padded_length
 from extract.backbones.token_pooling import pool_tokens
 from extract.backbones.token_states import asked_states
@@ -82,18 +82,13 @@ class MaskedTextTower(TextTower):
     def _readout(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return readout -> (b, d) for ids and mask of shape (b, length)."""
 
-    @torch.inference_mode()
     def _embed(self, batch: Sequence[Tokens], length: int) -> dict[str, np.ndarray]:
         ids = np.full((len(batch), length), self._pad_id, dtype=np.int64)
         mask = np.zeros((len(batch), length), dtype=np.int64)
         for row, tokens in enumerate(batch):
             ids[row, : len(tokens.ids)] = tokens.ids
             mask[row, : len(tokens.ids)] = 1
-        with forward_context(self.network):
-            vectors = self._readout(
-                torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device)
-            )
-        return {readout: vectors[readout].float().cpu().numpy() for readout in self.readouts}
+        return run_forward(self.network, self._device, self.readouts, self._readout, ids, mask)
 
 
 class EncoderTower(MaskedTextTower):

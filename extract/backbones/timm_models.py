@@ -94,7 +94,9 @@ class TimmBackbone(Backbone):
             ) from error
         network.to(loading_dtype(precision, device))
         if self._shape.layout.is_maps:
-            network.to(memory_format=torch.channels_last)
+            for layer in network.modules():
+                if isinstance(layer, torch.nn.Conv2d):  # the format is of four axes; some networks have five
+                    layer.to(memory_format=torch.channels_last)
         return TimmTower(
             place(network, precision, device),
             self.recipe,

@@ -84,6 +84,7 @@ class ConvBackbone(Backbone):
                 f"Weights in '{self._folder}' do not fit network '{self.card.family}' ({one_line(error)}). "
                 "Copy the file again."
             ) from error
+        del state  # else every weight as it was read would stay beside the folded one
         network = network.float().eval()
         fold_batch_norms(network)
         network.to(loading_dtype(precision, device)).to(memory_format=torch.channels_last)

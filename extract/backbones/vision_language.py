@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extract.backbones.chat_templates import TEMPLATE_FILES, chat_template
-from extract.backbones.checkpoints import hub_source, model_type, tokenizer_files, tokenizer_settings
+from extract.backbones.checkpoints import checkpoint_files, hub_source, model_type, tokenizer_settings
 from extract.backbones.contract import Backbone, folder_source, mismatch
 from extract.backbones.processors import PROCESSOR_FILES
 from extract.cards import Card
@@ -201,14 +201,19 @@ class VisionLanguageBackbone(Backbone):
 
         model_class = getattr(transformers, _MODEL_CLASSES[self.card.family])
         whole = load_network(
-            parts_of(model_class, parts), self._folder, precision=precision, device=device, uniform=True
+            parts_of(model_class, parts),
+            self._folder,
+            precision=precision,
+            device=device,
+            uniform=True,
+            packed=False,  # each chat has a length of its own
         )
         return whole.model
 
     def _files(self, folder: Path) -> list[Path]:
         named = {*PROCESSOR_FILES, *TEMPLATE_FILES}
         extra = [folder / name for name in sorted(named) if (folder / name).is_file()]
-        files = [*transformers_weight_files(folder), folder / "config.json", *tokenizer_files(folder)]
+        files = checkpoint_files(folder)
         return [*files, *(file for file in extra if file not in files)]
 
     def _mismatches(self, folder: Path) -> list[str]:

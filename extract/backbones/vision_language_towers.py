@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,9 @@ import torch
 from PIL.Image import Image
 from torch.nn.functional import normalize
 
-from extract.backbones.arithmetic import forward_context
 from extract.backbones.chat import ChatTokeniser
 from extract.backbones.contract import ImageTower, JointTower, Pair, Tokens
+from extract.backbones.device_forwards import run_forward
 from extract.backbones.fixed_batches import padded_length
 from extract.backbones.patches import ImagePatches, PatchRecipe
 from extract.backbones.text_towers import MaskedTextTower
@@ -96,7 +96,6 @@ class _VisualTower:
         parts = [self._embed([pair]) for pair in batch]
         return {readout: np.concatenate([part[readout] for part in parts]) for readout in self.readouts}
 
-    @torch.inference_mode()
     def _embed(self, batch: Sequence[Pair]) -> dict[str, np.ndarray]:
         # A single chat is not padded; among others padding stands on the right, where the causal decoder
         # cannot see it from any token that is read.
@@ -111,26 +110,31 @@ class _VisualTower:
             positions[:, row, :n_tokens] = chat_positions(
                 pair.tokens.ids, self.network.config.image_token_id, pair.pixels, self._recipe.merge
             )
-        with forward_context(self.network):
-            vectors = self._read(ids, mask, positions, [pair.pixels for pair in batch])
-        return {readout: vectors[readout].float().cpu().numpy() for readout in self.readouts}
+        images = [pair.pixels for pair in batch]
+        values = np.concatenate([image.values for image in images])
+        grids = np.array([[1, image.height, image.width] for image in images], dtype=np.int64)
+        return run_forward(
+            self.network, self._device, self.readouts, self._read, ids, mask, positions, values, grids
+        )
 
     def _read(
-        self, ids: np.ndarray, mask: np.ndarray, positions: np.ndarray, images: Sequence[ImagePatches]
-    ) -> Mapping[str, torch.Tensor]:
-        values = torch.from_numpy(np.concatenate([image.values for image in images]))
-        grid = torch.tensor([[1, image.height, image.width] for image in images])
-        seen = torch.from_numpy(mask).to(self._device)
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        positions: torch.Tensor,
+        values: torch.Tensor,
+        grids: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
         output = self.network(
-            input_ids=torch.from_numpy(ids).to(self._device),
-            attention_mask=seen,
-            position_ids=torch.from_numpy(positions).to(self._device),
-            pixel_values=self._frames(values.to(self._device, self.network.visual.dtype)),
-            image_grid_thw=grid.to(self._device),
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            pixel_values=self._frames(values.to(self.network.visual.dtype)),
+            image_grid_thw=grids,
             use_cache=False,
             **self._states.request,
         )
-        return _vectors(output, seen, self._states, normalised=self._normalised)
+        return _vectors(output, mask, self._states, normalised=self._normalised)
 
     def _frames(self, values: torch.Tensor) -> torch.Tensor:
         """Repeat each channel of each patch, as if the image were a film that stands still."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from extract.backbones.checkpoints import hub_source, model_type
 from extract.backbones.contract import Backbone, folder_source, mismatch
-from extract.backbones.processors import PROCESSOR_FILES, image_settings
+from extract.backbones.processors import image_settings, processor_files
 from extract.backbones.vision_cards import (
     CONVNEXT_BASE,
     CONVNEXT_TINY,
@@ -89,7 +89,7 @@ class VisionBackbone(Backbone):
         import torch
 
         from extract.backbones.arithmetic import loading_dtype, place
-        from extract.backbones.loading import load_network
+        from extract.backbones.loading import load_network, read_network
         from extract.backbones.staged_networks import fold_batch_norms
 
         options = {} if self._has_pooler(self._folder) else {"add_pooling_layer": False}
@@ -102,9 +102,9 @@ class VisionBackbone(Backbone):
                 options=options,
             )
         # Batch norms are folded in float32, so that only the product is rounded.
-        network = load_network(
-            model_class(self.card.family), self._folder, precision="fp32", device="cpu", options=options
-        )
+        network = read_network(
+            model_class(self.card.family), self._folder, dtype=torch.float32, options=options
+        ).eval()
         if self.family.has_batch_norms:
             fold_batch_norms(network)
         network.to(loading_dtype(precision, device)).to(memory_format=torch.channels_last)
@@ -114,8 +114,7 @@ class VisionBackbone(Backbone):
         return has_pooler(self.card.family, folder)
 
     def _files(self, folder: Path) -> list[Path]:
-        named = [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
-        return [*transformers_weight_files(folder), folder / "config.json", *named]
+        return [*transformers_weight_files(folder), folder / "config.json", *processor_files(folder)]
 
     def _mismatches(self, folder: Path) -> list[str]:
         transformers_weight_files(folder)
@@ -129,7 +128,7 @@ class VisionBackbone(Backbone):
         ]
         if self.card.parameters is not None:
             faults += mismatch("parameters", self.card.parameters, shape.parameters)
-        if not any((folder / name).is_file() for name in PROCESSOR_FILES):
+        if not processor_files(folder):
             return faults
         for field, value in image_settings(folder).items():
             stated = getattr(self.card, field)

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from extract.backbones import ImageTower
+from extract.backbones.arithmetic import place
 from extract.backbones.pixels import LONGEST_RATIO, PixelRecipe
 from extract.backbones.staged_networks import build_efficientnet, build_resnet, fold_batch_norms
 from extract.backbones.vision import state_dict_family
 from extract.backbones.vision_cards import TORCHVISION_CONVNEXT_TINY, TORCHVISION_EFFICIENTNET_B0
 from extract.cards import Card
 from extract.registry import backbone_names, find_card, open_backbone
+from extract.weights import read_state_dict
 from tests.kit.emoji_images import draw_emoji
 from tests.kit.tiny_checkpoints import make_resnet18, make_tiny_bert
 from tests.kit.tiny_vision import make_torchvision
@@ -291,6 +294,28 @@ def test_resnet_opens_by_registered_name_with_weights(tmp_path: Path, resnet_fol
         assert isinstance(tower, ImageTower)
         rows.append(tower.forward(tower.preprocess(draw_emoji("😀", 150))[None])["pooled"])
     np.testing.assert_array_equal(*rows)
+
+
+def test_weights_of_the_file_are_gone_when_batch_norms_are_folded(
+    resnet_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each convolution's weights are freed when the folded ones are there, not when the tower is open."""
+    read: list[StorageWeakRef] = []
+
+    def read_and_watched(path: Path) -> dict[str, torch.Tensor]:
+        state = read_state_dict(path)
+        read.extend(StorageWeakRef(value.untyped_storage()) for value in state.values() if value.ndim == 4)
+        return state
+
+    def placed(network: torch.nn.Module, precision: str, device: str) -> torch.nn.Module:
+        assert len(read) == 20
+        assert all(weights.expired() for weights in read)
+        return place(network, precision, device)
+
+    backbone = open_backbone("resnet18", weights=resnet_folder)
+    monkeypatch.setattr("extract.backbones.vision.read_state_dict", read_and_watched)
+    monkeypatch.setattr("extract.backbones.arithmetic.place", placed)
+    assert backbone.open_tower("image").readouts == ("pooled",)
 
 
 def test_wrong_image_weights_are_refused(tmp_path: Path, resnet_folder: Path) -> None:

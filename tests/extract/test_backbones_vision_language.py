@@ -56,6 +56,14 @@ def test_vision_language_rows_have_the_same_bits_in_any_company(
         np.testing.assert_array_equal(batched(tower, items, 3)["pooled"], whole)
 
 
+def test_vision_language_layers_keep_plain_weights(qwen_folders: dict[str, Path]) -> None:
+    """Kernels for packed weights stay in memory for each shape, and every chat has a length of its own."""
+    tower: Any = open_backbone(str(qwen_folders[KINDS[0]])).open_tower("joint")
+    tower.forward(prepared(tower))
+    layouts = {weight.layout for weight in tower.network.parameters()}
+    assert layouts == {torch.strided}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_vision_language_forwards_may_run_in_threads(qwen_folders: dict[str, Path], kind: str) -> None:
     """Forwards at once give the bits of forwards in turn, and none leaves positions on the network."""

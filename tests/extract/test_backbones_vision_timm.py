@@ -85,6 +85,19 @@ def test_timm_backbone_equals_timm(name: str, folders: dict[str, Path]) -> None:
     assert apart < 0.9999, "different pictures are told apart, so equal vectors mean something"
 
 
+def test_timm_network_with_weights_of_five_axes_equals_timm(tmp_path: Path) -> None:
+    """Layers of three-dimensional convolutions, which have no channels-last format, are left as they are."""
+    folder = make_timm(tmp_path / "lambda", "lambda_resnet26t")
+    tower: Any = open_backbone(str(folder)).open_tower("image")
+    assert any(isinstance(layer, torch.nn.Conv3d) for layer in tower.network.modules())
+    local = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
+    pixels = tower.preprocess(draw_emoji("😀", 150))
+    with torch.no_grad():
+        expected = local(torch.from_numpy(pixels)[None]).numpy()
+    found = tower.forward([pixels])["pooled"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_timm_tower_gives_a_row_the_same_bits_in_any_company(
     name: str, folders: dict[str, Path], two_torch_threads: None

@@ -16,6 +16,7 @@ import torch
 
 import extract.devices
 import extract.inputs
+import extract.probing
 from cache import FeatureStore
 from extract import (
     DataError,
@@ -29,8 +30,10 @@ from extract import (
     run_passes,
 )
 from extract.devices import ProcessEngine
+from extract.drift import TOLERANCE
 from extract.engine import DeviceEngine
 from tests.kit.data_sets import write_guid_data_set
+from tests.kit.pretended_gpu import MEMORY, pretended_gpu
 from tests.kit.tiny_checkpoints import make_resnet18, make_tiny_bert, make_tiny_clip
 
 
@@ -199,6 +202,30 @@ def test_a_device_engine_makes_the_same_vectors(
                 np.testing.assert_allclose(
                     np.asarray(two.select(name)), np.asarray(one.select(name)), rtol=1e-4, atol=1e-5
                 )
+
+
+def test_a_pass_on_a_pretended_gpu_stores_what_a_cpu_stores(
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Limit, probing, two batches in flight, pixels as bytes: all of a GPU's way in fp16, but its kernels."""
+    for modality in ("text", "image"):  # larger batches take minutes here
+        monkeypatch.setitem(extract.probing._START, modality, 4)
+        monkeypatch.setitem(extract.probing._LIMIT, modality, 8)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (data / "data" / "103.jpg").write_bytes(b"no picture")
+    plain = _run(data, weights / "tiny-clip", tmp_path / "plain", precision="fp32")
+    with pretended_gpu():
+        other = _run(
+            data, weights / "tiny-clip", tmp_path / "gpu", device="cuda", precision="fp16", max_memory=10**9
+        )
+    assert plain.not_ok and plain.not_ok == other.not_ok
+    assert {count.peak_bytes for count in other.counts.values()} == {MEMORY // 2}
+    with FeatureStore.open(plain.path) as one, FeatureStore.open(other.path) as two:
+        assert np.array_equal(one.status, two.status)
+        for name in one.spaces:
+            x, y = np.asarray(one.select(name)), np.asarray(two.select(name))
+            gaps, lengths = np.linalg.norm(x - y, axis=1), np.linalg.norm(x, axis=1)
+            assert (gaps <= TOLERANCE["fp16"] * lengths).all() and gaps.any(), name
 
 
 def test_resolve_devices_names_each_device() -> None:

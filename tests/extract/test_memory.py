@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -203,6 +204,20 @@ def test_limit_device_memory_refuses_a_cpu() -> None:
     """torch cannot limit the memory of a CPU; saying so beats a limit that does nothing."""
     with pytest.raises(ValueError, match=r"--max-memory limits the memory of a GPU, but the device is 'cpu'"):
         limit_device_memory("cpu", 10**9)
+
+
+@pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_limit_device_memory_is_set_on_the_device_that_is_named(device: str, index: int) -> None:
+    """torch's own checks of the arguments run here; only what asks the driver is replaced."""
+    with (
+        mock.patch("torch.cuda.memory._lazy_init"),
+        mock.patch("torch.cuda.current_device", return_value=0),
+        mock.patch("torch.cuda.get_device_properties", return_value=mock.Mock(total_memory=8 * 10**9)),
+        mock.patch("torch._C._cuda_setMemoryFraction", create=True) as limit,
+    ):
+        limit_device_memory(device, 10**9)
+        limit_device_memory(device, 10**10)
+    assert [call.args for call in limit.call_args_list] == [(0.125, index), (1.0, index)]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ import extract.devices
 from cache import FeatureStore, Status
 from extract import PassOptions, PassReport, TooManyBadRowsError, open_backbone, read_data_set, run_pass
 from extract.engine import DeviceEngine
+from extract.forwards import BackoffForward, is_out_of_memory
 from extract.inputs import Inputs
 from extract.work import PassWork
 from tests.kit.data_sets import write_guid_data_set
@@ -81,7 +85,8 @@ def test_device_engine_halves_batches_until_they_fit(
     assert report.not_ok == {}
     assert [count.computed for count in report.counts.values()] == [N_ROWS, N_ROWS]
     too_large = [size for size in sizes if size > rows]
-    assert len(too_large) <= 2 * 7  # two towers, each halves at most six times from 64 to 1
+    # Two towers; two batches in flight, of which each may find out by itself; six halvings from 64 to 1.
+    assert len(too_large) <= 2 * 2 * 6
     assert bool(too_large) == (rows < 64)  # the engine's batches have 64 rows
     if too_large:
         assert all(count.smallest_batch <= rows for count in report.counts.values())
@@ -90,6 +95,50 @@ def test_device_engine_halves_batches_until_they_fit(
             np.testing.assert_allclose(
                 np.asarray(b.select(name)), np.asarray(a.select(name)), rtol=1e-4, atol=1e-5
             )
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+            True,
+        ),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), False),
+        (ValueError("out of range"), False),
+    ],
+)
+def test_out_of_memory_is_known_in_all_its_words(error: Exception, is_memory: bool) -> None:
+    """Libraries below torch say it in their own; a fault that a smaller batch does not mend is none."""
+    assert is_out_of_memory(error) == is_memory
+
+
+def test_batches_in_flight_halve_once_for_one_size() -> None:
+    """Two batches that fail at one size make it half of that, not a quarter; the smaller size stands."""
+    both_in = Barrier(2, timeout=60)
+    started: list[int] = []
+
+    def forward(batch: Sequence[float]) -> dict[str, np.ndarray]:
+        started.append(len(batch))
+        if len(batch) == 64:
+            both_in.wait()
+        if len(batch) > 32:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return {"pooled": np.array(batch, dtype=np.float32)[:, None]}
+
+    shared = BackoffForward(forward)
+    batches = [[float(64 * i + row) for row in range(64)] for i in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(shared, batches))
+    for batch, (vectors, fits) in zip(batches, results, strict=True):
+        assert fits.all() and vectors["pooled"][:, 0].tolist() == batch
+    assert sorted(started) == [32, 32, 32, 32, 64, 64] and shared.largest == 32
 
 
 def test_device_engine_marks_what_does_not_fit_alone(
