@@ -181,12 +181,12 @@ class DeviceEngine(Engine):
     """
 
     def __init__(self, inputs: Inputs, device: str, *, n_readers: int) -> None:
+        from extract.backbones.device_forwards import end_launching  # torch is loaded where a device is used
+
         super().__init__(inputs)
         self._device = device
         self._n_readers = n_readers
         self._clock = DeviceClock()
-        from extract.backbones.device_forwards import end_launching  # torch is loaded where a device is used
-
         self._stack.callback(end_launching, device)
         self._feeders = ThreadPoolExecutor(_IN_FLIGHT if inputs.reentrant else 1, "feed")
         self._stack.callback(self._feeders.shutdown, wait=True, cancel_futures=True)

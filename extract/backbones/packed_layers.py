@@ -23,13 +23,13 @@ from extract.precision import cpu_has_bf16
 _mkldnn: Any = torch.ops.mkldnn
 _native: Any = torch._C._nn
 _backend: Any = torch.backends.mkldnn
-_KERNELS = (
-    "_reorder_linear_weight",
-    "_linear_pointwise",
-    "_convolution_pointwise",
-    "_is_mkldnn_bf16_supported",
+_OPERATIONS = (
+    (_mkldnn, "_reorder_linear_weight"),
+    (_mkldnn, "_linear_pointwise"),
+    (_native, "mkldnn_reorder_conv2d_weight"),
+    (_mkldnn, "_convolution_pointwise"),
+    (_mkldnn, "_is_mkldnn_bf16_supported"),
 )
-_CONVOLUTION_ORDER = "mkldnn_reorder_conv2d_weight"
 
 
 def pack_layers(network: nn.Module) -> None:
@@ -45,13 +45,13 @@ def pack_layers(network: nn.Module) -> None:
         On the CPU, in eval mode and without gradients of weights. Gradients of inputs go through torch's own
         layers.
     """
-    if not _has_kernels():
+    if not _has_operations():
         return
     _leave_the_file(network)
     for layer in network.modules():
-        kind = _KINDS.get(type(layer))  # a subclass may compute something else
         owner: Any = layer
-        if kind is not None and _is_packable(owner.weight.dtype):
+        kind = _KINDS.get(type(layer))  # a subclass may compute something else
+        if kind is not None and kind.computes(owner) and _is_packable(owner.weight.dtype):
             owner.forward = kind(owner)
 
 
@@ -68,7 +68,7 @@ def _leave_the_file(network: nn.Module) -> None:
             weight.data = weight.data.clone()
 
 
-def _has_kernels() -> bool:
+def _has_operations() -> bool:
     """Whether packed weights were found to be as fast as torch's own layers or faster on such a processor.
 
     Measured with AVX-512 and, on the same processor, with AVX2 alone (1.05 to 1.09 times as fast). Below AVX2
@@ -76,7 +76,7 @@ def _has_kernels() -> bool:
     """
     if not (_backend.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")):
         return False
-    return all(hasattr(_mkldnn, name) for name in _KERNELS) and hasattr(_native, _CONVOLUTION_ORDER)
+    return all(hasattr(owner, name) for owner, name in _OPERATIONS)
 
 
 def _is_packable(dtype: torch.dtype) -> bool:
@@ -95,6 +95,11 @@ class _PackedForward(ABC):
         self._layer: Any = weakref.proxy(layer)
         self._packed: torch.Tensor | None = None
         self._lock = threading.Lock()
+
+    @staticmethod
+    def computes(layer: Any) -> bool:  # noqa: ARG004
+        """Whether a layer of this kind can be computed with a packed weight."""
+        return True
 
     def __call__(self, values: torch.Tensor) -> Any:
         if torch.is_grad_enabled() and values.requires_grad:
@@ -155,14 +160,16 @@ class _PackedConvolution(_PackedForward):
         super().__init__(layer)
         self._geometry = (layer.padding, layer.stride, layer.dilation, layer.groups)
 
+    @staticmethod
+    def computes(layer: Any) -> bool:
+        return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
     def _takes(self, values: torch.Tensor) -> bool:
         # In torch's own memory format packing was slower as often as faster.
         return (
             super()._takes(values)
             and values.ndim == 4
             and values.is_contiguous(memory_format=torch.channels_last)
-            and self._layer.padding_mode == "zeros"
-            and not isinstance(self._layer.padding, str)
         )
 
     def _reordered(self, weight: torch.Tensor, values: torch.Tensor) -> Any:

@@ -24,6 +24,7 @@ from tests.kit import tiny_joint, tiny_paired, tiny_text, tiny_vision
 from tests.kit.emoji_images import draw_emoji
 from tests.kit.pretended_gpu import GpuTensor, pretended_gpu
 from tests.kit.tiny_checkpoints import make_resnet18, make_tiny_clip
+from tests.kit.tower_inputs import inputs_of
 
 #: Largest difference from the CPU's float32 vectors, relative to their length. Rounding of half precision
 #: shows more in these small networks, whose weights are scaled up; a fault of ours is several times larger.
@@ -60,16 +61,10 @@ LARGE = {
 }
 
 
-def inputs_of(tower: Any) -> Sequence[Any]:
+def three_inputs(tower: Any) -> Sequence[Any]:
     """Return texts of several lengths, pictures of several shapes, or pairs of them."""
     images = [draw_emoji("😀", 40), draw_emoji("😢", 90).crop((0, 0, 90, 50)), draw_emoji("🐶", 57)]
-    texts = [*TEXTS[:2], TEXTS[3]]
-    if hasattr(tower, "tokenise"):
-        tokens: Sequence[Any] = tower.tokenise(texts)
-        return tokens
-    if hasattr(tower, "prepare"):
-        return [tower.prepare(text, image) for text, image in zip(texts, images, strict=True)]
-    return [tower.preprocess(image) for image in images]
+    return inputs_of(tower, [*TEXTS[:2], TEXTS[3]], images)
 
 
 def check_placement(folder: Path, precisions: Sequence[str]) -> None:
@@ -79,7 +74,7 @@ def check_placement(folder: Path, precisions: Sequence[str]) -> None:
         n_layers = len(backbone.card.layers.get(modality, ()))
         readouts = [*backbone.card.readouts[modality], *(f"layer:{k}" for k in range(n_layers))]
         exact = backbone.open_tower(modality, readouts=readouts)
-        expected = exact.forward(inputs_of(exact))  # type: ignore[arg-type]
+        expected = exact.forward(three_inputs(exact))  # type: ignore[arg-type]
         for precision in precisions:
             found = embed_on_gpu(backbone, modality, readouts, precision)
             assert list(found) == readouts
@@ -102,7 +97,7 @@ def embed_on_gpu(
             assert isinstance(weight, GpuTensor) and weight.dtype == torch_dtype(precision)
         assert all(isinstance(buffer, GpuTensor) for buffer in tower.network.buffers())
         assert tower.rows_per_forward(8) is None
-        found: dict[str, np.ndarray] = tower.forward(inputs_of(tower))
+        found: dict[str, np.ndarray] = tower.forward(three_inputs(tower))
     return found
 
 

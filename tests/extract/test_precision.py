@@ -17,6 +17,7 @@ from extract.precision import BF16_PARAMETERS, cpu_has_bf16, gains_from_bf16, re
 from extract.registry import find_card, open_backbone
 from tests.kit.emoji_images import draw_emoji
 from tests.kit.tiny_checkpoints import make_resnet18, make_tiny_bert, make_tiny_clip
+from tests.kit.tower_inputs import inputs_of
 
 TEXTS = [
     "sun",
@@ -42,11 +43,9 @@ def open_tiny(make: Make, folder: Path, modality: str, precision: str) -> Any:
     return open_backbone(str(make(folder))).open_tower(modality, precision=precision)
 
 
-def inputs_of(tower: Any, modality: str) -> Sequence[Any]:
+def six_inputs(tower: Any) -> Sequence[Any]:
     """Return six inputs of a tower."""
-    return (
-        tower.tokenise(TEXTS) if modality == "text" else [tower.preprocess(draw_emoji(c, 40)) for c in EMOJI]
-    )
+    return inputs_of(tower, TEXTS, [draw_emoji(character, 40) for character in EMOJI])
 
 
 def worst_cosine(one: np.ndarray, two: np.ndarray) -> float:
@@ -173,7 +172,7 @@ def test_bf16_vectors_are_close_to_fp32(make: Make, modality: str, tmp_path: Pat
     """On a CPU every row in bf16 points where the float32 row points, and comes back as float32."""
     exact = open_tiny(make, tmp_path / "fp32", modality, "fp32")
     mixed = open_tiny(make, tmp_path / "bf16", modality, "bf16")
-    inputs = inputs_of(exact, modality)
+    inputs = six_inputs(exact)
     one, two = exact.forward(inputs)["pooled"], mixed.forward(inputs)["pooled"]
     assert two.dtype == np.float32
     assert worst_cosine(one, two) > 0.999
@@ -196,7 +195,7 @@ def test_bf16_keeps_trained_vectors_within_the_tolerance() -> None:
 def test_bf16_rows_do_not_depend_on_their_batch(make: Make, modality: str, tmp_path: Path) -> None:
     """On a CPU a row has the same bits alone, among others, and among others in another order."""
     tower = open_tiny(make, tmp_path, modality, "bf16")
-    inputs = inputs_of(tower, modality)
+    inputs = six_inputs(tower)
     whole = tower.forward(inputs)["pooled"]
     assert np.array_equal(np.concatenate([tower.forward([item])["pooled"] for item in inputs]), whole)
     assert np.array_equal(tower.forward(inputs[::-1])["pooled"][::-1], whole)
@@ -219,7 +218,7 @@ def test_bf16_survives_padding(make: Make, tmp_path: Path) -> None:
 def test_bf16_towers_run_in_several_threads(tmp_path: Path) -> None:
     """Two threads that share a tower get the bits that one thread gets."""
     tower = open_tiny(make_tiny_clip, tmp_path, "image", "bf16")
-    inputs = inputs_of(tower, "image")
+    inputs = six_inputs(tower)
     expected = tower.forward(inputs)["pooled"]
     with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for vectors in pool.map(tower.forward, [inputs] * 20):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from extract.registry import open_backbone
 from tests.kit import tiny_joint, tiny_paired, tiny_text, tiny_vision
 from tests.kit.emoji_images import draw_emoji
+from tests.kit.tower_inputs import inputs_of
 
 TEXTS = ["sun", "the cat sat on the mat", "a", "happy dog sun sun sun"]
 EMOJI = "😀😢🐶🌧"
@@ -31,24 +31,13 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
 }
 
 
-def inputs_of(tower: Any) -> Sequence[Any]:
-    """Return four inputs of a tower of any modality."""
-    images = [draw_emoji(character, 40) for character in EMOJI]
-    if hasattr(tower, "tokenise"):
-        tokens: Sequence[Any] = tower.tokenise(TEXTS)
-        return tokens
-    if hasattr(tower, "prepare"):
-        return [tower.prepare(text, image) for text, image in zip(TEXTS, images, strict=True)]
-    return [tower.preprocess(image) for image in images]
-
-
 @pytest.mark.parametrize("family", MAKERS)
 def test_bf16_holds_its_promises_in_every_family(family: str, tmp_path: Path) -> None:
     """Each tower's bf16 vectors lie within the tolerance of float32, and do not depend on their batch."""
     backbone = open_backbone(str(MAKERS[family](tmp_path / family)))
     for modality in backbone.card.modalities:
         exact, mixed = (backbone.open_tower(modality, precision=p) for p in ("fp32", "bf16"))
-        inputs = inputs_of(exact)
+        inputs = inputs_of(exact, TEXTS, [draw_emoji(character, 40) for character in EMOJI])
         one, two = exact.forward(inputs)["pooled"], mixed.forward(inputs)["pooled"]
         assert two.dtype == np.float32 and not np.array_equal(one, two), "bf16 was not used"
         cosines = (one * two).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(two, axis=1)
