@@ -6,7 +6,7 @@ The same tower twice, with packed weights and with torch's own layers, forwards 
 ready inputs, in turns. Printed: milliseconds of the processor per input (medians over the rounds), their
 ratio, and the worst cosine and the largest difference of a vector (over the largest number) between both.
 MiniLM-L6 and EfficientNet-Lite0 have their real weights (extra ``test``), the others random ones of the true
-size. Needs up to 3 GB of disk; takes about four minutes.
+size. Needs up to 3 GB of disk; takes about ten minutes.
 """
 
 from __future__ import annotations

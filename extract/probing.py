@@ -30,7 +30,9 @@ def bytes_on_cpu(backbone: Backbone, modality: str, precision: str, *, n_process
     """Return about how much memory a tower takes on this machine's CPU, with a forward on every core.
 
     The weights count twice, as the file has them (in single precision at the most) and as the network
-    multiplies with them: until every layer has run once, neither has been given back to the system.
+    multiplies with them: until every layer has run once, neither has been given back to the system. Half of
+    what a forward takes is added for what the C library keeps between forwards
+    (``benchmarks/cpu_memory.py``).
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def bytes_on_cpu(backbone: Backbone, modality: str, precision: str, *, n_process
     as_read = estimate_memory(card, modality, "fp32")
     assert as_read is not None, "the card has parameters"
     n_inputs = torch.get_num_threads() * _inputs_per_forward(card, modality)
-    return n_processes * (estimate.total(0) + as_read.weights) + n_inputs * estimate.per_input
+    return n_processes * (estimate.total(0) + as_read.weights) + n_inputs * estimate.per_input * 3 // 2
 
 
 def _inputs_per_forward(card: Card, modality: str) -> int:
