@@ -7,6 +7,7 @@ Prints one line per figure. Needs the extra ``demo``. Takes about two minutes.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -22,10 +23,13 @@ EMBEDONCE = [sys.executable, "-m", "pipelines"]
 
 def main() -> None:
     """Run every benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--skip-demo", action="store_true")
+    asked = parser.parse_args()
     report("embedonce --help", [seconds_of([*EMBEDONCE, "--help"]) for _ in range(7)])
     report("embedonce tune --help", [seconds_of([*EMBEDONCE, "tune", "--help"]) for _ in range(7)])
     with tempfile.TemporaryDirectory() as folder:
-        if "--skip-demo" not in sys.argv:
+        if not asked.skip_demo:
             demo = [*EMBEDONCE, "demo", "--out", f"{folder}/demo"]
             report("embedonce demo, first call", [seconds_of(demo)])
             report("embedonce demo, nothing to do", [seconds_of(demo) for _ in range(3)])

@@ -8,6 +8,7 @@ reads the table: what lies between is the pass. A million tweets take about ten 
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,9 @@ def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         measure(*sys.argv[2:])
         return
-    sizes = [int(word) for word in sys.argv[1:]] or [10_000, 100_000, 1_000_000]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("sizes", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
+    sizes = parser.parse_args().sizes
     with tempfile.TemporaryDirectory() as folder:
         weights = make_small_bert(Path(folder) / "small-bert")
         for size in sizes:

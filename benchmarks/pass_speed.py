@@ -6,12 +6,12 @@ Each comparison runs both sides alternately in one process and prints medians of
 of the processor's (of this process and of workers that have ended), which other programs disturb less. What
 is timed is a pass without the seconds that loading the weights takes, on either side: reading and hashing the
 data, deduplication, the forwards, and writing and verifying the store. ``--only`` leaves out the networks
-whose name does not hold the word. Needs the extra ``test``. On two cores all of it takes about 35 minutes;
-``--quick`` takes 8.
+whose name does not hold the word. Needs the extra ``test``.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import statistics
@@ -35,9 +35,6 @@ from extract.backbones import arithmetic, contract
 from extract.batches import BatchPlanner
 from extract.work import PassWork, open_inputs
 
-QUICK = "--quick" in sys.argv
-ONLY = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else ""
-
 Seconds = tuple[float, float]
 """On the clock, and of the processor."""
 
@@ -56,15 +53,21 @@ def since(began: Seconds) -> Seconds:
 
 def main() -> None:
     """Run the comparisons that are named, or all."""
-    named = [word for word in sys.argv[1:] if not word.startswith("--") and word != ONLY]
+    comparisons = {
+        "sentence-transformers": against_sentence_transformers,
+        "dataloader": against_dataloader,
+        "ideal": against_ideal,
+    }
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("comparisons", nargs="*", help=f"of {', '.join(comparisons)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="fewer inputs")
+    parser.add_argument("--only", default="", metavar="WORD", help="networks whose name holds the word")
+    asked = parser.parse_args()
+    if unknown := sorted(set(asked.comparisons) - set(comparisons)):
+        parser.error(f"{', '.join(unknown)}: allowed are {', '.join(comparisons)}")
     with tempfile.TemporaryDirectory() as folder:
-        for name, run in (
-            ("sentence-transformers", against_sentence_transformers),
-            ("dataloader", against_dataloader),
-            ("ideal", against_ideal),
-        ):
-            if not named or name in named:
-                run(Path(folder))
+        for name in asked.comparisons or comparisons:
+            comparisons[name](Path(folder), quick=asked.quick, only=asked.only)
 
 
 class Stopwatch:
@@ -123,13 +126,15 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def against_sentence_transformers(folder: Path) -> None:
+def against_sentence_transformers(folder: Path, *, quick: bool, only: str) -> None:
     """MiniLM with its real weights on tweets: distinct ones, and with a tenth repeated."""
     from sentence_transformers import SentenceTransformer
 
+    if only not in "MiniLM-L6":
+        return
     backbone = open_backbone("minilm-l6")
     weights = backbone._source.folder()
-    n_texts = 1000 if QUICK else 4000
+    n_texts = 1000 if quick else 4000
     for duplicates in (0.0, 0.1):
         table = folder / f"tweets-{duplicates}.csv"
         texts = write_tweets(table, n_texts, duplicates=duplicates)
@@ -145,13 +150,13 @@ def against_sentence_transformers(folder: Path) -> None:
             return Stopwatch().seconds(table, backbone, folder / "st", modality="text", precision="fp32")
 
         say(f"MiniLM-L6, {n_texts:,} tweets, {len(set(texts)):,} distinct:")
-        medians = alternate({"sentence-transformers": encode, "embedonce": ours}, 3 if QUICK else 5)
+        medians = alternate({"sentence-transformers": encode, "embedonce": ours}, 3 if quick else 5)
         say(f"  embedonce is {ratio(medians['sentence-transformers'], medians['embedonce'])} times as fast")
 
 
-def against_dataloader(folder: Path) -> None:
+def against_dataloader(folder: Path, *, quick: bool, only: str) -> None:
     """JPEGs through a plain transformers loop with a DataLoader, and through a pass."""
-    n_images = 96 if QUICK else 320
+    n_images = 96 if quick else 320
     table = write_photos(folder / "photos", n_images)
     clip = make_clip(folder / "clip-vit-b32-random", size="b32")
     paths = [folder / "photos" / f"{i}.jpg" for i in range(n_images)]
@@ -159,7 +164,7 @@ def against_dataloader(folder: Path) -> None:
         ("CLIP ViT-B/32", clip, plain_clip_loop(clip, paths)),
         ("ResNet50", make_resnet50(folder / "resnet50-random"), plain_resnet_loop(paths)),
     ):
-        if ONLY not in name:
+        if only not in name:
             continue
         backbone = open_backbone(str(weights))
 
@@ -217,9 +222,9 @@ def _loop(forward: Callable[[torch.Tensor], torch.Tensor], pictures: Pictures) -
     return since(began)
 
 
-def against_ideal(folder: Path) -> None:
+def against_ideal(folder: Path, *, quick: bool, only: str) -> None:
     """A pass over the same forwards on ready tensors in the same batches, and over those of plain layers."""
-    n_images, n_texts = (32, 400) if QUICK else (64, 1000)
+    n_images, n_texts = (32, 400) if quick else (64, 1000)
     photos = write_photos(folder / "ideal-photos", n_images * 16)
     tweets = folder / "ideal-tweets.csv"
     write_tweets(tweets, n_texts)
@@ -230,7 +235,7 @@ def against_ideal(folder: Path) -> None:
         ("CLIP ViT-L/14 texts", large, "text", tweets, n_texts // 4, "fp32"),
         ("BERT-base texts", make_bert(folder / "bert-random"), "text", tweets, n_texts, "fp32"),
     ):
-        if ONLY not in name:
+        if only not in name:
             continue
         backbone = open_backbone(str(weights))
         table = head_of(data, limit)

@@ -11,6 +11,7 @@ busy machine every call also waits for the processor; seconds of the processor a
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import sys
@@ -73,12 +74,16 @@ def clocked(owner: object, *names: str):
 
 def main() -> None:
     """Run every benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", nargs="?", type=Path)
+    parser.add_argument("backbones", nargs="*", default=BACKBONES)
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = Path(sys.argv[1]) if len(sys.argv) > 1 else folder / "set"
-        if len(sys.argv) <= 1:
+        data = asked.data or folder / "set"
+        if asked.data is None:
             write_guid_data_set(data, N_GENERATED, 0)
-        for backbone in sys.argv[2:] or BACKBONES:
+        for backbone in asked.backbones:
             cost_of_a_pass(data, backbone, folder)
         verify_large_store(folder)
 
