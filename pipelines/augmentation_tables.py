@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.console import count_cell, p_cell
+from pipelines.console import IntervalCell, count_cell, p_cell
 from pipelines.metrics import SHOWN
 from pipelines.targeting import NONE, TARGETED
 
@@ -47,7 +47,7 @@ def comparison_rows(metrics: Mapping[str, Any]) -> list[list[object]]:
             line["rows"],
             line["score"],
             f"{line['difference']:+.3f}",
-            f"{line['ci95'][0]:+.3f} to {line['ci95'][1]:+.3f}",
+            IntervalCell(line["ci95"], "+.3f"),
             p_cell(line["p_value"]),
             p_cell(line["p_holm"]),
             line["verdict"],

@@ -83,6 +83,25 @@ class NumberCell:
         return self.text
 
 
+@dataclass(frozen=True)
+class IntervalCell:
+    """An interval in a cell of a table, which the CSV has in two columns.
+
+    Attributes
+    ----------
+    ends : sequence of two floats
+    form : str
+        Of both numbers as people read them.
+    """
+
+    ends: Sequence[float]
+    form: str = ".3f"
+
+    def __str__(self) -> str:
+        low, high = self.ends
+        return f"{low:{self.form}} to {high:{self.form}}"
+
+
 def p_cell(p: float) -> NumberCell:
     """Return a p-value as a cell that keeps its value."""
     return NumberCell(p_text(p), p)

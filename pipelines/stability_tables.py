@@ -10,6 +10,7 @@ import numpy as np
 
 from pipelines.ablation.figure import write_figure
 from pipelines.ablation.tables import write_tables
+from pipelines.console import IntervalCell
 from pipelines.metrics import SHOWN
 from pipelines.runs import write_csv
 from tuning import SCORES
@@ -43,7 +44,7 @@ def write_stability(folder: Path, metrics: Mapping[str, Any], scores: np.ndarray
     write_figure(folder, TABLE, points, label=name.replace("_", " ").replace("f1", "F1"))
 
 
-def table_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
+def table_rows(metrics: Mapping[str, Any]) -> list[list[object]]:
     """Return the cells of the per-seed table, the last line all seeds together."""
     whole = metrics["scores"]
     last = {
@@ -57,7 +58,7 @@ def table_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
             str(row["seed"]),
             *(f"{row[key]:.3f}" for key in SHOWN),
             "-" if row["deviation"] is None else f"{row['deviation']:.4f}",
-            f"{row['ci95'][0]:.3f} to {row['ci95'][1]:.3f}",
+            IntervalCell(row["ci95"]),
         ]
         for row in [*metrics["per_seed"], last]
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import write_file
-from pipelines.console import NumberCell, count_cell, is_number, p_cell
+from pipelines.console import IntervalCell, NumberCell, count_cell, is_number, p_cell
 from pipelines.metrics import SHOWN
 from pipelines.runs import write_csv
 
@@ -29,12 +29,11 @@ def table_rows(rows: Sequence[Row]) -> list[list[object]]:
 
 
 def _cells(row: Row) -> list[object]:
-    low, high = row["cv"]["macro_f1"]["ci95"]
     return [
         row["features"],
         row["head"],
         *(f"{row['cv'][name]['mean']:.3f}" for name in SHOWN),
-        f"{low:.3f} to {high:.3f}",
+        IntervalCell(row["cv"]["macro_f1"]["ci95"]),
         *_compared(row["against_reference"]),
     ]
 
@@ -113,14 +112,33 @@ def whole_table(rows: Sequence[Row], skipped: Sequence[Row] = ()) -> tuple[list[
 
 
 def write_tables(folder: Path, stem: str, header: Sequence[str], cells: Sequence[Sequence[object]]) -> None:
-    """Write ``<stem>.csv``, ``.md`` and ``.tex`` (booktabs); in the CSV a `NumberCell` is a plain number."""
-    write_csv(folder / f"{stem}.csv", header, [[_plain(cell) for cell in line] for line in cells])
+    """Write ``<stem>.csv``, ``.md`` and ``.tex`` (booktabs); the CSV has plain numbers."""
+    write_csv(folder / f"{stem}.csv", *plain_numbers(header, cells))
     write_file(folder / f"{stem}.md", markdown(header, cells).encode("utf-8"))
     write_file(folder / f"{stem}.tex", latex(header, cells).encode("utf-8"))
 
 
-def _plain(cell: object) -> object:
-    return f"{cell.value:.12g}" if isinstance(cell, NumberCell) else cell
+def plain_numbers(
+    header: Sequence[str], cells: Sequence[Sequence[object]]
+) -> tuple[list[str], list[list[object]]]:
+    """Return a table as programs read it: a column of intervals is two, its lows and its highs."""
+    wide = [any(isinstance(line[i], IntervalCell) for line in cells) for i in range(len(header))]
+    names: list[str] = []
+    for name, is_wide in zip(header, wide, strict=True):
+        names += [f"{name} low", f"{name} high"] if is_wide else [name]
+    lines = [
+        [part for cell, is_wide in zip(line, wide, strict=True) for part in _plain(cell, is_wide)]
+        for line in cells
+    ]
+    return names, lines
+
+
+def _plain(cell: object, is_wide: bool) -> list[object]:
+    """Return the one or two cells of the CSV; what is no interval fills both."""
+    if isinstance(cell, IntervalCell):
+        return [f"{end:.12g}" for end in cell.ends]
+    plain = f"{cell.value:.12g}" if isinstance(cell, NumberCell) else cell
+    return [plain] * (2 if is_wide else 1)
 
 
 def markdown(header: Sequence[str], cells: Sequence[Sequence[object]]) -> str:
@@ -189,11 +207,10 @@ def _ledger_cells(name: str, row: Row) -> list[object]:
     start = [name, row["features"], f"{row['score']:.3f}", "" if deviation is None else f"{deviation:.3f}"]
     if against is None:
         return [*start, "", "", "", ""]
-    low, high = against["ci95"]
     return [
         *start,
         f"{against['difference']:+.3f}",
-        f"{low:+.3f} to {high:+.3f}",
+        IntervalCell(against["ci95"], "+.3f"),
         p_cell(against["p_holm"]),
         against["verdict"],
     ]

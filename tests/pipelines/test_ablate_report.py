@@ -70,8 +70,12 @@ def _check_numbers(run: Path, line: dict[str, str], row: dict[str, Any]) -> None
     assert float(line["p"]) == pytest.approx(against["p_value"], rel=1e-11)
     assert float(line["p (Holm)"]) == pytest.approx(against["p_holm"], rel=1e-11)
     assert int(line["parameters"]) == row["n_parameters"]
+    interval = [float(line[f"macro_f1 95 % {end}"]) for end in ("low", "high")]
+    assert interval == pytest.approx(row["cv"]["macro_f1"]["ci95"], rel=1e-11)
     with (run / "ledger.csv").open(encoding="utf-8", newline="") as file:
-        assert all(float(one["p (Holm)"] or "1") > 0 for one in csv.DictReader(file))
+        for one in csv.DictReader(file):
+            assert float(one["p (Holm)"] or "1") > 0
+            assert float(one["95 % low"] or "-1") < float(one["95 % high"] or "1")
     assert " | <0.001 | " in (run / "ablation.md").read_text(encoding="utf-8")
     assert r" & \textless{}0.001 & " in (run / "ablation.tex").read_text(encoding="utf-8")
     page = (run / "report.html").read_text(encoding="utf-8")

@@ -90,6 +90,9 @@ def test_augment_finds_a_gain_where_views_of_the_slice_help(
     for column, key in (("p", "p_value"), ("p (Holm)", "p_holm")):
         values = [line[key] for line in found["comparisons"]]
         assert [float(line[column]) for line in lines["comparisons"]] == pytest.approx(values, rel=1e-11)
+    for i, end in enumerate(("95 % low", "95 % high")):
+        values = [line["ci95"][i] for line in found["comparisons"]]
+        assert [float(line[end]) for line in lines["comparisons"]] == pytest.approx(values, rel=1e-11)
 
 
 def _table(path: Path) -> list[dict[str, str]]:

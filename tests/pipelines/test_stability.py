@@ -48,6 +48,10 @@ def test_every_seed_meets_every_split(
     error = np.sqrt(per_fold.var(ddof=1) * (1 / 4 + 1))  # two folds: as many validation rows as training rows
     expected = stats.t.interval(0.95, 3, loc=per_fold.mean(), scale=error)
     assert found["scores"]["macro_f1"]["ci95"] == pytest.approx(list(expected), abs=1e-5)
+    with (Path(found["run"]) / "stability.csv").open(encoding="utf-8", newline="") as file:
+        *_, whole = csv.DictReader(file)
+    interval = [float(whole[f"95 % interval {end}"]) for end in ("low", "high")]
+    assert interval == pytest.approx(found["scores"]["macro_f1"]["ci95"], rel=1e-11)
     assert found["draws"]
     assert len({round(row["macro_f1"], 9) for row in found["per_seed"]}) > 1
     capsys.readouterr()
