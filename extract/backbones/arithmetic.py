@@ -9,9 +9,10 @@ forward, because it keeps casts only of weights that want gradients.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import wraps
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,14 +45,17 @@ def place(network: Any, precision: str, device: str, *, packed: bool = True) -> 
     device : str
     packed : bool
         Whether layers keep packed weights on a CPU. Not where inputs come in ever new shapes: the kernels of
-        each shape stay in memory (measured in fp32: 0.7 MiB for each number of rows of a 256 x 256 matrix).
+        each shape stay in memory (measured in fp32: 0.7 MiB for each number of rows of a 256 x 256 matrix;
+        see also ``fixed_batches.PACKED_LIMIT``).
     """
     network = network.eval().requires_grad_(False)
     if _is_mixed(precision, device):
         attention = [layer for layer in network.modules() if isinstance(layer, nn.MultiheadAttention)]
         exact = {part for layer in attention for part in layer.modules()}
         for layer in attention:
-            layer.forward = _in_float32(layer.forward)  # type: ignore[method-assign]
+            # Of a proxy: else the layer, which holds its forward, would outlive the network with its weights.
+            itself: Any = weakref.proxy(layer)
+            layer.forward = _in_float32(partial(type(layer).forward, itself))  # type: ignore[method-assign]
         for layer in network.modules():
             if layer not in exact:
                 _cast_matrices(layer)
@@ -93,14 +97,13 @@ def _cast_matrices(layer: nn.Module) -> None:
 
 
 def _alike(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an elementwise `forward` that computes every number alike, wherever it stands.
+    """Return an elementwise `forward` that computes every number alike, wherever it stands, on one thread.
 
     torch takes what is left at the end of an array one by one, with another exponential, so that the last
     rows of a batch get other last bits. Measured with a small EfficientNet, which squeezes eight pictures to
     8 x 6 numbers: a picture's vector depended on its place among the eight.
     """
 
-    @wraps(forward)
     def run(values: torch.Tensor) -> Any:
         n_missing = -values.numel() % _WHOLE
         if not n_missing:
@@ -118,7 +121,6 @@ def _in_float32(forward: Callable[..., Any]) -> Callable[..., Any]:
     the weights once per token: it took a third of SigLIP B/16's time, in float32 it takes a few percent.
     """
 
-    @wraps(forward)
     def run(*inputs: Any, **options: Any) -> Any:
         with torch.autocast("cpu", enabled=False):
             return forward(*map(_as_float32, inputs), **{k: _as_float32(v) for k, v in options.items()})

@@ -118,7 +118,13 @@ def token_limit(folder: Path, shape: EncoderShape) -> int:
 
 
 def load_encoder(
-    folder: Path, *, with_pooler: bool, precision: str, device: str, remedy: str | None = None
+    folder: Path,
+    *,
+    with_pooler: bool,
+    precision: str,
+    device: str,
+    packed: bool = True,
+    remedy: str | None = None,
 ) -> Any:
     """Load the encoder in `folder`. See ``load_network``.
 
@@ -127,6 +133,8 @@ def load_encoder(
     with_pooler : bool
         Whether to build and load the trained pooler. Left out otherwise, so that checkpoints without one
         serve the other readouts.
+    packed : bool
+        See ``arithmetic.place``.
     remedy : str or None
         What to do when weights are missing.
     """
@@ -140,6 +148,7 @@ def load_encoder(
         folder,
         precision=precision,
         device=device,
+        packed=packed,
         options={"add_pooling_layer": with_pooler} if family.has_pooler else {},
         remedy=remedy or "Copy the whole folder of the model again.",
     )

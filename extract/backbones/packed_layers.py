@@ -4,7 +4,8 @@ torch's own layers keep weights as they were trained and, in every forward on a 
 in which a kernel reads them, or take a kernel that does without. A pass runs thousands of forwards with the
 same weights in small, fixed shapes, where that counts: 1.1 to 1.25 times as many inputs per second in fp32
 and 1.03 to 1.09 in bf16 (``benchmarks/packed_layers.py``; docs/performance.md has each network's figures).
-Vectors in bf16 are the same to the last bit; in fp32 they differ by 1e-6 of their largest number.
+In bf16 the numbers are torch's to the last bit, but for matrices of a single row, which torch multiplies in
+another way; in fp32 they differ by about 1e-6 of the largest.
 """
 
 from __future__ import annotations
@@ -36,14 +37,15 @@ def pack_layers(network: nn.Module) -> None:
     """Let the matrices and convolutions of a network on the CPU compute with packed weights, in place.
 
     A layer is packed in its first forward, one at a time, and lets go of the weights that it had. Layers that
-    never run themselves (some networks multiply with a layer's weight instead) stay as they are. Vectors keep
-    the accuracy of their precision, not every last bit of float32.
+    never run themselves (some networks multiply with a layer's weight instead) stay as they are; one that
+    does both cannot be packed, and neither can a packed network be copied, saved or cast. Vectors keep the
+    accuracy of their precision, not every last bit of float32.
 
     Parameters
     ----------
     network : torch.nn.Module
-        On the CPU, in eval mode and without gradients of weights. Gradients of inputs go through torch's own
-        layers.
+        On the CPU, in eval mode and without gradients of weights. Gradients of inputs (``backward``) go
+        through torch's own layers.
     """
     if not _has_operations():
         return
@@ -51,7 +53,7 @@ def pack_layers(network: nn.Module) -> None:
     for layer in network.modules():
         owner: Any = layer
         kind = _KINDS.get(type(layer))  # a subclass may compute something else
-        if kind is not None and kind.computes(owner) and _is_packable(owner.weight.dtype):
+        if kind is not None and _is_plain(owner) and kind.computes(owner) and _is_packable(owner.weight):
             owner.forward = kind(owner)
 
 
@@ -79,11 +81,18 @@ def _has_operations() -> bool:
     return all(hasattr(owner, name) for owner, name in _OPERATIONS)
 
 
-def _is_packable(dtype: torch.dtype) -> bool:
-    if dtype == torch.bfloat16:
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether its weight is a parameter (weight norm makes it anew) and its forward that of its class."""
+    return layer._parameters.get("weight") is not None and "forward" not in vars(layer)
+
+
+def _is_packable(weight: torch.Tensor) -> bool:
+    if weight.layout is not torch.strided:
+        return False
+    if weight.dtype == torch.bfloat16:
         # The library's own answer, too: the variable ONEDNN_MAX_CPU_ISA can forbid what the processor has.
         return cpu_has_bf16() and bool(_mkldnn._is_mkldnn_bf16_supported())
-    return dtype == torch.float32
+    return weight.dtype == torch.float32
 
 
 class _PackedForward(ABC):
@@ -128,9 +137,7 @@ class _PackedForward(ABC):
     def _pack(self, values: torch.Tensor) -> torch.Tensor:
         with self._lock:
             if self._packed is None:
-                # Outside of inference mode: what is made in it can never take part in a gradient.
-                with torch.inference_mode(False), torch.no_grad():
-                    packed = self._reordered(self._layer.weight.detach(), values)
+                packed = self._reordered(self._layer.weight.detach(), values)
                 # The weight as it was is freed; what asks the layer for its dtype or shape still gets them.
                 self._layer.weight = nn.Parameter(packed, requires_grad=False)
                 self._packed = packed

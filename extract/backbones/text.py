@@ -19,6 +19,7 @@ from extract.backbones.encoders import (
     load_encoder,
     token_limit,
 )
+from extract.backbones.fixed_batches import PACKED_LIMIT
 from extract.backbones.sentence_pipeline import SentencePipeline, pipeline_files, read_pipeline
 from extract.backbones.text_cards import ENCODER_CARDS, SENTENCE_CARDS, PublishedEncoder, text_card
 from extract.cards import Card
@@ -122,6 +123,7 @@ class EncoderBackbone(Backbone):
             with_pooler=with_pooler,
             precision=precision,
             device=device,
+            packed=self._token_limit <= PACKED_LIMIT,
             remedy=remedy if with_pooler else None,
         )
         tokenizer = self._load_tokenizer()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cache import Status
+from extract.backbones import device_forwards
 from extract.device_clock import DeviceClock
 from extract.engine import Batch, DeviceEngine
 from extract.inputs import Inputs, Prepared
@@ -103,15 +104,19 @@ def test_the_next_forward_runs_while_the_caller_holds_a_batch() -> None:
 
 
 def test_two_batches_are_in_the_device_at_once_and_no_more() -> None:
-    """Both feeders meet in the forward; a third batch would break the count."""
+    """Both feeders meet in the forward, and leave time for a third batch, which must not come."""
     inputs = Numbers()
     together, lock, most = threading.Barrier(2, timeout=PATIENCE), threading.Lock(), [0, 0]
+    third = threading.Event()
 
     def meet(_: Sequence[int]) -> None:
         with lock:
             most[0] += 1
             most[1] = max(most)
+            if most[0] > 2:
+                third.set()
         together.wait()
+        assert not third.wait(0.1), "three batches at once"
         with lock:
             most[0] -= 1
 
@@ -199,9 +204,19 @@ def test_ctrl_c_ends_what_is_in_flight_and_leaves_no_thread() -> None:
     assert len(inputs.prepared) < 50 * 40 // 2
 
 
+def test_the_thread_that_queues_work_ends_with_the_engine() -> None:
+    """Forwards start it (see ``device_forwards``), and whoever closes the engine ends it."""
+    inputs = Numbers()
+    inputs.on_forward = lambda _: device_forwards._launcher("cpu").submit(int).result()
+    with open_engine(inputs) as engine:
+        assert len(list(engine.run(batches_of([40] * 3)))) == 3
+        assert "launch cpu_0" in _threads_of_engines()
+    assert _threads_of_engines() == []
+
+
 def _threads_of_engines() -> list[str]:
     """Return the engine's threads that are still alive."""
-    return [t.name for t in threading.enumerate() if t.name.startswith(("feed_", "read_"))]
+    return [t.name for t in threading.enumerate() if t.name.startswith(("feed_", "read_", "launch "))]
 
 
 def test_the_clock_counts_every_second_once() -> None:

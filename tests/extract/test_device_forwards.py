@@ -80,6 +80,37 @@ def test_a_forward_on_a_gpu_returns_what_was_asked_for_in_memory_of_its_own() ->
     np.testing.assert_array_equal(found["pooled"], values * 2)
 
 
+def test_vectors_are_read_when_they_have_arrived_from_memory_that_was_pinned() -> None:
+    """Copies run on while the thread goes on: read before, vectors would be those of another batch."""
+    order: list[str] = []
+
+    class Arrived:
+        def __init__(self, *, blocking: bool) -> None:
+            assert blocking
+
+        def record(self, _stream: Any) -> None:
+            order.append("queued")
+
+        def synchronize(self) -> None:
+            order.append("arrived")
+
+    def noted(name: str, original: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
+        def call(tensor: torch.Tensor) -> Any:
+            order.append(name)
+            return original(tensor)
+
+        return call
+
+    with (
+        pretended_gpu(),
+        mock.patch("torch.cuda.Event", Arrived),
+        mock.patch("torch.Tensor.pin_memory", noted("pinned", lambda tensor: tensor)),
+        mock.patch("torch.Tensor.numpy", noted("read", torch.Tensor.numpy)),
+    ):
+        run_forward(None, "cuda", ["pooled"], doubled, np.ones((1, 2), dtype=np.float32))
+    assert order == ["pinned", "queued", "arrived", "read"]
+
+
 def in_two_threads(run: Callable[[int], Any]) -> list[Any]:
     """Call `run` with 0 and 1 in a thread each, on a GPU that is pretended already."""
 

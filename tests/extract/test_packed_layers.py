@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
 from typing import cast
+from warnings import catch_warnings, simplefilter
 
 import pytest
 import torch
 from PIL import Image
 from torch import nn
+from transformers import BertConfig, BertModel
 
 from extract import open_backbone
-from extract.backbones import ImageTower
+from extract.backbones import ImageTower, TextTower, packed_layers
 from extract.backbones.packed_layers import pack_layers
 from extract.precision import cpu_has_bf16
-from tests.kit.tiny_checkpoints import make_tiny_clip
+from tests.kit.tiny_checkpoints import make_tiny_bert, make_tiny_clip
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "matrix": lambda: nn.Linear(48, 80),
@@ -79,14 +83,14 @@ def test_packed_layer_equals_torchs(name: str) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 @torch.inference_mode()
 def test_packed_layer_takes_float32_under_autocast(name: str) -> None:
-    """A bf16 layer casts its inputs as autocast does, and gives autocast's values in bf16."""
+    """A bf16 layer casts its inputs as autocast does, and gives autocast's numbers to the bit."""
     torch.manual_seed(0)
     plain, packed = _pair(LAYERS[name](), torch.bfloat16)
     values = _inputs(plain)
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
         expected, found = plain(values), packed(values)
     assert found.dtype == expected.dtype == torch.bfloat16
-    torch.testing.assert_close(found, expected, rtol=2e-2, atol=1e-2)
+    assert torch.equal(found, expected)
     assert _is_packed(packed)
 
 
@@ -188,6 +192,41 @@ def test_packed_layer_never_packs_a_weight_that_others_read() -> None:
     assert nn.functional.linear(torch.ones(2, 8), layer.weight).shape == (2, 24)
 
 
+def _with_weight_norm() -> nn.Linear:
+    with catch_warnings():
+        simplefilter("ignore", FutureWarning)  # the old kind, which old networks have
+        layer: nn.Linear = nn.utils.weight_norm(nn.Linear(8, 5))
+    return layer
+
+
+def _with_a_forward_of_its_own() -> nn.Linear:
+    layer = nn.Linear(8, 5)
+    layer.forward = lambda values: values[:, :5] + layer.bias  # type: ignore[method-assign]
+    return layer
+
+
+@pytest.mark.parametrize("make", [_with_weight_norm, _with_a_forward_of_its_own])
+@torch.inference_mode()
+def test_pack_layers_leaves_layers_that_are_not_plain(make: Callable[[], nn.Linear]) -> None:
+    """A weight that is made anew in every forward, and a forward that is not the class's."""
+    layer, values = make().requires_grad_(False), torch.randn(3, 8)
+    expected = layer(values)
+    pack_layers(layer)
+    assert torch.equal(layer(values), expected)
+    assert torch.equal(layer(values), expected)
+    assert not _is_packed(layer)
+
+
+@torch.inference_mode()
+def test_pack_layers_twice_is_once() -> None:
+    """Also when the network has run in between."""
+    plain, packed = _pair(nn.Linear(48, 80))
+    values = _inputs(plain)
+    expected = packed(values)
+    pack_layers(packed)
+    assert torch.equal(packed(values), expected)
+
+
 @torch.inference_mode()
 def test_packed_layer_takes_no_rows_and_refuses_other_dtypes_as_torch_does() -> None:
     """An empty batch gives an empty result; a wrong dtype raises torch's own error."""
@@ -197,25 +236,35 @@ def test_packed_layer_takes_no_rows_and_refuses_other_dtypes_as_torch_does() -> 
         packed(torch.ones(2, 8, dtype=torch.float64))
 
 
-def test_packed_layer_packs_once_for_several_threads() -> None:
-    """Threads whose first forwards meet get the bits of one thread."""
-    for _ in range(20):
-        plain, packed = _pair(nn.Linear(256, 512))
+def test_packed_layer_packs_once_for_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads whose first forwards meet get the bits of one thread, from one packed weight."""
+    plain, packed = _pair(nn.Linear(256, 512))
+    values = torch.randn(64, 256)
+    with torch.inference_mode():
         reference = deepcopy(plain)
         pack_layers(reference)
-        values = torch.randn(64, 256)
+        expected = reference(values)
+    n_packed, reorder = [0], packed_layers._PackedLinear._reordered
 
-        def run(layer: nn.Module = packed, values: torch.Tensor = values) -> torch.Tensor:
-            with torch.inference_mode():
-                found = layer(values)
-            assert isinstance(found, torch.Tensor)
-            return found
+    def slowly(self: packed_layers._PackedLinear, weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        n_packed[0] += 1
+        time.sleep(0.1)  # the other threads come meanwhile
+        found = reorder(self, weight, values)
+        assert isinstance(found, torch.Tensor)
+        return found
 
-        with ThreadPoolExecutor(4) as pool:
-            found = [job.result() for job in [pool.submit(run) for _ in range(4)]]
+    monkeypatch.setattr(packed_layers._PackedLinear, "_reordered", slowly)
+
+    def run(_: int) -> torch.Tensor:
         with torch.inference_mode():
-            expected = reference(values)
-        assert all(torch.equal(each, expected) for each in found)
+            found = packed(values)
+        assert isinstance(found, torch.Tensor)
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(run, range(4)))
+    assert n_packed == [1]
+    assert all(torch.equal(each, expected) for each in found)
 
 
 def test_pack_layers_leaves_processors_without_kernels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +284,24 @@ def test_towers_compute_with_packed_layers(tmp_path: Path) -> None:
     network = cast("nn.Module", tower.network)  # type: ignore[attr-defined]
     layers = [layer for layer in network.modules() if type(layer) is nn.Linear]
     assert layers and all(_is_packed(layer) for layer in layers)
+
+
+@pytest.mark.parametrize(("limit", "is_packed"), [(512, True), (513, False)])
+def test_encoders_of_long_texts_keep_plain_layers(tmp_path: Path, limit: int, is_packed: bool) -> None:
+    """Else the kernels of every length that occurs would stay in memory."""
+    folder = make_tiny_bert(tmp_path / "bert")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    BertModel(BertConfig(**config | {"max_position_embeddings": limit})).save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(settings | {"model_max_length": limit}), encoding="utf-8")
+    backbone = open_backbone(str(folder))
+    assert backbone.card.token_limit == limit
+    tower = cast("TextTower", backbone.open_tower("text"))
+    tower.forward(tower.tokenise(["the cat sat"]))
+    network = cast("nn.Module", tower.network)  # type: ignore[attr-defined]
+    layers = [layer for layer in network.modules() if type(layer) is nn.Linear]
+    assert layers and all(_is_packed(layer) == is_packed for layer in layers)
 
 
 def test_pack_layers_asks_the_library_about_bf16() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -126,6 +128,18 @@ def test_place_keeps_torchs_own_attention_in_float32() -> None:
         assert network["matrix"](states).dtype is torch.bfloat16
         assert torch.allclose(network["pool"](probe, states, states)[0], exact, atol=1e-6)
         assert network["pool"](probe.bfloat16(), key=states, value=states)[0].dtype is torch.float32
+
+
+def test_place_lets_attention_go_with_its_network() -> None:
+    """Dropping a mixed network frees its weights at once, without waiting for Python to look for cycles."""
+    network = place(torch.nn.Sequential(torch.nn.MultiheadAttention(16, 2)), "bf16", "cpu")
+    weight = weakref.ref(network[0].in_proj_weight)
+    gc.disable()
+    try:
+        del network
+        assert weight() is None
+    finally:
+        gc.enable()
 
 
 def test_place_runs_attention_that_masks_by_the_type_of_its_queries() -> None:
