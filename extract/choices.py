@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from extract.data_sets import DataSet
+from extract.data_sets import UNREAD, DataSet
 from extract.samples import IMAGE, JOINT, TEXT, DataError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def shared_modalities(data_set: DataSet, backbone: Backbone, asked: Sequence[str
             f"Backbone '{card.name}' embeds {' and '.join(asked or card.modalities)}, but the data set in "
             f"'{data_set.root}' has only {' and '.join(data_set.modalities)}. Choose another "
             f"{'--modality' if absent else '--backbone'}."
+            + (f" Its {UNREAD}: {data_set.notes[UNREAD]}." if UNREAD in data_set.notes else "")
         )
     wanted = asked or [m for m in card.default_modalities if m in there] or there
     return tuple(modality for modality in card.modalities if modality in wanted)

@@ -14,6 +14,9 @@ from extract.sample_table import SampleTable, SampleTableBuilder
 from extract.samples import DataError, Sample
 from extract.string_columns import StringColumnBuilder
 
+#: The note of a table's columns that are not read.
+UNREAD = "columns not read"
+
 
 @dataclass(frozen=True)
 class DataSet:

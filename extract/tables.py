@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extract.data_sets import DataSet, merge_repeats
+from extract.data_sets import UNREAD, DataSet, merge_repeats
 from extract.parquet_rows import cell_text, parquet_columns, parquet_rows, refuse_no_text
 from extract.samples import (
     IMAGE,
@@ -68,8 +68,9 @@ def read_table(
     DataError
         If the table cannot be parsed, columns are missing, or rows have faults (all are named together).
     """
-    names, rows = _named_rows(path, columns or {}, encodings)
+    names, unread, rows = _named_rows(path, columns or {}, encodings)
     notes: dict[str, str] = {}
+    _note_unread(names, unread, notes)
     repaired: list[tuple[str, str]] = []
     faults: list[str] = []
 
@@ -100,8 +101,8 @@ def read_table(
 
 def _named_rows(
     path: Path, columns: Mapping[str, str], encodings: Sequence[str]
-) -> tuple[list[str], Iterator[Sequence[str]]]:
-    """Return which of our columns there are, and their cells of one row after the other.
+) -> tuple[list[str], list[str], Iterator[Sequence[str]]]:
+    """Return which of our columns there are, the table's others, and our cells of one row after the other.
 
     A million rows as a frame, or as dictionaries, would take a gigabyte.
     """
@@ -111,7 +112,7 @@ def _named_rows(
         places = _places(header, columns, path)
         theirs = [header[place] for place in places.values()]
         refuse_no_text(path, theirs)
-        return list(places), parquet_rows(path, theirs)
+        return list(places), _unread(header, places), parquet_rows(path, theirs)
     if path.suffix.lower() == ".jsonl":
         foreign = _foreign_text(path, encodings)
         header = list(dict.fromkeys(chain.from_iterable(_records(path, foreign))))
@@ -122,7 +123,20 @@ def _named_rows(
         header = next(rows)
     places = _places(header, columns, path)
     kept = list(places.values())
-    return list(places), ([row[i] for i in kept] for row in rows)
+    return list(places), _unread(header, places), ([row[i] for i in kept] for row in rows)
+
+
+def _unread(header: Sequence[str], places: Mapping[str, int]) -> list[str]:
+    return [name for place, name in enumerate(header) if place not in places.values()]
+
+
+def _note_unread(names: Sequence[str], unread: Sequence[str], notes: dict[str, str]) -> None:
+    """Name the columns that are not read where one of them may be the text or the label by another name."""
+    absent = [] if {"text", "text_path"} & set(names) else ["text"]
+    absent += [] if "label" in names else ["label"]
+    if absent and unread:
+        named = ",".join(f"{name}=COLUMN" for name in absent)
+        notes[UNREAD] = f"{_shown(unread)}; there is no {' and no '.join(absent)} (--columns {named})"
 
 
 def _places(header: Sequence[str], columns: Mapping[str, str], path: Path) -> dict[str, int]:

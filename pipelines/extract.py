@@ -99,6 +99,7 @@ class PassPrinter:
 def extract_features(settings: ExtractSettings) -> list[PassReport]:
     """Run the passes that `settings` describe; one report per backbone."""
     data_set, passes = _open(settings)
+    _tell_names("embedding with", passes)
     printer = PassPrinter()
     try:
         return run_passes(data_set, passes, on_progress=printer, on_hashing=printer.hashing)
@@ -109,11 +110,17 @@ def extract_features(settings: ExtractSettings) -> list[PassReport]:
 def plan_extraction(settings: ExtractSettings) -> list[DryRun]:
     """Return what the passes would do, without writing anything; one plan per backbone."""
     data_set, passes = _open(settings)
+    _tell_names("rehearsing", passes)
     printer = PassPrinter()
     try:
         return dry_runs(data_set, passes, on_progress=printer, on_hashing=printer.hashing)
     finally:
         printer.close()
+
+
+def _tell_names(what: str, passes: Sequence[tuple[Backbone, PassOptions]]) -> None:
+    """Say what is about to happen: libraries and weights take seconds to load."""
+    tell(f"{what} {' and '.join(backbone.card.name for backbone, _ in passes)}")
 
 
 def _note(moment: PassProgress) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -54,6 +55,7 @@ class ImportSettings:
     text: Path | None = None
     image: Path | None = None
     joint: Path | None = None
+    columns: Mapping[str, str] | None = None
 
     @property
     def arrays(self) -> dict[str, Path]:
@@ -78,7 +80,7 @@ def import_arrays(settings: ImportSettings) -> Path:
         raise UsageError(
             "Give at least one array: --text, --image or --joint FILE (.npy, .npz, .csv or .parquet)."
         )
-    frame = rename_columns(load_frame(settings.table), {}, settings.table)
+    frame = rename_columns(load_frame(settings.table), settings.columns or {}, settings.table)
     class_names, columns = _row_columns(frame, settings.table)
     n_rows = len(columns["ids"])
     matrices = {modality: _load_array(path) for modality, path in settings.arrays.items()}
@@ -90,6 +92,11 @@ def import_arrays(settings: ImportSettings) -> Path:
                 "a CSV of numbers needs a header line."
             )
     data = {modality: _shard(modality, matrix) for modality, matrix in matrices.items()}
+    for modality, shard in data.items():
+        if n_missing := int((shard.valid == 0).sum()):
+            tell(
+                f"note: {n_missing:,} of {n_rows:,} rows have no {modality}: its numbers are NaN or all zero"
+            )
     status = np.stack([shard.status for shard in data.values()], axis=1)
     plan, meta = _plan(matrices, class_names, n_rows, columns)
     if _is_there(settings.out, plan.fingerprint):

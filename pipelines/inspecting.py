@@ -108,6 +108,7 @@ def _token_lengths(texts: Sequence[str], settings: InspectDataSettings) -> dict[
         if settings.backbone is not None:
             raise
         return {}
+    tell(f"counting the tokens of {backbone.card.name}")
     tokens = backbone.open_tokeniser("text")(texts)
     truncated = sum(t.full_length > len(t.ids) for t in tokens)
     return {

@@ -107,6 +107,8 @@ def _corrected(
     """Estimate the scores of the choice, made again as it was made."""
     if choice is not None:
         return bbc_finalists(choice, random_state=arguments["random_state"])
+    if len(found.trials) == 1 and not found.dropped:  # nothing was chosen
+        return cv_summary(found.trials[0].oof, y, found.folds, **arguments)
     dropped = EarlyDrops.of(found.trials, found.dropped)
     return bbc_cv(found.predictions, y, metric=found.metric, dropped=dropped, **arguments)
 

@@ -27,6 +27,7 @@ from extract import (
     resolve_device,
     run_pass,
 )
+from pipelines.console import tell
 from pipelines.errors import RunError, UsageError, users_words
 from pipelines.extract import PassPrinter
 from pipelines.joined_blocks import clean_recipe
@@ -227,6 +228,7 @@ def _pass(
         max_bad=1.0,  # a broken input is predicted from its other modality, and listed
         source=SourceOptions(clean=clean, encodings=how.encodings),
     )
+    tell(f"embedding with {name}")  # libraries and weights take seconds to load
     printer = PassPrinter()
     try:
         report = run_pass(

@@ -317,7 +317,7 @@ def print_robustness(found: Robustness, *, as_json: bool) -> None:
         ]
         for fault in result["faults"]
     ]
-    say(table(lines, ["fault", "severity", metric, "95 %", "difference", "95 %", ""]))
+    say(table(lines, ["fault", "severity", metric, "95 %", "difference", "95 % of it", "verdict"]))
     say(f"{metric} of {result['rows']:,} rows, each by a model that was trained without it")
     if not found.nothing_to_do:
         tell(f"done in {duration(result['seconds'])}")

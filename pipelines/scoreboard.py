@@ -198,6 +198,6 @@ def default_line(compared: Mapping[str, Any]) -> str:
     low, high = compared["ci95"]
     return (
         f"winner minus default on the split of the search: {compared['difference']:+.3f} (95 % interval "
-        f"{low:+.3f} to {high:+.3f}, {p_in_words(compared['p_value'])}; right equally often: McNemar's "
-        f"{p_in_words(compared['mcnemar'])})"
+        f"{low:+.3f} to {high:+.3f}, {p_in_words(compared['p_value'])}; "
+        f"whether both are right equally often: McNemar's {p_in_words(compared['mcnemar'])})"
     )

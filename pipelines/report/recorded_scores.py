@@ -32,8 +32,8 @@ def check_metrics(metrics: Mapping[str, Any], path: Path) -> None:
     lacking = [key for key in _KEYS if key not in metrics]
     if lacking:
         raise RunError(
-            f"'{path}' lacks {', '.join(map(repr, lacking))}: it is not from tune or train. Make the run "
-            "again."
+            f"'{path}' lacks {', '.join(map(repr, lacking))}: it is not from tune or train. Name a run of "
+            "these, or make the run again."
         )
     for part, check in (
         ("classes", lambda: [as_text(name) for name in as_list(metrics["classes"])]),

@@ -6,6 +6,7 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+from pipelines.verbs import types
 from pipelines.verbs.shared import Parser, json_option
 
 HELP = "make a store from arrays made elsewhere"
@@ -27,6 +28,12 @@ def add_options(parser: Parser) -> None:
             metavar="FILE",
             help=f"{modality} vectors, rows in the table's order (.npy, .npz, .csv, .parquet)",
         )
+    parser.add_argument(
+        "--columns",
+        type=types.pairs,
+        metavar="id=COLUMN,...",
+        help="names of the table's columns: id, text, label, split, group",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the store to write")
     json_option(parser)
 
@@ -36,7 +43,7 @@ def run(options: Namespace, _words: list[str]) -> None:
     from pipelines import importing
 
     settings = importing.ImportSettings(
-        options.table, options.out, options.text, options.image, options.joint
+        options.table, options.out, options.text, options.image, options.joint, options.columns
     )
     began = time.perf_counter()
     path = importing.import_arrays(settings)

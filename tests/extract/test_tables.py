@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from extract import DataError, read_data_set, tables
+from extract import DataError, open_backbone, read_data_set, tables
+from extract.choices import shared_modalities
 
 RECORDS = [
     {"id": "1", "text": "good, very", "image": "a/1.png", "label": "pos", "split": "train", "group": "g"},
@@ -58,6 +59,26 @@ def test_columns_can_be_renamed(tmp_path: Path) -> None:
     assert (sample.id, sample.label) == ("1", "a")
     with pytest.raises(DataError, match="no column 'guidd' \\(near: guid\\)"):
         read_data_set(tmp_path / "t.csv", columns={"id": "guidd"})
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_columns_that_may_be_the_text_or_the_label_are_named(tmp_path: Path, kind: str) -> None:
+    """A text or a label under another name is not dropped without a word."""
+    path = _write(tmp_path, kind)
+    frame = tables.load_frame(path).rename(columns={"text": "tweet", "label": "tag"})
+    frame["image"] = "a/1.png"
+    if kind == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    elif kind == "parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if kind == "tsv" else ",")
+    note = read_data_set(path).notes["columns not read"]
+    assert note == "'tweet', 'tag'; there is no text and no label (--columns text=COLUMN,label=COLUMN)"
+    assert read_data_set(path, columns={"text": "tweet"}).notes["columns not read"].startswith("'tag'; there")
+    assert "columns not read" not in read_data_set(path, columns={"text": "tweet", "label": "tag"}).notes
+    with pytest.raises(DataError, match=r"has only image.*not read: 'tweet', 'tag'; there is no text"):
+        shared_modalities(read_data_set(path), open_backbone("minilm-l6"), ())
 
 
 def test_all_faulty_rows_are_named(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def test_extract_tells_every_stage(
     write_guid_data_set(tmp_path / "set", 20, 0)
     words = ["--data", str(tmp_path / "set"), "--out", str(tmp_path / "out")]
     assert main(["extract", "--backbone", str(bert), *words]) == 0
-    ends = [line.split(" (")[0] for line in capsys.readouterr().err.splitlines() if " (100 %)" in line]
+    told = capsys.readouterr().err.splitlines()
+    assert "embedding with bert" in told
+    ends = [line.split(" (")[0] for line in told if " (100 %)" in line]
     assert list(dict.fromkeys(ends)) == [
         "reading the data: 20/20 samples",
         "text: 20/20 texts",

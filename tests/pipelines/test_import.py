@@ -64,8 +64,21 @@ def test_import_keeps_rows_labels_and_vectors(tmp_path: Path, kind: str) -> None
         assert store.texts is not None and store.texts[3] == "text 3"
 
 
-def test_import_takes_a_nan_row_for_no_embedding(tmp_path: Path) -> None:
-    """A row of NaN is stored as invalid."""
+def test_import_renames_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the error about a table without ids advises works."""
+    table, out = tmp_path / "renamed.csv", tmp_path / "s.h5"
+    pd.read_csv(_table(tmp_path)).rename(columns={"id": "guid", "label": "tag"}).to_csv(table, index=False)
+    np.save(tmp_path / "x.npy", np.ones((12, 3), dtype=np.float32))
+    words = ["import", "--table", str(table), "--text", str(tmp_path / "x.npy"), "--out", str(out)]
+    assert main(words) == 1
+    assert "Rename with --columns id=YOUR_COLUMN" in capsys.readouterr().err
+    assert main([*words, "--columns", "id=guid,label=tag"]) == 0
+    with FeatureStore.open(out) as store:
+        assert store.class_names == ("a", "b") and store.ids[:2] == ("0", "1")
+
+
+def test_import_takes_a_nan_row_for_no_embedding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row of NaN is stored as invalid, and said."""
     x = np.ones((12, 5), dtype=np.float32)
     x[4] = np.nan
     np.save(tmp_path / "x.npy", x)
@@ -83,6 +96,8 @@ def test_import_takes_a_nan_row_for_no_embedding(tmp_path: Path) -> None:
         )
         == 0
     )
+    note = "note: 1 of 12 rows have no joint: its numbers are NaN or all zero"
+    assert note in capsys.readouterr().err
     with FeatureStore.open(tmp_path / "s.h5") as store:
         assert np.flatnonzero(~store.select("joint").valid).tolist() == [4]
 

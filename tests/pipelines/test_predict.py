@@ -156,7 +156,9 @@ def test_broken_raw_inputs_are_named(
         str(junk),
     ]
     assert main([*command, "--text", "the cat"]) == 0
-    assert "not ok: input (image_format)" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "embedding with tiny-clip" in told.splitlines()
+    assert "not ok: input (image_format)" in told
     assert main(command) == 1
     assert "nothing to predict from: not ok: input (image_format)" in capsys.readouterr().err
     assert main([*command, "--text", "  "]) == 1

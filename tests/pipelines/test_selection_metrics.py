@@ -82,6 +82,13 @@ def test_overtuning_is_the_corrected_gain_and_says_whether_it_is_noise() -> None
     assert "inside the noise" in scoreboard.gain_line(metrics)
 
 
+def test_a_single_configuration_needs_no_correction() -> None:
+    """Where nothing was chosen, the corrected scores are the scores."""
+    found, y = _found([0.6])
+    metrics = _metrics(found, y)
+    assert metrics["corrected"] == metrics["cv"]
+
+
 def test_metrics_repeat_the_dropping_and_draw_groups() -> None:
     """What the search dropped takes part in the correction, and every interval is over groups."""
     found, y = _found([0.5] * 9)
@@ -143,7 +150,7 @@ def test_winner_and_default_are_compared_in_one_line() -> None:
     compared = _metrics(found, y)["against_default"]
     line = scoreboard.default_line({**compared, "p_value": 0.0432, "mcnemar": 0.0})
     assert f"{compared['difference']:+.3f} (95 % interval" in line
-    assert line.endswith("p = 0.043; right equally often: McNemar's p < 0.001)")
+    assert line.endswith("p = 0.043; whether both are right equally often: McNemar's p < 0.001)")
 
 
 def test_a_loss_to_the_default_is_called_a_loss() -> None:
