@@ -131,7 +131,7 @@ def explain(settings: ExplainSettings) -> Explanation:
         attributions=attributions,
         neighbours={} if matrix is None else nearest_training_rows(case, matrix),
         matrix=matrix,
-        notes=(*_honesty(case, held_out), *_steps_note(case, settings.method), *why_not),
+        notes=(*_absent(case), *_honesty(case, held_out), *_steps_note(case, settings.method), *why_not),
         seconds=time.perf_counter() - began,
     )
 
@@ -167,6 +167,12 @@ def _answered(row: Mapping[str, str], case: Case, path: Path) -> tuple[np.ndarra
     steps = steps_of_model(case.model.extra, len(case.model.classes))
     probabilities = steps.probabilities(told)
     return probabilities[0], int(steps.codes(probabilities)[0])
+
+
+def _absent(case: Case) -> tuple[str, ...]:
+    """Say what the input does not have: the answer is not from it."""
+    absent = [block for block, vector in case.vectors.items() if np.isnan(vector).all()]
+    return tuple(f"The input has no {block}; the training mean stands in for it." for block in absent)
 
 
 def _honesty(case: Case, held_out: tuple[np.ndarray, int] | None) -> tuple[str, ...]:

@@ -51,10 +51,11 @@ def test_given_inputs_are_explained_like_the_stored_row(
     np.testing.assert_allclose(
         given.attributions.patches[0].values, stored.attributions.patches[0].values, atol=1e-9
     )
-    assert given.held_out is None
+    assert given.held_out is None and given.notes == ()
     alone = explain(settings_of(here, "tiny-clip", text=text))
     assert list(alone.shares.values) == ["text"]
     assert alone.attributions.patches == ()
+    assert alone.notes == ("The input has no image.pooled; the training mean stands in for it.",)
     words = ["explain", "--run", str(here.run("tiny-clip")), *here.options(), "--text", text]
     assert main([*words, "--out", str(tmp_path / "x.html")]) == 0
     printed, told = capsys.readouterr()
