@@ -13,6 +13,7 @@ import numpy as np
 from cache import StoreError
 from extract import DEFAULT_ENCODINGS
 from pipelines.applied_steps import steps_of_model
+from pipelines.console import tell
 from pipelines.errors import RunError, UsageError, unwritable
 from pipelines.explaining.attributions import (
     METHODS,
@@ -111,6 +112,8 @@ def explain(settings: ExplainSettings) -> Explanation:
     group_by_tower(spaces)  # an imported space is named before any network runs
     if settings.method == "gradient":
         check_gradient(model)
+    names = dict.fromkeys(str(space["backbone"]) for space in spaces)
+    tell(f"embedding with {' and '.join(names)}")  # libraries and weights take seconds to load
     how = EmbeddingOptions(device_of(settings.device), settings.weights, settings.encodings)
     if settings.id is not None:
         case = stored_case(settings.run, spaces, model, settings.id, data=settings.data, how=how)

@@ -59,6 +59,7 @@ def test_given_inputs_are_explained_like_the_stored_row(
     words = ["explain", "--run", str(here.run("tiny-clip")), *here.options(), "--text", text]
     assert main([*words, "--out", str(tmp_path / "x.html")]) == 0
     printed, told = capsys.readouterr()
+    assert "embedding with tiny-clip" in told.splitlines()
     assert "Words, each left out in turn" in printed
     assert printed.splitlines()[-1] == str(tmp_path / "x.html")
     assert told.endswith("; open the page\n")
