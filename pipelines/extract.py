@@ -99,7 +99,7 @@ class PassPrinter:
 def extract_features(settings: ExtractSettings) -> list[PassReport]:
     """Run the passes that `settings` describe; one report per backbone."""
     data_set, passes = _open(settings)
-    _tell_names("embedding with", passes)
+    _tell_names("opening", passes)
     printer = PassPrinter()
     try:
         return run_passes(data_set, passes, on_progress=printer, on_hashing=printer.hashing)

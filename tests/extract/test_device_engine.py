@@ -160,32 +160,16 @@ def test_reading_ahead_is_bounded() -> None:
     assert sorted(inputs.prepared) == list(range(4000))
 
 
-def test_an_error_arrives_in_its_place_and_ends_the_pass() -> None:
-    """What came before it is delivered; the engine closes with batches still waiting."""
+@pytest.mark.parametrize("where", ["on_forward", "on_prepare"])
+def test_an_error_arrives_in_its_place_and_ends_the_pass(where: str) -> None:
+    """A feeder's or a reader's: what came before is delivered; the engine closes with batches waiting."""
     inputs = Numbers()
 
     def fail_in_the_third(items: Sequence[int]) -> None:
         if 80 in items:
-            raise ValueError("a driver that lost its device")
-
-    inputs.on_forward = fail_in_the_third
-    found = []
-    with pytest.raises(ValueError, match="lost its device"), open_engine(inputs) as engine:
-        for embedded in engine.run(batches_of([40] * 50)):
-            found.append(embedded.lanes[0].units[0])
-    assert found == [0, 40]
-    assert _threads_of_engines() == []
-
-
-def test_an_error_of_a_reader_arrives_too() -> None:
-    """A picture that has changed since it was hashed is found in a reader's thread."""
-    inputs = Numbers()
-
-    def fail_late(units: Sequence[int]) -> None:
-        if 100 in units:
             raise OSError("the picture has changed")
 
-    inputs.on_prepare = fail_late
+    setattr(inputs, where, fail_in_the_third)
     found = []
     with pytest.raises(OSError, match="has changed"), open_engine(inputs) as engine:
         for embedded in engine.run(batches_of([40] * 50)):

@@ -37,7 +37,7 @@ def test_extract_tells_every_stage(
     words = ["--data", str(tmp_path / "set"), "--out", str(tmp_path / "out")]
     assert main(["extract", "--backbone", str(bert), *words]) == 0
     told = capsys.readouterr().err.splitlines()
-    assert "embedding with bert" in told
+    assert "opening bert" in told
     ends = [line.split(" (")[0] for line in told if " (100 %)" in line]
     assert list(dict.fromkeys(ends)) == [
         "reading the data: 20/20 samples",
